@@ -1,0 +1,96 @@
+"""`retail-stream init`: topics, schemas and tables, as often as one likes with the same outcome."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+from alembic import command
+from alembic.config import Config
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import NewTopic
+from pydantic import Field
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from retail_stream import kafka, postgres
+from retail_stream.registry import Registry
+from retail_stream.settings import Connections
+from retail_stream.topics import TOPICS
+from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
+
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+# One `init` at a time per database: compose starts it beside others, and people run it twice.
+_LOCK = 7_265_746_169
+_log = structlog.get_logger(__name__)
+
+
+class InitSettings(Connections):
+    """What `init` needs to know beside the three servers."""
+
+    topic_partitions: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")] = 4
+    topic_replication_factor: Annotated[int, Field(ge=1, le=10, description="a whole number from 1 to 10")] = 1
+
+
+def initialise(settings: InitSettings, patience_s: float | None = COMMAND_PATIENCE_S) -> None:
+    """Create what is missing; leave what is there.
+
+    Raises:
+        Unavailable: a server did not answer for ``patience_s``.
+    """
+    wait_for(lambda: _create_topics(settings), patience_s)
+    wait_for(lambda: _register_schemas(settings), patience_s)
+    wait_for(lambda: _migrate(settings), patience_s)
+
+
+def _create_topics(settings: InitSettings) -> None:
+    wanted = [
+        NewTopic(
+            t.name,
+            num_partitions=settings.topic_partitions,
+            replication_factor=settings.topic_replication_factor,
+            config=t.config,
+        )
+        for t in TOPICS
+    ]
+    created = 0
+    client = kafka.admin(settings)
+    for future in client.create_topics(wanted, request_timeout=10).values():
+        try:
+            future.result()
+            created += 1
+        except KafkaException as e:
+            error = e.args[0]
+            if error.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                continue
+            if error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
+                raise kafka.unavailable(settings) from e
+            raise
+    _log.info("topics", created=created, there=len(TOPICS))
+
+
+def _register_schemas(settings: InitSettings) -> None:
+    registry = Registry(settings.schema_registry_url)
+    for topic in TOPICS:
+        if topic.schema is not None:
+            registry.register(topic.subject, json.loads(topic.schema.read_text()))
+    _log.info("schemas", registered=sum(t.schema is not None for t in TOPICS))
+
+
+def _migrate(settings: InitSettings) -> None:
+    engine = postgres.engine(settings.database_url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+    except OperationalError as e:
+        if postgres.is_outage(e):
+            raise postgres.unavailable(engine) from e
+        raise
+    finally:
+        engine.dispose()
+    _log.info("warehouse", schema=version)

@@ -1,0 +1,157 @@
+"""Handles to Kafka with the settings that the guarantees need, and the few reads that several programs share."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from retail_stream.errors import Unavailable
+from retail_stream.settings import Connections
+from retail_stream.topics import PARTITIONER
+
+_ANSWER_S = 10.0
+SOURCE_OFFSET = "source.offset"
+SEQUENCE_TIME = "sequence.time"
+REPLAY_OF = "replay.of"
+
+TopicPartitionKey = tuple[str, int]
+
+
+def _client(connections: Connections) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": connections.kafka_bootstrap_servers,
+        # librdkafka logs every failed reconnect; the services say it once, in their own words.
+        "log_level": 2,
+        "reconnect.backoff.max.ms": 2000,
+        "broker.address.family": "v4",
+    }
+
+
+def consumer(connections: Connections, group: str, **config: Any) -> Consumer:
+    """A consumer that reads committed records from the beginning and never commits on its own."""
+    return Consumer(
+        {
+            **_client(connections),
+            "group.id": group,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 50,
+            "fetch.queue.backoff.ms": 20,
+            "queued.max.messages.kbytes": 32768,
+            "session.timeout.ms": 10000,
+            "heartbeat.interval.ms": 2000,
+            **config,
+        }
+    )
+
+
+def producer(connections: Connections, **config: Any) -> Producer:
+    """An idempotent producer (acks=all, order kept) that tries until its record is delivered, without end."""
+    return Producer(
+        {
+            **_client(connections),
+            "enable.idempotence": True,
+            "partitioner": PARTITIONER,
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "message.timeout.ms": 0,
+            "queue.buffering.max.messages": 200000,
+            **config,
+        }
+    )
+
+
+def admin(connections: Connections) -> AdminClient:
+    """An admin client."""
+    return AdminClient(_client(connections))
+
+
+def unavailable(connections: Connections) -> Unavailable:
+    """The sentence for a broker that does not answer."""
+    return Unavailable(f"Kafka at {connections.kafka_bootstrap_servers} does not answer.")
+
+
+def partitions(client: AdminClient, connections: Connections, topic: str) -> list[int]:
+    """Partition numbers of a topic, empty where it does not exist.
+
+    Raises:
+        Unavailable: no broker answers.
+    """
+    try:
+        metadata = client.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+    except KafkaException as e:
+        raise unavailable(connections) from e
+    return [] if metadata.error is not None else sorted(metadata.partitions)
+
+
+def require_topics(connections: Connections, names: Iterable[str]) -> None:
+    """Check that topics exist.
+
+    Raises:
+        Unavailable: no broker answers, or a topic is missing because `retail-stream init` has not run yet.
+    """
+    try:
+        there = admin(connections).list_topics(timeout=_ANSWER_S).topics
+    except KafkaException as e:
+        raise unavailable(connections) from e
+    missing = sorted(set(names) - set(there))
+    if missing:
+        raise Unavailable(f"Kafka has no topic {missing[0]} yet: `retail-stream init` creates the topics.")
+
+
+def end_offsets(
+    client: AdminClient, connections: Connections, keys: Iterable[TopicPartitionKey]
+) -> dict[TopicPartitionKey, int]:
+    """Log end offset (the offset that the next record gets) of each (topic, partition).
+
+    Raises:
+        Unavailable: no broker answers.
+    """
+    asked = client.list_offsets({TopicPartition(t, p): OffsetSpec.latest() for t, p in keys}, request_timeout=_ANSWER_S)
+    try:
+        return {(tp.topic, tp.partition): f.result().offset for tp, f in asked.items()}
+    except KafkaException as e:
+        raise unavailable(connections) from e
+
+
+def committed_offsets(client: AdminClient, connections: Connections, group: str) -> dict[TopicPartitionKey, int]:
+    """Committed offsets of a consumer group; a partition it never committed is absent.
+
+    Raises:
+        Unavailable: no broker answers.
+    """
+    asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=_ANSWER_S)
+    try:
+        answer = asked[group].result()
+    except KafkaException as e:
+        if e.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return {}
+        raise unavailable(connections) from e
+    return {(tp.topic, tp.partition): tp.offset for tp in answer.topic_partitions if tp.offset >= 0}
+
+
+def headers(message: Message) -> Mapping[str, bytes]:
+    """Headers of a message by name; of a repeated name the last."""
+    return dict(message.headers() or ())  # type: ignore[arg-type]
+
+
+def big_endian(value: bytes | None) -> int | None:
+    """The signed 8-byte big-endian integer that the contract's headers hold, or None where it is not one."""
+    return int.from_bytes(value, "big", signed=True) if value is not None and len(value) == 8 else None
+
+
+def as_big_endian(number: int) -> bytes:
+    """The inverse of :func:`big_endian`."""
+    return number.to_bytes(8, "big", signed=True)

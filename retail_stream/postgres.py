@@ -1,0 +1,68 @@
+"""Handles to the warehouse: an engine, and COPY from a frame."""
+
+import io
+from collections.abc import Sequence
+from typing import cast
+
+import polars as pl
+import psycopg
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from retail_stream.errors import Unavailable
+
+_CONNECT_S = 5
+
+
+def engine(database_url: str) -> Engine:
+    """An engine on psycopg whose sessions speak UTC and notice a dead server within seconds."""
+    _, _, rest = database_url.partition("://")
+    return create_engine(
+        f"postgresql+psycopg://{rest}",
+        pool_pre_ping=True,
+        pool_size=2,
+        connect_args={
+            "connect_timeout": _CONNECT_S,
+            "options": "-c timezone=UTC -c intervalstyle=postgres",
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        },
+    )
+
+
+def address(engine: Engine) -> str:
+    """host:port/database, for sentences; never the password."""
+    return f"{engine.url.host}:{engine.url.port or 5432}/{engine.url.database}"
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """Whether the server is away or going away, rather than refusing a statement (SQLSTATE classes 08, 57, 53)."""
+    if error.connection_invalidated or isinstance(error, InterfaceError):
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    return isinstance(error, OperationalError) and (state is None or state[:2] in ("08", "53", "57"))
+
+
+def unavailable(engine: Engine) -> Unavailable:
+    """The sentence for a database that does not answer."""
+    return Unavailable(f"Postgres at {address(engine)} does not answer.")
+
+
+def cursor(connection: Connection) -> psycopg.Cursor:
+    """The driver's own cursor inside SQLAlchemy's transaction, for COPY."""
+    return cast("psycopg.Cursor", connection.connection.cursor())
+
+
+def copy(connection: Connection, table: str, frame: pl.DataFrame, times: Sequence[str] = ()) -> None:
+    """COPY a frame into the columns of ``table`` that have its columns' names.
+
+    ``times``: columns of int64 microseconds since 1970-01-01 UTC that go into ``timestamptz`` columns.
+    """
+    frame = frame.with_columns(pl.col(name).cast(pl.Datetime("us")) for name in times)
+    out = io.BytesIO()
+    # An unquoted empty field is NULL to COPY and a quoted one the empty string: just what polars writes.
+    frame.write_csv(out, include_header=False, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ", quote_style="necessary")
+    columns = ", ".join(f'"{c}"' for c in frame.columns)
+    with cursor(connection) as cur, cur.copy(f"COPY {table} ({columns}) FROM STDIN (FORMAT csv)") as sink:
+        sink.write(out.getbuffer())

@@ -1,0 +1,73 @@
+"""Every topic of the pipeline, in one place. `retail-stream init` creates them; no broker does so on its own."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from retail_stream.entities import Entity
+
+#: All producers place keys as Kafka's Java clients do, so that any tool finds a key where ours put it.
+PARTITIONER = "murmur2_random"
+
+SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
+
+
+class Result(StrEnum):
+    """Topics that are not one of an entity's three."""
+
+    LATE = "sales.late"
+    WINDOWS = "sales.windows"
+    WATERMARKS = "sales.watermarks"
+    FAULTS = "generator.faults"
+
+
+class Group(StrEnum):
+    """Consumer groups, one per service that consumes."""
+
+    CLEANER = "cleaner"
+    SCD_MERGER = "scd_merger"
+    AGGREGATOR = "aggregator"
+
+
+def raw(entity: Entity) -> str:
+    """``<entity>.raw``: what the operational system said."""
+    return f"{entity}.raw"
+
+
+def clean(entity: Entity) -> str:
+    """``<entity>.clean``: what passed the expectations, defaults applied."""
+    return f"{entity}.clean"
+
+
+def dlq(entity: Entity) -> str:
+    """``<entity>.dlq``: what was rejected, in its original bytes."""
+    return f"{entity}.dlq"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic: its name, the Avro schema of its values (None: bytes as they came) and its broker settings."""
+
+    name: str
+    schema: Path | None
+    config: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def subject(self) -> str:
+        """The registry's subject of the values (Confluent's TopicNameStrategy)."""
+        return f"{self.name}-value"
+
+
+_KEEP = {"retention.ms": "-1"}
+# The broker itself refuses a raw record whose timestamp lies more than five minutes ahead of its clock.
+_RAW = {**_KEEP, "message.timestamp.after.max.ms": "300000"}
+
+TOPICS: tuple[Topic, ...] = (
+    *(Topic(raw(e), SCHEMAS / "raw" / f"{e}.avsc", _RAW) for e in Entity),
+    *(Topic(clean(e), SCHEMAS / "clean" / f"{e}.avsc", _KEEP) for e in Entity),
+    *(Topic(dlq(e), None, _KEEP) for e in Entity),
+    Topic(Result.LATE, SCHEMAS / "clean" / "sales.avsc", _KEEP),
+    Topic(Result.WINDOWS, SCHEMAS / "results" / "sales.windows.avsc", _KEEP),
+    Topic(Result.WATERMARKS, SCHEMAS / "results" / "sales.watermarks.avsc", _KEEP),
+    Topic(Result.FAULTS, SCHEMAS / "results" / "generator.faults.avsc", _KEEP),
+)

@@ -1,0 +1,1 @@
+"""The services of the pipeline, one package each; they never import one another."""

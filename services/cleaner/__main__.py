@@ -1,0 +1,37 @@
+"""`python -m services.cleaner`: the one place that builds real clients."""
+
+import sys
+
+import structlog
+
+from retail_stream import kafka, logs, metrics
+from retail_stream.errors import SettingsError
+from retail_stream.registry import Registry
+from retail_stream.settings import load
+from retail_stream.topics import TOPICS
+from retail_stream.waiting import wait_for
+from services.cleaner.app import build
+from services.cleaner.settings import CleanerSettings
+from services.cleaner.transport import run
+
+
+def main() -> int:
+    """Run until SIGTERM (0), a wrong setting (2) or too many rejects (3)."""
+    try:
+        settings = load(CleanerSettings)
+    except SettingsError as e:
+        print(e, file=sys.stderr)
+        return e.exit_code
+    logs.configure("cleaner")
+    log = structlog.get_logger()
+    health = metrics.serve(settings.metrics_port)
+    wait_for(lambda: kafka.require_topics(settings, [t.name for t in TOPICS]))
+    log.info("cleaner starts", kafka=settings.kafka_bootstrap_servers, dlq_max_ratio=settings.dlq_max_ratio)
+    health.ready = True
+    code = run(build(settings, Registry(settings.schema_registry_url), kafka.producer(settings)))
+    log.info("cleaner stopped", exit_code=code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

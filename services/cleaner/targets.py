@@ -1,0 +1,30 @@
+"""The clean schemas: registered under ``<entity>.clean`` before the first record that needs them is forwarded."""
+
+from collections.abc import Mapping
+
+from retail_stream import topics
+from retail_stream.entities import Entity
+from retail_stream.registry import Registry
+from retail_stream.waiting import wait_for
+from retail_stream.wire import Writer, plain_schema
+from services.cleaner.clean import Target, clean_schema
+
+
+class Targets:
+    """Clean schemas by raw schema id; a registry that is away is waited for."""
+
+    def __init__(self, registry: Registry, entity: Entity) -> None:
+        """Nothing is registered until a raw schema id is asked for."""
+        self._registry = registry
+        self._entity = entity
+        self._targets: dict[int, Target] = {}
+
+    def get(self, writers: Mapping[int, Writer]) -> Mapping[int, Target]:
+        """Targets of all the given raw schemas."""
+        for number, writer in writers.items():
+            if number not in self._targets:
+                schema = clean_schema(self._entity, writer.schema)
+                subject = f"{topics.clean(self._entity)}-value"
+                clean_id = wait_for(lambda subject=subject, schema=schema: self._registry.register(subject, schema))
+                self._targets[number] = Target(clean_id, plain_schema(schema))
+        return self._targets

@@ -1,0 +1,68 @@
+"""Judging a frame of records against the declared rules: pure, every rule evaluated once, every broken one reported."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from retail_stream.errors import RetailStreamError
+from retail_stream.wire import ROW
+from services.cleaner.expectations import Action, Rule
+
+KEY = "key"
+RECORD_TIME = "record_time"
+
+
+class FailedExpectation(RetailStreamError):
+    """A record broke a rule whose action is ``fail``."""
+
+
+@dataclass
+class Verdict:
+    """``rejected``: row → names of all broken reject rules; ``defaults``: row → field → the value it gets.
+
+    ``counts``: (action, rule) → how many records broke it.
+    """
+
+    rejected: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    defaults: dict[int, dict[str, str]] = field(default_factory=dict)
+    counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
+
+
+def judge(table: pl.DataFrame, rules: Sequence[Rule]) -> Verdict:
+    """Judge rows by ``rules``.
+
+    ``table``: a row per record with its ``row`` number, ``key``, ``record_time`` and the fields that rules name.
+
+    Raises:
+        FailedExpectation: a record broke a rule with the action ``fail``.
+    """
+    verdict = Verdict()
+    if table.is_empty():
+        return verdict
+    held = table.select(ROW, *(pl.sql_expr(r.condition).fill_null(value=False).alias(r.name) for r in rules))
+    broken = held.filter(~pl.all_horizontal(r.name for r in rules))
+    for row in broken.iter_rows(named=True):
+        _report(row, rules, verdict)
+    return verdict
+
+
+def _report(row: Mapping[str, int | bool], rules: Sequence[Rule], verdict: Verdict) -> None:
+    number = int(row[ROW])
+    rejecting = []
+    for rule in rules:
+        if row[rule.name]:
+            continue
+        verdict.counts[rule.action, rule.name] += 1
+        match rule.action:
+            case Action.REJECT:
+                rejecting.append(rule.name)
+            case Action.DEFAULT:
+                verdict.defaults.setdefault(number, {})[rule.field] = rule.default
+            case Action.FAIL:
+                raise FailedExpectation(f"Row {number} breaks the rule {rule.name}: expected {rule.condition}.")
+            case Action.WARN:
+                pass
+    if rejecting:
+        verdict.rejected[number] = tuple(rejecting)
