@@ -1,9 +1,10 @@
 """Handles to Kafka with the settings that the guarantees need, and the few reads that several programs share."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import (
+    OFFSET_BEGINNING,
     Consumer,
     ConsumerGroupTopicPartitions,
     KafkaError,
@@ -132,14 +133,39 @@ def committed_offsets(client: AdminClient, connections: Connections, group: str)
     Raises:
         Unavailable: no broker answers.
     """
-    asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=_ANSWER_S)
+    name = str(group)  # the client takes no subclass of str
+    asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)], request_timeout=_ANSWER_S)
     try:
-        answer = asked[group].result()
+        answer = asked[name].result()
     except KafkaException as e:
         if e.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
             return {}
         raise unavailable(connections) from e
     return {(tp.topic, tp.partition): tp.offset for tp in answer.topic_partitions if tp.offset >= 0}
+
+
+def read_to_end(connections: Connections, topic: str) -> Iterator[Message]:
+    """Every committed record that a topic holds now, in order within each partition.
+
+    Raises:
+        Unavailable: no broker answers.
+    """
+    reader = consumer(connections, "retail-stream.reader")
+    try:
+        left = set(partitions(admin(connections), connections, topic))
+        reader.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in left])
+        while left:
+            messages = reader.consume(10_000, _ANSWER_S)
+            if not messages:
+                raise unavailable(connections)
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left.discard(message.partition())
+    finally:
+        reader.close()
 
 
 def headers(message: Message) -> Mapping[str, bytes]:

@@ -79,7 +79,7 @@ def _scalar(avro_type: Any) -> str | None:
     if isinstance(avro_type, list):
         rest = [t for t in avro_type if t != "null"]
         return _scalar(rest[0]) if len(rest) == 1 and len(avro_type) == 2 else None
-    return avro_type if avro_type in _DTYPES else None
+    return avro_type if isinstance(avro_type, str) and avro_type in _DTYPES else None
 
 
 class Writer:

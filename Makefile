@@ -1,0 +1,44 @@
+# Retail Stream: `make` alone lists the commands. Needs Python >= 3.11 and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.set-up
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test up bench setup lint lock clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+demo: setup ## the whole pipeline for DEMO_SECONDS (60) of traffic, verified, with answers from the warehouse
+	@$(BIN)/retail-stream demo
+
+test: setup ## the whole test suite
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+up: setup ## the pipeline until Ctrl-C, without Docker
+	@$(BIN)/retail-stream up
+
+bench: setup ## the benchmarks, as ratios measured in one run
+	@$(BIN)/python -m benchmarks
+
+setup: $(SETUP) ## a virtual environment in .venv with the locked dependencies
+
+lint: setup ## formatting, lint, types
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy retail_stream services
+
+lock: setup ## resolve requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --all-extras pyproject.toml -o requirements.lock
+
+clean: ## remove the virtual environment and caches (servers' state: retail-stream infra --reset)
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info
+
+# uv comes first, by its own hash; it installs everything else by the hashes of requirements.lock.
+$(SETUP): requirements.lock bootstrap.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, $(PYTHON) is " + sys.version.split()[0] + "; choose one with: make PYTHON=python3.12")'
+	@echo "Setting up $(VENV) (once, about a minute) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r bootstrap.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
+	@touch $@

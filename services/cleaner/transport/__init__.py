@@ -1,0 +1,26 @@
+"""Faust over record batches: agents are handed the records of one partition at a time, many in one value.
+
+    app = App("cleaner", broker="kafka://127.0.0.1:9092")
+
+    @app.agent(app.topic("sales.raw"))
+    async def sales(chunks):
+        async for chunk in chunks:      # a Chunk: topic, partition, records, first_offset, next_offset
+            ...                         # done with it when the next one is asked for
+
+    sys.exit(run(app))
+
+Stock Faust costs about 80 µs a record, nearly all of it bookkeeping for each; here a chunk of thousands costs that.
+
+Guarantees: at least once; in order within a partition; a chunk is acknowledged when its agent asks for the next one,
+never when it raised or was cancelled; committed offsets trail the acknowledged ones by one commit interval at most, and
+end at the end of the log, also when that is a transaction marker.  Only committed records are seen.
+
+Limits: one agent for each topic with concurrency 1; no tables; no ``take()``, which acknowledges in ``finally``.
+"""
+
+from .app import App, Chunking
+from .chunks import Chunk
+from .positions import Progress
+from .worker import run
+
+__all__ = ["App", "Chunk", "Chunking", "Progress", "run"]

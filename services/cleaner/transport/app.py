@@ -1,0 +1,118 @@
+"""A Faust app whose agents are handed chunks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import faust
+from faust.app.base import BootStrategy
+from faust.transport.drivers import aiokafka as driver
+from mode.supervisors import SupervisorStrategy
+
+from .chunks import Chunk
+from .consumer import ChunkConsumer
+
+
+@dataclass(frozen=True, slots=True)
+class Chunking:
+    """How records become chunks.
+
+    ``linger_s``: how long to wait for more after the first record of a read; what it adds to latency, at most.
+    ``grace_s``: how long a rebalance or a stop waits for the chunks that agents hold.
+    ``librdkafka``: more settings for the readers, such as security.
+    """
+
+    max_records: int = 10_000
+    linger_s: float = 0.01
+    grace_s: float = 5.0
+    librdkafka: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ChunkStream(faust.Stream):
+    """A stream that acknowledges a chunk when its agent asks for the next one, and never otherwise.
+
+    Faust's own acknowledges in ``finally``: also when the agent raised, or was cancelled, in the middle of a chunk.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "enable_acks": False})
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._acknowledging(super().__aiter__())
+
+    async def _acknowledging(self, values: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        consumer = self.app.consumer
+        async for value in values:
+            event = self.current_event
+            chunk: Chunk = event.value
+            done = False
+            consumer.hand_over(chunk)
+            try:
+                yield value
+                done = True
+            finally:
+                consumer.take_back(chunk, done=done)
+
+
+class Transport(driver.Transport):
+    """Faust's aiokafka transport with `ChunkConsumer`."""
+
+    Consumer = ChunkConsumer
+
+
+class NeverRestart(SupervisorStrategy):
+    """An agent that raised stays down: `App` stops the worker."""
+
+    async def restart_services(self, services: list[Any]) -> None:
+        """Nothing."""
+
+
+class ConsumingOnly(BootStrategy):
+    """No Faust producer: agents write with confluent-kafka."""
+
+    enable_kafka_producer = False
+    enable_web = False
+
+
+class App(faust.App):
+    """``faust.App`` over chunks: no tables, no web server, no producer, no topics of its own, no files.
+
+    Takes Faust's settings; those below are defaults.  An agent that raises stops the worker, its chunk unacknowledged.
+    """
+
+    BootStrategy = ConsumingOnly
+
+    def __init__(self, id: str, *, chunking: Chunking | None = None, **settings: Any) -> None:
+        self.chunking = chunking or Chunking()
+        self.failure: BaseException | None = None
+        self.failed = asyncio.Event()
+        defaults = {
+            "Stream": ChunkStream,
+            "agent_supervisor": NeverRestart,
+            "key_serializer": "raw",
+            "value_serializer": "raw",
+            "broker_commit_interval": 1.0,
+            # A worker that was killed gives its partitions back after this; Faust's default is a minute.
+            "broker_session_timeout": 10.0,
+            "stream_wait_empty": True,
+            # Without tables nobody stands by; with 0 Faust leaves the assignment to the plain round-robin assignor.
+            "table_standby_replicas": 0,
+            "topic_allow_declare": False,
+            "topic_disable_leader": True,
+            "web_enabled": False,
+        }
+        super().__init__(id, **{**defaults, **settings})
+
+    async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
+        # Not Service.crash(): it takes down every service at once, the consumer's thread too, and then nothing that
+        # other agents have acknowledged can be committed.  `run` stops the app in good order instead.
+        if self.failure is None:
+            self.failure = exc
+            self.failed.set()
+
+    def _new_transport(self) -> Transport:
+        return Transport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """None: they are for tables."""

@@ -1,0 +1,61 @@
+"""What an agent is handed: the records of one partition that one fetch brought, as one value."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException, Message
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Consecutive records of one partition; never empty, offsets ascending, gaps possible (compaction, transactions).
+
+    ``first_offset`` is that of the first record, ``next_offset`` the one after the last.
+    Two chunks are never equal: a chunk that is read again is another one.
+    """
+
+    topic: str
+    partition: int
+    records: list[Message]
+    first_offset: int
+    next_offset: int
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What one call of the consumer brought, of one topic.
+
+    ``ends`` holds, for each partition whose end was reached, the offset that its next record can have; it lies past
+    transaction markers, which are never records.
+    """
+
+    chunks: list[Chunk]
+    ends: dict[int, int]
+
+
+def split(messages: Sequence[Message]) -> Fetched:
+    """Part what ``Consumer.consume`` returned into one chunk for each partition, in order of first appearance.
+
+    Raises KafkaException for an error that the client does not retry by itself.
+    """
+    by_partition: dict[int, list[Message]] = {}
+    ends: dict[int, int] = {}
+    for message in messages:
+        error = message.error()
+        if error is None:
+            try:
+                by_partition[message.partition()].append(message)
+            except KeyError:
+                by_partition[message.partition()] = [message]
+        elif error.code() == KafkaError._PARTITION_EOF:
+            ends[message.partition()] = message.offset()
+        elif error.fatal() or not error.retriable():
+            raise KafkaException(error)
+    chunks = [
+        Chunk(records[0].topic(), partition, records, records[0].offset(), records[-1].offset() + 1)
+        for partition, records in by_partition.items()
+    ]
+    return Fetched(chunks, ends)

@@ -1,0 +1,285 @@
+"""The Faust consumer: membership, rebalances and commits by aiokafka as ever, records as chunks by confluent-kafka.
+
+Faust's own aiokafka consumer stays a member of the group, but its partitions are paused, so that it fetches nothing.
+The same partitions are assigned to one `Reader` for each topic, from the committed offsets.  What Faust does with
+single offsets (lists of acknowledged ones, gaps, seeks back when the flow stopped) is replaced by `Positions`.
+
+What happens in a rebalance (eager, as aiokafka does it)::
+
+    revoked    readers stop → Faust clears the agents' queues → agents finish the chunk in hand, a short while
+               → acknowledged offsets are committed → everything else is forgotten, whoever owns it next reads it again
+    assigned   Faust's recovery service (no tables: at once) → perform_seek: committed offsets → readers start
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from time import monotonic
+from typing import Any
+
+from aiokafka.errors import KafkaConnectionError
+from faust.transport.consumer import Fetcher
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage, Message
+
+from .chunks import Chunk
+from .positions import Positions, Progress
+from .reader import Reader
+
+log = logging.getLogger(__name__)
+
+# Between two tries to reach a broker at start; between two lines in the log while it is away.
+RETRY_S = 1.0
+REMIND_S = 30.0
+
+
+class MembershipThread(driver.AIOKafkaConsumerThread):
+    """Faust's thread with the aiokafka consumer, which is a member of the group and fetches nothing."""
+
+    async def on_start(self) -> None:
+        while not self.should_stop:
+            try:
+                await super().on_start()
+                break
+            except KafkaConnectionError as error:
+                log.debug("%s", error)
+                self.consumer.say_unreachable()
+                await self._ensure_consumer().stop()
+                self._consumer = None
+                await self.sleep(RETRY_S)
+        else:
+            return
+        # aiokafka leaves the group when nobody fetched for max_poll_interval; we never fetch from it.
+        self._fetching = self._ensure_consumer()._subscription.fetch_context()
+        self._fetching.__enter__()
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._ensure_consumer().pause(*map(driver.ensure_aiokafka_TP, assigned))
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
+        # The exception ends the worker and is reported there; the base class prints it to stderr as well.
+        log.debug(msg.format(*fmt), exc_info=True)
+
+    def _stopped_set(self) -> None:
+        # After a crash the thread has ended, and with it the loop that would have to be told.
+        if not self.thread_loop.is_closed():
+            super()._stopped_set()
+
+
+class ChunkConsumer(driver.Consumer):
+    """Hands chunks to the streams, keeps their positions, commits what was acknowledged."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.positions = Positions()
+        self.chunking = self.app.chunking
+        self._readers: dict[str, Reader] = {}
+        self._in_hand: set[Chunk] = set()
+        self._changed = asyncio.Event()
+        self._commit_lock = asyncio.Lock()
+        self._said_at = -REMIND_S
+
+    def _new_consumer_thread(self) -> MembershipThread:
+        return MembershipThread(self, loop=self.loop, beacon=self.beacon)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def _read(self, reader: Reader) -> None:
+        while not self.should_stop:
+            await self._wait_until(lambda: self._has_room(reader.topic))
+            async with reader.lock:
+                fetched = await reader.read()
+                for chunk in fetched.chunks:
+                    self.positions.add(chunk)
+                for partition, end in fetched.ends.items():
+                    self.positions.reached_end((reader.topic, partition), end)
+            if fetched.chunks:
+                self._changed.set()
+
+    def _has_room(self, topic: str) -> bool:
+        partitions = len(self.positions.starts(topic))
+        chunks, records = self.positions.outstanding(topic)
+        # Two chunks for each partition: one in the agent's hands, one ahead.  While the agent is busy with them, the
+        # next ones grow in librdkafka's queue instead of becoming many small ones here.
+        return chunks < 2 * partitions and records < 2 * self.chunking.max_records
+
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _drain_messages(self, fetcher: Fetcher) -> None:
+        """Called by Faust's fetcher, until it stops: hand chunks to the streams."""
+        while not (self.should_stop or fetcher.should_stop):
+            async for _, message in self.getmany(timeout=1.0):
+                # A rebalance suspends the flow: the message that waits for its turn is dropped, and read again.
+                await self.wait_first(self.callback(message), self.suspend_flow.wait())
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
+        """One message for each chunk that is there, partitions in turn; returns when there was none for ``timeout`` s."""
+        while not self.should_stop:
+            if not self.flow_active:
+                await self.wait(self.can_resume_flow)
+            chunk = self.positions.take(but=self._paused_partitions)
+            if chunk is not None:
+                tp = TP(chunk.topic, chunk.partition)
+                yield tp, self._to_message(tp, chunk)
+                continue
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), timeout)
+            except TimeoutError:
+                return
+
+    def _to_message(self, tp: TP, record: Chunk) -> ConsumerMessage:
+        last = record.records[-1]
+        timestamp_type, timestamp_ms = last.timestamp()
+        return ConsumerMessage(
+            topic=record.topic,
+            partition=record.partition,
+            offset=last.offset(),
+            timestamp=timestamp_ms / 1000,
+            timestamp_type=timestamp_type,
+            headers=None,
+            key=None,
+            value=record,
+            checksum=None,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    # -- acknowledging and committing --------------------------------------------------------------------------------
+
+    def hand_over(self, chunk: Chunk) -> None:
+        """An agent begins with a chunk."""
+        self._in_hand.add(chunk)
+
+    def take_back(self, chunk: Chunk, *, done: bool) -> None:
+        """An agent is finished with a chunk: ``done``, or it failed or was cancelled."""
+        self._in_hand.discard(chunk)
+        if done:
+            self.positions.acknowledge(chunk)
+        self._changed.set()
+
+    def ack(self, message: Message) -> bool:
+        """Nothing: Faust calls this also for messages that it skipped.  See `take_back`."""
+        return False
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit what was acknowledged, of all topics; True when the broker has stored something."""
+        async with self._commit_lock:
+            offsets = {TP(*partition): offset for partition, offset in self.positions.committable().items()}
+            if not offsets or self._thread.crashed or not await self._commit(offsets):
+                return False
+            self.positions.commit(offsets)
+            return True
+
+    async def wait_empty(self) -> None:
+        """Let the agents finish what they hold, for a short while, and commit."""
+        try:
+            async with asyncio.timeout(self.chunking.grace_s):
+                await self._wait_until(lambda: not self._in_hand)
+        except TimeoutError:
+            self.log.warning("Not waiting any longer for %d chunks; they will be read again.", len(self._in_hand))
+        await self.commit()
+
+    # -- assignment --------------------------------------------------------------------------------------------------
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        for reader in self._readers.values():
+            async with reader.lock:
+                await reader.assign({})
+        await super().on_partitions_revoked(revoked)
+        self.positions.assign({})
+
+    async def perform_seek(self) -> None:
+        """Called by Faust when the partitions are ours: read on from the committed offsets."""
+        committed = await self.seek_to_committed()
+        self.positions.assign({TP(*partition): offset for partition, offset in committed.items()})
+        for topic in {topic for topic, _ in committed}:
+            if topic not in self._readers:
+                self._readers[topic] = self._new_reader(topic)
+                self.add_future(self._read(self._readers[topic]))
+            async with self._readers[topic].lock:
+                await self._assign(self._readers[topic])
+
+    async def _assign(self, reader: Reader) -> None:
+        starts = self.positions.starts(reader.topic)
+        await reader.assign(starts, paused=[p for p in starts if TP(reader.topic, p) in self._paused_partitions])
+        self._changed.set()
+
+    def _servers(self) -> str:
+        return ",".join(driver.server_list(self.transport.url, self.transport.default_port))
+
+    def _new_reader(self, topic: str) -> Reader:
+        config = {
+            "bootstrap.servers": self._servers(),
+            "group.id": self.app.conf.id,
+            "client.id": f"{self.app.conf.broker_client_id}-{topic}",
+            **self.chunking.librdkafka,
+        }
+        return Reader(
+            topic,
+            config,
+            max_records=self.chunking.max_records,
+            linger_s=self.chunking.linger_s,
+            on_unreachable=self.say_unreachable,
+        )
+
+    async def seek(self, partition: TP, offset: int) -> None:
+        """Read on from ``offset``, in either direction; chunks on their way are dropped."""
+        reader = self._readers[partition.topic]
+        async with reader.lock:
+            self.positions.restart(partition, offset)
+            await self._assign(reader)
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        for partition, offset in partitions.items():
+            await self.seek(partition, offset)
+
+    def pause_partitions(self, tps: Iterable[TP]) -> None:
+        super().pause_partitions(tps)
+        for tp in self._owned(tps):
+            self._readers[tp.topic].pause([tp.partition])
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        super().resume_partitions(tps)
+        for tp in self._owned(tps):
+            self._readers[tp.topic].resume([tp.partition])
+        self._changed.set()
+
+    def _owned(self, tps: Iterable[TP]) -> list[TP]:
+        # In a rebalance, when the flow is stopped, Faust pauses and resumes everything; the readers are stopped then.
+        return [tp for tp in tps if tp in self.positions] if self.flow_active else []
+
+    # -- facts -------------------------------------------------------------------------------------------------------
+
+    def progress(self) -> dict[TP, Progress]:
+        """Where each owned partition stands; asks no broker."""
+        result = {}
+        for partition in self.positions:
+            tp, progress = TP(*partition), self.positions.progress(partition)
+            result[tp] = progress._replace(end=max(filter(None, (progress.end, self.highwater(tp))), default=progress.end))
+        return result
+
+    async def position(self, tp: TP) -> int | None:
+        return self.positions.progress(tp).position
+
+    def highwater(self, tp: TP) -> int | None:
+        return self._readers[tp.topic].end_offset(tp.partition)
+
+    async def verify_all_partitions_active(self) -> None:
+        """Nothing: the base class warns that aiokafka fetches nothing."""
+
+    def say_unreachable(self) -> None:
+        """One line in the log, now and then; any thread may call it."""
+        if monotonic() - self._said_at >= REMIND_S:
+            self._said_at = monotonic()
+            log.warning("Kafka at %s does not answer; waiting for it.", self._servers())
+
+    async def on_stop(self) -> None:
+        await super().on_stop()
+        for reader in self._readers.values():
+            async with reader.lock:
+                await reader.close()

@@ -1,0 +1,145 @@
+"""Where each partition stands: what was read, what an agent holds, what it acknowledged, what may be committed.
+
+Takes the place of Faust's lists of acknowledged offsets, which move on by one run of consecutive offsets for each
+commit interval and so fall behind when only the last offset of a chunk is acknowledged.  Pure: no I/O, no clock.
+
+One partition over time::
+
+    acknowledged          handed           waiting       position (next to be read)
+    ──────────────┤├──────────────────┤├───────────────┤├─ ─ ─ ─ ─
+                  └ committable: everything before it was acknowledged
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .chunks import Chunk
+
+Partition = tuple[str, int]
+"""(topic, partition); Faust's and aiokafka's named tuples are equal to it."""
+
+
+class Progress(NamedTuple):
+    """Offsets of one partition; ``None`` = not known yet.  Lag = ``end`` − ``acknowledged``."""
+
+    position: int | None
+    acknowledged: int | None
+    committed: int | None
+    end: int | None
+
+
+@dataclass(slots=True)
+class _Entry:
+    """Offsets up to ``next_offset``; ``chunk`` is None when they were acknowledged or hold no record."""
+
+    chunk: Chunk | None
+    next_offset: int
+
+
+@dataclass(slots=True)
+class _State:
+    position: int | None
+    acknowledged: int | None
+    committed: int | None
+    end: int | None = None
+    waiting: deque[Chunk] = field(default_factory=deque)
+    entries: deque[_Entry] = field(default_factory=deque)
+
+    def advance(self) -> None:
+        while self.entries and self.entries[0].chunk is None:
+            self.acknowledged = self.entries.popleft().next_offset
+
+
+class Positions:
+    """The partitions that this worker owns now; chunks of any earlier ownership are strangers and are ignored."""
+
+    def __init__(self) -> None:
+        self._states: dict[Partition, _State] = {}
+
+    def __iter__(self) -> Iterator[Partition]:
+        return iter(self._states)
+
+    def __contains__(self, partition: object) -> bool:
+        return partition in self._states
+
+    def assign(self, committed: Mapping[Partition, int | None]) -> None:
+        """Forget all and own these partitions, from their committed offsets (None = never committed)."""
+        self._states = {partition: _State(offset, offset, offset) for partition, offset in committed.items()}
+
+    def restart(self, partition: Partition, offset: int) -> None:
+        """Forget what is on its way in a partition: it is read again from ``offset``, also when that is behind."""
+        self._states[partition] = _State(offset, offset, self._states[partition].committed)
+
+    def starts(self, topic: str) -> dict[int, int | None]:
+        """Partition → next offset to be read, of the owned partitions of ``topic``."""
+        return {partition: state.position for (name, partition), state in self._states.items() if name == topic}
+
+    def add(self, chunk: Chunk) -> None:
+        """A chunk was read: it waits for the agent."""
+        state = self._states.get((chunk.topic, chunk.partition))
+        if state is not None:
+            state.position = chunk.next_offset
+            state.waiting.append(chunk)
+            state.entries.append(_Entry(chunk, chunk.next_offset))
+
+    def reached_end(self, partition: Partition, end: int) -> None:
+        """The reader is at the end of the partition, at offset ``end``: what lies between holds no records."""
+        state = self._states.get(partition)
+        if state is None:
+            return
+        state.end = end
+        if state.position is None or end > state.position:
+            state.position = end
+            state.entries.append(_Entry(None, end))
+            state.advance()
+
+    def take(self, but: Collection[Partition] = ()) -> Chunk | None:
+        """The next chunk for an agent, the partitions in turn, none of the partitions ``but``."""
+        for partition, state in self._states.items():
+            if state.waiting and partition not in but:
+                # To the back of the queue, so that a busy partition does not starve the others.
+                self._states[partition] = self._states.pop(partition)
+                return state.waiting.popleft()
+        return None
+
+    def acknowledge(self, chunk: Chunk) -> bool:
+        """The agent is done with a chunk.  False = it is not ours (any more), and nothing happens."""
+        state = self._states.get((chunk.topic, chunk.partition))
+        for entry in state.entries if state is not None else ():
+            if entry.chunk is chunk:
+                entry.chunk = None
+                state.advance()
+                return True
+        return False
+
+    def outstanding(self, topic: str) -> tuple[int, int]:
+        """(chunks, records) of the topic that were read and not acknowledged."""
+        chunks = [
+            entry.chunk
+            for (name, _), state in self._states.items()
+            if name == topic
+            for entry in state.entries
+            if entry.chunk is not None
+        ]
+        return len(chunks), sum(map(len, chunks))
+
+    def committable(self) -> dict[Partition, int]:
+        """Partition → offset that is to be committed: everything before it was acknowledged."""
+        return {
+            partition: state.acknowledged
+            for partition, state in self._states.items()
+            if state.acknowledged is not None and state.acknowledged != state.committed
+        }
+
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """The broker has stored these offsets."""
+        for partition, offset in offsets.items():
+            if partition in self._states:
+                self._states[partition].committed = offset
+
+    def progress(self, partition: Partition) -> Progress:
+        """Raises KeyError for a partition that is not owned."""
+        state = self._states[partition]
+        return Progress(state.position, state.acknowledged, state.committed, state.end)

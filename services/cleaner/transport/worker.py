@@ -1,0 +1,57 @@
+"""Runs an app until a signal or a crash, and says with which code to exit."""
+
+import asyncio
+import logging
+import signal
+
+from .app import App
+
+log = logging.getLogger(__name__)
+
+# Faust tells its life, and aiokafka every failed heartbeat; what matters of it ends the worker, and is said then.
+QUIET = {"faust": logging.WARNING, "mode": logging.WARNING, "faust.agents": logging.CRITICAL, "aiokafka": logging.CRITICAL}
+
+# Longer than any clean stop takes: a chunk's grace, a commit, leaving the group.
+STOP_TIMEOUT_S = 30.0
+
+
+def run(app: App) -> int:
+    """Run ``app``; SIGTERM and SIGINT stop it: agents finish the chunk in hand, offsets are committed, the group is left.
+
+    Returns 0 after a signal; after a crash the ``exit_code`` of the exception, or 1 if it has none.
+    """
+    for name, level in QUIET.items():
+        if logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(level)
+    return asyncio.run(_run(app))
+
+
+async def _run(app: App) -> int:
+    app.loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        app.loop.add_signal_handler(signum, stopping.set)
+    running = [asyncio.ensure_future(work) for work in (stopping.wait(), app.failed.wait(), _crash(app))]
+    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    for future in running:
+        future.cancel()
+    reason = app.failure or app.crash_reason
+    if reason is not None:
+        known = hasattr(reason, "exit_code")
+        log.error("stopping: %s", reason if known else repr(reason), exc_info=None if known else reason)
+    try:
+        await asyncio.wait_for(app.stop(), STOP_TIMEOUT_S)
+    except TimeoutError:
+        log.error("did not stop within %.0f s", STOP_TIMEOUT_S)
+    reason = reason or app.failure
+    return 0 if reason is None else getattr(reason, "exit_code", 1)
+
+
+async def _crash(app: App) -> None:
+    """Start the app and return when a part of it, other than an agent, has crashed."""
+    try:
+        await app.start()
+    except Exception as error:
+        app.crash_reason = app.crash_reason or error
+        return
+    await app.wait()

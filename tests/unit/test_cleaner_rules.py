@@ -1,0 +1,101 @@
+"""Every golden record is a test case; every rule that rejects has at least one."""
+
+import polars as pl
+import pytest
+
+from retail_stream.entities import Entity
+from retail_stream.wire import HEADER_BYTES, Writer, plain_schema, schema_id
+from services.cleaner import expectations
+from services.cleaner.clean import Raw, Target, clean, clean_schema
+from services.cleaner.expectations import RULES, TOMBSTONE_RULES, Action
+
+from .examples import CLEAN_ID, RAW_ID, Example, examples, schema
+
+SHARED = (Entity.SALES, Entity.PRODUCTS)  # raw and clean have one schema, hence one id
+
+
+def run(raw: Raw):
+    entity = raw.entity
+    writer = Writer(schema(entity, "raw"))
+    target = Target(RAW_ID if entity in SHARED else CLEAN_ID, plain_schema(schema(entity, "clean")))
+    return clean(raw, {RAW_ID: writer}, writer, {RAW_ID: target})
+
+
+@pytest.mark.parametrize("example", examples("invalid"), ids=str)
+def test_an_invalid_record_is_rejected_by_exactly_the_rules_it_names(example: Example):
+    cleaned = run(example.raw)
+    assert sorted(cleaned.rejected[0].rules) == sorted(example.rules)
+    assert cleaned.values == {}
+
+
+@pytest.mark.parametrize("example", examples("valid"), ids=str)
+def test_a_valid_record_passes_with_its_defaults_applied(example: Example):
+    cleaned = run(example.raw)
+    assert cleaned.rejected == {}
+    if example.value is None:
+        assert cleaned.values == {0: None}
+    else:
+        clean_writer = Writer(schema(example.entity, "clean"))
+        assert clean_writer.record(cleaned.values[0][HEADER_BYTES:]) == {**example.value, **example.defaults}
+
+
+@pytest.mark.parametrize("example", [e for e in examples("valid") if e.entity in SHARED], ids=str)
+def test_sales_and_products_are_forwarded_as_the_bytes_they_came_as(example: Example):
+    assert run(example.raw).values[0] == example.raw.values[0]
+
+
+@pytest.mark.parametrize("entity", [Entity.CUSTOMERS, Entity.STORES])
+def test_customers_and_stores_are_encoded_under_their_clean_schema(entity: Entity):
+    example = next(e for e in examples("valid") if e.entity is entity and e.value is not None)
+    assert schema_id(run(example.raw).values[0]) == CLEAN_ID
+
+
+def test_every_rejecting_rule_has_a_golden_record_that_only_it_could_reject():
+    rules = {(e, r.name) for e in Entity for r in RULES[e] if r.action is Action.REJECT}
+    rules |= {(e, expectations.VALID_AVRO) for e in Entity} | {(Entity.SALES, expectations.VALUE_PRESENT)}
+    shown = {(e.entity, e.rules[0]) for e in examples("invalid") if len(e.rules) == 1}
+    assert rules - shown == set()
+
+
+@pytest.mark.parametrize("entity", list(Entity))
+def test_no_condition_is_null_when_every_nullable_field_is(entity: Entity):
+    example = next(e for e in examples("valid") if e.entity is entity and e.value is not None)
+    nullable = [f["name"] for f in schema(entity, "raw")["fields"] if isinstance(f["type"], list)]
+    columns = Writer(schema(entity, "raw")).columns
+    row = {**example.value, **dict.fromkeys(nullable), "key": None, "record_time": 0}
+    frame = pl.DataFrame([row], schema={**columns, "key": pl.String(), "record_time": pl.Int64()})
+    held = frame.select(pl.sql_expr(r.condition).alias(r.name) for r in RULES[entity])
+    assert [name for name in held.columns if held[name].null_count()] == []
+
+
+def test_tombstone_conditions_are_never_null():
+    frame = pl.DataFrame(
+        {"key": [None], "id": [None], "record_time": [0], "sequence_time": [0], "sequence_time_valid": [False]},
+        schema_overrides={"key": pl.String, "id": pl.Int32},
+    )
+    held = frame.select(pl.sql_expr(r.condition).alias(r.name) for r in TOMBSTONE_RULES)
+    assert [name for name in held.columns if held[name].null_count()] == []
+
+
+@pytest.mark.parametrize("entity", list(Entity))
+def test_the_clean_schema_is_the_raw_one_with_its_nullable_field_made_plain(entity: Entity):
+    assert clean_schema(entity, schema(entity, "raw")) == schema(entity, "clean")
+
+
+def test_one_bad_record_does_not_change_the_verdict_on_its_neighbours():
+    good = next(e for e in examples("valid") if str(e) == "sales-sale").raw
+    bad = next(e for e in examples("invalid") if str(e) == "sales-negative_discount").raw
+    torn = good.values[0][:-1]
+    raw = Raw(
+        Entity.SALES,
+        [good.values[0], torn, bad.values[0], None, good.values[0]],
+        [b"7"] * 5,
+        [good.times[0]] * 5,
+    )
+    cleaned = run(raw)
+    assert {row: r.rules for row, r in cleaned.rejected.items()} == {
+        1: ("valid_avro",),
+        2: ("discount_not_negative",),
+        3: ("value_present",),
+    }
+    assert list(cleaned.values) == [0, 4]
