@@ -38,12 +38,17 @@ def initialise(settings: InitSettings, patience_s: float | None = COMMAND_PATIEN
     Raises:
         Unavailable: a server did not answer for ``patience_s``.
     """
-    wait_for(lambda: _create_topics(settings), patience_s)
+    wait_for(lambda: create_topics(settings), patience_s)
     wait_for(lambda: _register_schemas(settings), patience_s)
-    wait_for(lambda: _migrate(settings), patience_s)
+    wait_for(lambda: migrate(settings), patience_s)
 
 
-def _create_topics(settings: InitSettings) -> None:
+def create_topics(settings: InitSettings) -> None:
+    """Create the topics that are missing.
+
+    Raises:
+        Unavailable: Kafka does not answer.
+    """
     wanted = [
         NewTopic(
             t.name,
@@ -77,7 +82,12 @@ def _register_schemas(settings: InitSettings) -> None:
     _log.info("schemas", registered=sum(t.schema is not None for t in TOPICS))
 
 
-def _migrate(settings: InitSettings) -> None:
+def migrate(settings: Connections) -> None:
+    """Bring the tables of ``DATABASE_URL`` to the newest version.
+
+    Raises:
+        Unavailable: Postgres does not answer.
+    """
     engine = postgres.engine(settings.database_url)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))

@@ -7,7 +7,7 @@ from typing import cast
 import polars as pl
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from retail_stream.errors import Unavailable
 
@@ -36,12 +36,21 @@ def address(engine: Engine) -> str:
     return f"{engine.url.host}:{engine.url.port or 5432}/{engine.url.database}"
 
 
-def is_outage(error: DBAPIError) -> bool:
-    """Whether the server is away or going away, rather than refusing a statement (SQLSTATE classes 08, 57, 53)."""
-    if error.connection_invalidated or isinstance(error, InterfaceError):
+def is_outage(error: DBAPIError | psycopg.Error) -> bool:
+    """Whether the server is away or going away, rather than refusing a statement (SQLSTATE classes 08, 57, 53).
+
+    COPY goes past SQLAlchemy, so its errors are the driver's own.
+    """
+    if isinstance(error, psycopg.Error):
+        original: BaseException | None = error
+    elif error.connection_invalidated:
         return True
-    state = getattr(error.orig, "sqlstate", None)
-    return isinstance(error, OperationalError) and (state is None or state[:2] in ("08", "53", "57"))
+    else:
+        original = error.orig
+    if isinstance(original, psycopg.InterfaceError):
+        return True
+    state = getattr(original, "sqlstate", None)
+    return isinstance(original, psycopg.OperationalError) and (state is None or state[:2] in ("08", "53", "57"))
 
 
 def unavailable(engine: Engine) -> Unavailable:

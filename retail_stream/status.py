@@ -99,3 +99,12 @@ def as_table(now: Status, before: Status | None = None, seconds: float = 1.0) ->
     table.add_row("outbox", f"{now.outbox:,}", "")
     table.add_row("watermark", "none yet" if now.watermark is None else f"{now.watermark:%Y-%m-%d %H:%M:%S} UTC", "")
     return table
+
+
+def as_line(now: Status, before: Status, seconds: float) -> str:
+    """For a log: rates since ``before`` and the lag, on one line."""
+    names = ("produced", "cleaned", "rejected", "versions")
+    rates = [f"{name} {(getattr(now, name) - getattr(before, name)) / seconds:,.0f}/s" for name in names]
+    closed = sum(n for state, n in now.windows.items() if state != "open")
+    windows = f"windows {sum(now.windows.values()):,} ({closed:,} fired)"
+    return ", ".join([*rates, windows, f"lag {sum(now.lag.values()):,}"])

@@ -1,0 +1,146 @@
+"""`retail-stream demo` and `retail-stream up`: the whole pipeline on the embedded stack, watched.
+
+Start servers → init → start services → show what flows, and in the demo:
+stop the generator → drain → verify → ask the warehouse.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from rich.console import Console
+from rich.live import Live
+from sqlalchemy import Engine
+
+from retail_stream import answers, kafka, postgres, status
+from retail_stream.embedded.home import Home
+from retail_stream.embedded.processes import ProcessGroup
+from retail_stream.embedded.settings import EmbeddedSettings
+from retail_stream.embedded.stack import Stack
+from retail_stream.errors import RetailStreamError, Unavailable
+from retail_stream.initialise import InitSettings, initialise
+from retail_stream.pipeline import Pipeline, Service
+from retail_stream.settings import Connections, Settings, load
+from retail_stream.verify import command as verify
+
+_LOOK_EVERY_S = 1.0
+_DRAIN_S = 180.0
+
+
+class DemoSettings(Settings):
+    """How long the demo lets the generator run."""
+
+    demo_seconds: Annotated[int, Field(ge=1, le=86_400, description="seconds of traffic, from 1 to 86400")] = 60
+
+
+def demo(console: Console) -> int:
+    """Run the bounded demo; 0 only if `verify` passed.
+
+    Raises:
+        RetailStreamError: something could not start, or a service ended by itself.
+    """
+    seconds = load(DemoSettings).demo_seconds
+    with _pipeline(console) as (pipeline, connections, engine):
+        console.rule(f"{seconds} s of traffic")
+        _watch(console, pipeline, connections, engine, until=time.monotonic() + seconds)
+        console.rule("drain")
+        pipeline.stop(Service.GENERATOR)
+        del pipeline.processes[Service.GENERATOR]
+        _drain(console, pipeline, connections, engine)
+        console.rule("verify: everything again from the raw topics, by another engine")
+        code = verify.verify(connections, console)
+        console.rule("what the warehouse answers")
+        answers.show(console, engine, connections)
+    if code == 0:
+        console.print(f"\n[bold green]Verified.[/] Logs: {pipeline.logs}. The topics and the warehouse are kept;")
+        console.print("`make up` goes on from here, `.venv/bin/retail-stream infra --reset` deletes them.")
+    return code
+
+
+def up(console: Console) -> int:
+    """Run until Ctrl-C.
+
+    Raises:
+        RetailStreamError: something could not start, or a service ended by itself.
+    """
+    with _pipeline(console) as (pipeline, connections, engine), contextlib.suppress(KeyboardInterrupt):
+        console.print("The pipeline runs until Ctrl-C; for your own tools:")
+        for name in Connections.model_fields:
+            console.print(f"  export {name.upper()}={os.environ[name.upper()]}", highlight=False, soft_wrap=True)
+        _watch(console, pipeline, connections, engine, until=float("inf"))
+    return 0
+
+
+@contextlib.contextmanager
+def _pipeline(console: Console) -> Iterator[tuple[Pipeline, Connections, Engine]]:
+    """Servers, topics, tables and the four services; everything that we started stops at the end."""
+    with contextlib.ExitStack() as exits:
+        logs = exits.enter_context(_servers(console))
+        initialise(load(InitSettings))
+        connections = load(Connections)
+        engine = postgres.engine(connections.database_url)
+        exits.callback(engine.dispose)
+        pipeline = Pipeline(exits.enter_context(ProcessGroup()), {}, logs)
+        for service in (Service.CLEANER, Service.SCD_MERGER, Service.AGGREGATOR, Service.GENERATOR):
+            pipeline.start(service)
+        yield pipeline, connections, engine
+
+
+@contextlib.contextmanager
+def _servers(console: Console) -> Iterator[Path]:
+    """The running embedded stack, or a new one; its variables go into our environment. Yields a folder for logs."""
+    settings = load(EmbeddedSettings)
+    home = Home(settings.home)
+    running = home.running()
+    if running is not None and running.ready:
+        console.print("The embedded servers run already.")
+        os.environ.update(running.env)
+        yield home.logs
+        return
+    console.print("Starting Kafka, the schema registry and Postgres ...")
+    with Stack(settings.home, settings.ports, cache=settings.cache, say=lambda s: console.print(f"  {s}")) as stack:
+        os.environ.update(stack.env)
+        yield stack.home.logs
+
+
+def _watch(console: Console, pipeline: Pipeline, connections: Connections, engine: Engine, until: float) -> None:
+    """A line of numbers each second; a table that is redrawn, where the terminal can."""
+    client = kafka.admin(connections)
+    before, looked_at = None, time.monotonic()
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        while time.monotonic() < until:
+            _complain_of_the_dead(pipeline)
+            # A server that is away is the services' to wait for; here the numbers just stand still.
+            with contextlib.suppress(Unavailable):
+                now, at = status.look(client, engine, connections), time.monotonic()
+                if console.is_terminal:
+                    live.update(status.as_table(now, before, at - looked_at), refresh=True)
+                elif before is not None:
+                    console.print(status.as_line(now, before, at - looked_at), soft_wrap=True)
+                before, looked_at = now, at
+            time.sleep(max(0.0, min(until, looked_at + _LOOK_EVERY_S) - time.monotonic()))
+    if before is not None:
+        console.print(status.as_table(before))
+
+
+def _drain(console: Console, pipeline: Pipeline, connections: Connections, engine: Engine) -> None:
+    client = kafka.admin(connections)
+    deadline = time.monotonic() + _DRAIN_S
+    with console.status("lag ...") as line:
+        while not (now := status.look(client, engine, connections)).drained:
+            _complain_of_the_dead(pipeline)
+            line.update(f"lag {sum(now.lag.values()):,}, outbox {now.outbox:,}")
+            if time.monotonic() > deadline:
+                raise RetailStreamError(f"The pipeline did not drain within {_DRAIN_S:.0f} s; see {pipeline.logs}.")
+            time.sleep(_LOOK_EVERY_S / 4)
+    console.print("Lag 0 in every group, outbox empty.")
+
+
+def _complain_of_the_dead(pipeline: Pipeline) -> None:
+    for service, code in pipeline.dead().items():
+        last = pipeline.processes[service].last_lines()
+        raise RetailStreamError(f"{service} ended with exit code {code}; the end of {pipeline.log(service)}: {last}")
