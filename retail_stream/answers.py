@@ -20,11 +20,11 @@ class Question:
 
 QUESTIONS = (
     Question(
-        "Sales per store and minute (the newest windows that have fired)",
+        "Sales per store and window",
         """SELECT window_start, store_id, transactions, units_sold, units_returned,
        gross_sales, net_sales, revision, state
 FROM sales_by_window
-WHERE window_size = interval '1 minute' AND state <> 'open'
+WHERE window_size = (SELECT min(window_size) FROM sales_by_window)
 ORDER BY window_start DESC, net_sales DESC
 LIMIT 8""",
     ),

@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.live import Live
 from sqlalchemy import Engine
 
-from retail_stream import answers, kafka, postgres, status
+from retail_stream import answers, kafka, postgres, status, topics
 from retail_stream.embedded.home import Home
 from retail_stream.embedded.processes import ProcessGroup
 from retail_stream.embedded.settings import EmbeddedSettings
 from retail_stream.embedded.stack import Stack
+from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.initialise import InitSettings, initialise
 from retail_stream.pipeline import Pipeline, Service
@@ -28,6 +29,7 @@ from retail_stream.settings import Connections, Settings, load
 from retail_stream.verify import command as verify
 
 _LOOK_EVERY_S = 1.0
+_START_S = 120.0
 _DRAIN_S = 180.0
 
 
@@ -45,6 +47,7 @@ def demo(console: Console) -> int:
     """
     seconds = load(DemoSettings).demo_seconds
     with _pipeline(console) as (pipeline, connections, engine):
+        _await_traffic(console, pipeline, connections)
         console.rule(f"{seconds} s of traffic")
         _watch(console, pipeline, connections, engine, until=time.monotonic() + seconds)
         console.rule("drain")
@@ -105,6 +108,20 @@ def _servers(console: Console) -> Iterator[Path]:
     with Stack(settings.home, settings.ports, cache=settings.cache, say=lambda s: console.print(f"  {s}")) as stack:
         os.environ.update(stack.env)
         yield stack.home.logs
+
+
+def _await_traffic(console: Console, pipeline: Pipeline, connections: Connections) -> None:
+    """Wait for the first records of this run: four Python programs take their time to start on a small machine."""
+    client = kafka.admin(connections)
+    raw = [(topics.raw(e), p) for e in Entity for p in kafka.partitions(client, connections, topics.raw(e))]
+    before = kafka.end_offsets(client, connections, raw)
+    deadline = time.monotonic() + _START_S
+    with console.status("Starting the services ..."):
+        while kafka.end_offsets(client, connections, raw) == before:
+            _complain_of_the_dead(pipeline)
+            if time.monotonic() > deadline:
+                raise RetailStreamError(f"No records within {_START_S:.0f} s; see {pipeline.logs}.")
+            time.sleep(_LOOK_EVERY_S / 4)
 
 
 def _watch(console: Console, pipeline: Pipeline, connections: Connections, engine: Engine, until: float) -> None:

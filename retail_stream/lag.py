@@ -32,14 +32,15 @@ def lags(client: AdminClient, connections: Connections) -> dict[Group, int]:
         for topic in names
         for partition in kafka.partitions(client, connections, topic)
     }
+    # Before the ends: a group that moves on meanwhile is then a little late, never ahead of the end.
+    committed = {group: kafka.committed_offsets(client, connections, group) for group in CONSUMES}
     ends = kafka.end_offsets(client, connections, places)
     result = {}
     for group, names in CONSUMES.items():
-        committed = kafka.committed_offsets(client, connections, group)
-        behind = {place: ends[place] - committed.get(place, 0) for place in places if place[0] in names}
-        suspects = [place for place, n in behind.items() if 0 < n <= _MARKERS]
-        for place in suspects:
-            behind[place] = _records_from(connections, *place, committed.get(place, 0))
+        passed = committed[group]
+        behind = {place: ends[place] - passed.get(place, 0) for place in places if place[0] in names}
+        for place in [place for place, n in behind.items() if 0 < n <= _MARKERS]:
+            behind[place] = _records_from(connections, *place, passed.get(place, 0))
         result[group] = sum(behind.values())
     return result
 
