@@ -1,0 +1,94 @@
+"""The edge that reads raw topics back when the generator starts."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from confluent_kafka import Message, TopicPartition
+
+from retail_stream import kafka, topics
+from retail_stream.batches import by_partition
+from retail_stream.entities import Entity
+from retail_stream.errors import Unavailable
+from retail_stream.registry import Registry, Writers
+from retail_stream.settings import Connections
+from retail_stream.wire import Writer, decode, schema_id
+from services.generator.dimension import State
+from services.generator.resume import Batch, fold, tail
+from services.generator.sales import Tail
+
+#: Enough that a partition's end holds new sales, however many of the last ones were published again.
+TAIL_RECORDS = 2000
+_GROUP = "generator"
+_BATCH = 5000
+_PATIENCE_S = 15.0
+
+
+class Reader:
+    """Reads what there is; every call starts anew, so that it can be retried."""
+
+    def __init__(self, connections: Connections, registry: Registry, schemas: dict[Entity, Any]) -> None:
+        """``schemas``: the raw schema of each entity as parsed JSON."""
+        self._connections = connections
+        self._admin = kafka.admin(connections)
+        self._writers = {e: Writers(registry, f"{topics.raw(e)}-value") for e in Entity}
+        self._readers = {e: Writer(s) for e, s in schemas.items()}
+
+    def dimension(self, entity: Entity) -> State:
+        """The whole topic of a dimension as state.
+
+        Raises:
+            Unavailable: the broker does not answer, or the topic is not there yet.
+        """
+        state = State()
+        for messages in self._records(entity, last=None):
+            fold(state, entity, self._batch(entity, messages))
+        return state
+
+    def sales(self) -> Tail:
+        """The end of the sales topic.
+
+        Raises:
+            Unavailable: the broker does not answer, or the topic is not there yet.
+        """
+        messages = [m for some in self._records(Entity.SALES, last=TAIL_RECORDS) for m in some]
+        ends = self._ends(Entity.SALES)
+        return tail(self._batch(Entity.SALES, messages), sum(ends.values()))
+
+    def _ends(self, entity: Entity) -> dict[kafka.TopicPartitionKey, int]:
+        topic = topics.raw(entity)
+        numbers = kafka.partitions(self._admin, self._connections, topic)
+        if not numbers:
+            raise Unavailable(f"Kafka has no topic {topic} yet; `retail-stream init` creates it.")
+        return kafka.end_offsets(self._admin, self._connections, [(topic, p) for p in numbers])
+
+    def _records(self, entity: Entity, last: int | None) -> Iterator[list[Message]]:
+        """Records of all partitions up to their ends, of each the ``last`` or all."""
+        ends = {place: end for place, end in self._ends(entity).items() if end > 0}
+        consumer = kafka.consumer(self._connections, _GROUP)
+        try:
+            starts = {place: 0 if last is None else max(0, end - last) for place, end in ends.items()}
+            consumer.assign([TopicPartition(t, p, start) for (t, p), start in starts.items()])
+            heard = time.monotonic()
+            while ends:
+                records, reached = by_partition(consumer.consume(_BATCH, timeout=0.5))
+                for place in reached:
+                    ends.pop(place, None)
+                if records:
+                    yield [m for some in records.values() for m in some]
+                if records or reached:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > _PATIENCE_S:
+                    raise kafka.unavailable(self._connections)
+        finally:
+            consumer.close()
+
+    def _batch(self, entity: Entity, messages: list[Message]) -> Batch:
+        values = [m.value() for m in messages]
+        writers = self._writers[entity].get(n for v in values if (n := schema_id(v)) is not None)
+        return Batch(
+            [m.key() for m in messages],
+            values,
+            [m.timestamp()[1] * 1000 for m in messages],
+            decode(values, writers, self._readers[entity]),
+        )

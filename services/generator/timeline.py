@@ -1,0 +1,76 @@
+"""Which clock each thread follows: the wall's, or a simulated one.
+
+Simulated time starts at a given moment and runs at the wall's pace; where a rate is 0 it runs as fast as records can
+be made until it has caught up with the wall's, since Kafka takes no record from the future. The dimensions then stay
+a little ahead of the sales, which wait for them.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.generator.schedule import SECOND_US, AsFastAsPossible, Schedule, Steady
+
+Clock = Callable[[], int]
+
+_AHEAD_US = 10 * SECOND_US
+#: Sales begin when the dimensions' first records are this old, see supply.py.
+_SALES_AFTER_US = SECOND_US
+_NEVER = 2**62
+
+
+@dataclass
+class Progress:
+    """How far sales are; every sale before this time was made."""
+
+    sales_us: int
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Clocks and schedules of a run that starts at ``start_us``. ``until_us``: when dimensions stop, inclusive."""
+
+    start_us: int
+    sales_clock: Clock
+    changes_clock: Clock
+    sales: Schedule
+    changes: Callable[[], Schedule]
+    until_us: int = _NEVER
+
+
+def wall() -> int:
+    """Now, in microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1000
+
+
+def live(sales_per_s: float, changes_per_s: float) -> Timeline:
+    """The wall's time; a rate of 0 is as fast as possible."""
+    start = wall()
+    return Timeline(
+        start,
+        wall,
+        wall,
+        Steady(start + _SALES_AFTER_US, sales_per_s, live=True) if sales_per_s else AsFastAsPossible(),
+        lambda: Steady(start, changes_per_s, live=True) if changes_per_s else AsFastAsPossible(),
+    )
+
+
+def simulated(
+    start_us: int, sales_per_s: float, changes_per_s: float, paced: bool, max_sales: int | None, progress: Progress
+) -> Timeline:
+    """Time from ``start_us``. ``paced``: not faster than the wall's. The dimensions stop where the sales do."""
+    began = wall()
+    sales = Steady(start_us + _SALES_AFTER_US, sales_per_s, live=False)
+    progress.sales_us = start_us
+
+    def at_the_walls_pace() -> int:
+        return start_us + wall() - began
+
+    return Timeline(
+        start_us,
+        at_the_walls_pace if paced else wall,
+        at_the_walls_pace if paced else lambda: min(wall(), progress.sales_us + _AHEAD_US),
+        sales,
+        lambda: Steady(start_us, changes_per_s, live=False),
+        sales.slot(max_sales - 1) if max_sales else _NEVER,
+    )

@@ -1,0 +1,210 @@
+"""The generator as a program, against servers of its own: its raw topics start empty."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from confluent_kafka import Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from retail_stream import topics
+from retail_stream.embedded.servers import Server
+from retail_stream.embedded.settings import Ports
+from retail_stream.embedded.stack import Stack
+from retail_stream.entities import DIMENSIONS, FIELDS, Entity
+from retail_stream.initialise import InitSettings, initialise
+from retail_stream.kafka import admin, consumer, end_offsets, partitions
+from retail_stream.wire import Writer
+
+READERS = {e: Writer(json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text())) for e in Entity}
+ID = {**{e: FIELDS[e].key for e in DIMENSIONS}, Entity.SALES: "transaction_id"}
+CLEAN = {f"GENERATOR_FAULT_{name}": "0" for name in ("CORRUPT_BYTES", "UNKNOWN_SCHEMA_ID", "DUPLICATE")}
+FAST = {"GENERATOR_SALES_PER_S": "1000", "GENERATOR_CHANGES_PER_S": "100", "METRICS_PORT": "0"}
+
+
+class OnTopic(NamedTuple):
+    partition: int
+    key: bytes
+    value: bytes | None
+    timestamp_ms: int
+    headers: list[tuple[str, bytes]] | None
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Not the session's stack: these tests empty the raw topics and kill the broker."""
+    home = tmp_path_factory.mktemp("stack")
+    for folder in (home, *home.parents[:3]):
+        if folder.name.startswith(("stack", "pytest")):
+            folder.chmod(0o711)
+    with Stack(home / "state", Ports.free(), restart=False) as running:
+        yield running
+
+
+@pytest.fixture
+def connections(servers: Stack) -> InitSettings:
+    """Servers with empty topics."""
+    settings = InitSettings(**{name.lower(): value for name, value in servers.env.items()})  # type: ignore[arg-type]
+    empty_topics(settings)
+    return settings
+
+
+def empty_topics(settings: InitSettings) -> None:
+    client, raw = admin(settings), [topics.raw(e) for e in Entity]
+    there = [t for t in raw if partitions(client, settings, t)]
+    for deleted in client.delete_topics(there).values() if there else ():
+        deleted.result()
+    until(lambda: not any(partitions(client, settings, t) for t in raw))
+    initialise(settings)
+
+
+def until(true: Callable[[], bool], patience_s: float = 60) -> None:
+    deadline = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+@contextmanager
+def generator(connections: InitSettings, log: Path, **settings: str) -> Iterator[subprocess.Popen]:
+    servers = {name.upper(): getattr(connections, name) for name in type(connections).model_fields}
+    environment = {**os.environ, **FAST, **{k: str(v) for k, v in servers.items()}, **settings, "LOG_FORMAT": "json"}
+    with log.open("a") as sink:
+        process = subprocess.Popen([sys.executable, "-m", "services.generator"], env=environment, stderr=sink)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run(connections: InitSettings, log: Path, **settings: str) -> None:
+    with generator(connections, log, **settings) as process:
+        assert process.wait(timeout=90) == 0, log.read_text()
+
+
+def logged(log: Path, event: str) -> list[dict]:
+    return [line for text in log.read_text().splitlines() if (line := json.loads(text))["event"] == event]
+
+
+def count(connections: InitSettings, client: AdminClient, entity: Entity) -> int:
+    topic = topics.raw(entity)
+    places = [(topic, p) for p in partitions(client, connections, topic)]
+    return sum(end_offsets(client, connections, places).values())
+
+
+def read(connections: InitSettings, entity: Entity) -> list[OnTopic]:
+    """All records of the raw topic, by partition and offset."""
+    client, topic = admin(connections), topics.raw(entity)
+    found: list[Message] = []
+    wanted = count(connections, client, entity)
+    reader = consumer(connections, "test", **{"enable.partition.eof": False})
+    reader.assign([TopicPartition(topic, p, 0) for p in partitions(client, connections, topic)])
+    deadline = time.monotonic() + 30
+    while len(found) < wanted and time.monotonic() < deadline:
+        found += [m for m in reader.consume(5000, timeout=0.5) if m.error() is None]
+    reader.close()
+    found.sort(key=lambda m: (m.partition(), m.offset()))
+    return [OnTopic(m.partition(), m.key(), m.value(), m.timestamp()[1], m.headers()) for m in found]
+
+
+def rows(entity: Entity, records: list[OnTopic]) -> list[dict]:
+    return [row for r in records if r.value and (row := READERS[entity].record(r.value[5:])) is not None]
+
+
+def test_the_same_seed_and_start_make_the_same_topics(connections: InitSettings, tmp_path: Path) -> None:
+    fixed = {"GENERATOR_SEED": "7", "GENERATOR_START_TIME": "2026-03-01T08:00:00Z", "GENERATOR_MAX_SALES": "3000"}
+    contents = []
+    for _ in range(2):
+        empty_topics(connections)
+        run(connections, tmp_path / "log", **fixed, GENERATOR_SALES_PER_S="0")
+        contents.append({e: read(connections, e) for e in Entity})
+    assert contents[0] == contents[1]
+    assert [len(contents[0][e]) for e in (Entity.SALES, Entity.CUSTOMERS)] == [3000, 500 + 60 * 100 + 100 - 1]
+
+
+def test_a_restart_goes_on_with_ids_and_state(connections: InitSettings, tmp_path: Path) -> None:
+    run(connections, tmp_path / "log", GENERATOR_MAX_SALES="1500", **CLEAN)
+    before = {e: read(connections, e) for e in Entity}
+    run(connections, tmp_path / "log", GENERATOR_MAX_SALES="1500", **CLEAN)
+    after = {e: read(connections, e) for e in Entity}
+
+    sales = [row["transaction_id"] for row in rows(Entity.SALES, after[Entity.SALES])]
+    assert sorted(sales) == list(range(1, 3001))
+    started = logged(tmp_path / "log", "started")[1]
+    assert started["next_sale"] == 1501
+    for entity, fixed in ((Entity.CUSTOMERS, "join_date"), (Entity.PRODUCTS, "brand"), (Entity.STORES, "open_date")):
+        largest = max(int(r.key) for r in before[entity])
+        assert started[f"next_{entity}"] == largest + 1
+        assert len({(row[ID[entity]], row[fixed]) for row in rows(entity, after[entity])}) == max(
+            int(r.key) for r in after[entity]
+        )
+
+
+def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections: InitSettings, tmp_path: Path) -> None:
+    client = admin(connections)
+
+    def reached(wanted: int) -> bool:
+        return count(connections, client, Entity.SALES) >= wanted
+
+    for killed in (1, 2):
+        with generator(connections, tmp_path / "log", **CLEAN) as process:
+            until(partial(reached, 700 * killed))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", **CLEAN)
+    records = {e: read(connections, e) for e in Entity}
+
+    sold = rows(Entity.SALES, records[Entity.SALES])
+    assert max(Counter(row["transaction_id"] for row in sold).values()) == 1
+    for entity in DIMENSIONS:
+        known = {row[ID[entity]] for row in rows(entity, records[entity])}
+        assert {row[ID[entity]] for row in sold} <= known
+        # Whoever came into the world twice would have two birthdays.
+        fixed = {Entity.CUSTOMERS: "join_date", Entity.PRODUCTS: "brand", Entity.STORES: "open_date"}[entity]
+        assert len({(row[ID[entity]], row[fixed]) for row in rows(entity, records[entity])}) == len(known)
+
+
+def test_a_broker_that_is_killed_loses_nothing(servers: Stack, connections: InitSettings, tmp_path: Path) -> None:
+    client, log = admin(connections), tmp_path / "log"
+    with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
+        until(lambda: count(connections, client, Entity.SALES) > 500)
+        servers.kill(Server.KAFKA)
+        until(lambda: len(logged(log, "waiting")) == 1)
+        servers.start(Server.KAFKA)
+        servers.wait_ready(Server.KAFKA)
+        assert process.wait(timeout=90) == 0, log.read_text()
+    assert len(logged(log, "waiting")) == 1
+    assert len(logged(log, "answered")) == 1
+    sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
+    assert sorted(sales) == list(range(1, 6001))
+
+
+def test_a_stop_flushes_everything_that_was_made(connections: InitSettings, tmp_path: Path) -> None:
+    client, log = admin(connections), tmp_path / "log"
+    with generator(connections, log) as process:
+        until(lambda: count(connections, client, Entity.SALES) > 500)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    published = logged(log, "published")[-1]
+    assert {e: published[e] for e in Entity} == {e: count(connections, client, e) for e in Entity}
+
+
+def test_servers_that_are_away_are_waited_for_with_one_sentence(connections: InitSettings, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    away = connections.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"})
+    with generator(away, log) as process:
+        until(lambda: log.exists() and len(logged(log, "waiting")) == 1)
+        assert "Kafka at 127.0.0.1:9 does not answer." in logged(log, "waiting")[0]["why"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0

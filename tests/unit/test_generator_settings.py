@@ -1,0 +1,80 @@
+"""A wrong setting is one sentence that names the variable, the value and what is allowed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from retail_stream.errors import SettingsError
+from retail_stream.settings import load
+from services.generator.settings import GeneratorSettings, check_names
+
+SERVERS = {
+    "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+    "SCHEMA_REGISTRY_URL": "http://127.0.0.1:1",
+    "DATABASE_URL": "postgresql://127.0.0.1:1/none",
+}
+
+
+@pytest.fixture(autouse=True)
+def _servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith("GENERATOR_")]:
+        monkeypatch.delenv(name)
+    for name, value in SERVERS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GENERATOR_SALES_PER_S", "-1"),
+        ("GENERATOR_SALES_PER_S", "inf"),
+        ("GENERATOR_CHANGES_PER_S", "many"),
+        ("GENERATOR_MAX_SALES", "0"),
+        ("GENERATOR_SEED", "-3"),
+        ("GENERATOR_START_TIME", "2026-03-01T08:00:00"),
+        ("GENERATOR_FAULT_RETURN", "1.5"),
+        ("GENERATOR_FAULT_TOMBSTONE", "nan"),
+        ("LATENCY_MAX_S", "-0.1"),
+        ("METRICS_PORT", "70000"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refusal:
+        load(GeneratorSettings)
+    assert str(refusal.value).startswith(f"{name}={value!r}: ")
+    assert "allowed: " in str(refusal.value)
+
+
+def test_a_fault_that_there_is_not_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"GENERATOR_FAULT_NULL_EMIAL is no fault; allowed: .*NULL_EMAIL"):
+        check_names(["PATH", "GENERATOR_FAULT_NULL_EMIAL"])
+
+
+def test_a_seed_without_a_start_time_leaves_time_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENERATOR_SEED", "1")
+    assert not load(GeneratorSettings).simulated
+    monkeypatch.setenv("GENERATOR_START_TIME", "2026-03-01T08:00:00Z")
+    assert load(GeneratorSettings).simulated
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("GENERATOR_SALES_PER_S", "-1", "GENERATOR_SALES_PER_S='-1': must be greater than or equal to 0; allowed"),
+        ("GENERATOR_START_TIME", "2999-01-01T00:00:00Z", "GENERATOR_START_TIME=2999-01-01T00:00:00+00:00 lies in the"),
+    ],
+)
+def test_the_program_says_so_and_exits_with_two(name: str, value: str, sentence: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "services.generator"],
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(sentence)
+    assert done.stderr.count("\n") == 1
