@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine, text
@@ -21,8 +22,8 @@ class Question:
 QUESTIONS = (
     Question(
         "Sales per store and window",
-        """SELECT window_start, store_id, transactions, units_sold, units_returned,
-       gross_sales, net_sales, revision, state
+        """SELECT window_start, store_id, transactions AS n, units_sold AS sold, units_returned AS returned,
+       net_sales, revision, state
 FROM sales_by_window
 WHERE window_size = (SELECT min(window_size) FROM sales_by_window)
 ORDER BY window_start DESC, net_sales DESC
@@ -30,7 +31,7 @@ LIMIT 8""",
     ),
     Question(
         "The history of the customer who changed most",
-        """SELECT customer_id, name, loyalty_points, address, valid_from, valid_to, is_current
+        """SELECT customer_id, name, loyalty_points, valid_from, valid_to, is_current
 FROM dim_customers
 WHERE customer_id = (SELECT customer_id FROM dim_customers GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1)
 ORDER BY valid_from
@@ -38,8 +39,7 @@ LIMIT 8""",
     ),
     Question(
         "Sales with the dimension versions of their time, where the price has changed since",
-        """SELECT s.event_time, s.product_name, s.category, s.unit_price AS price_paid, p.price AS price_now,
-       s.store_name
+        """SELECT s.event_time, s.product_name, s.unit_price AS price_paid, p.price AS price_now
 FROM sales_enriched s
 JOIN dim_products p ON p.product_id = s.product_id AND p.is_current
 WHERE p.price <> s.unit_price
@@ -60,9 +60,11 @@ def show(console: Console, engine: Engine, connections: Connections) -> None:
 
 
 def _print(console: Console, title: str, columns: list[str], rows: list[tuple[object, ...]]) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold", show_edge=False)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", show_edge=False, box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*(_text(value) for value in row))
     console.print(table)

@@ -42,8 +42,9 @@ class Shelf:
         return not self._alive.any()
 
     def alive(self, ids: Ints) -> npt.NDArray[np.bool_]:
-        """Whether each id exists and was not given up."""
-        return self._alive[ids]
+        """Whether each id exists and was not given up; sales of other sources may name any id."""
+        known = (ids > 0) & (ids < len(self._alive))
+        return known & self._alive[np.where(known, ids, 0)]
 
     def evenly(self, u: Floats) -> Ints:
         """An id for each number in [0, 1), all as likely; one that was given up leaves its share to a neighbour."""

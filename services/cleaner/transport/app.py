@@ -7,6 +7,7 @@ from typing import Any
 
 import faust
 from faust.app.base import BootStrategy
+from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from mode.supervisors import SupervisorStrategy
 
@@ -42,9 +43,9 @@ class ChunkStream(faust.Stream):
         return self._acknowledging(super().__aiter__())
 
     async def _acknowledging(self, values: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        consumer = self.app.consumer
+        consumer: Any = self.app.consumer
         async for value in values:
-            event = self.current_event
+            event: Any = self.current_event
             chunk: Chunk = event.value
             done = False
             consumer.hand_over(chunk)
@@ -59,6 +60,14 @@ class Transport(driver.Transport):
     """Faust's aiokafka transport with `ChunkConsumer`."""
 
     Consumer = ChunkConsumer
+
+
+class NoTables(TableManager):
+    """Starts at once; Faust's waits a second for tables that may still be declared."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class NeverRestart(SupervisorStrategy):
@@ -89,6 +98,7 @@ class App(faust.App):
         self.failed = asyncio.Event()
         defaults = {
             "Stream": ChunkStream,
+            "TableManager": NoTables,
             "agent_supervisor": NeverRestart,
             "key_serializer": "raw",
             "value_serializer": "raw",

@@ -1,7 +1,7 @@
 """What an agent is handed: the records of one partition that one fetch brought, as one value."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
@@ -29,11 +29,12 @@ class Fetched:
     """What one call of the consumer brought, of one topic.
 
     ``ends`` holds, for each partition whose end was reached, the offset that its next record can have; it lies past
-    transaction markers, which are never records.
+    transaction markers, which are never records.  ``high_watermarks``: of the partitions with chunks, as of the fetch.
     """
 
     chunks: list[Chunk]
     ends: dict[int, int]
+    high_watermarks: dict[int, int] = field(default_factory=dict)
 
 
 def split(messages: Sequence[Message]) -> Fetched:

@@ -17,58 +17,24 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
-from aiokafka.errors import KafkaConnectionError
-from faust.transport.consumer import Fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 
 from .chunks import Chunk
+from .membership import MembershipThread
 from .positions import Positions, Progress
 from .reader import Reader
 
 log = logging.getLogger(__name__)
 
-# Between two tries to reach a broker at start; between two lines in the log while it is away.
-RETRY_S = 1.0
+# Between two lines in the log while the broker is away.
 REMIND_S = 30.0
-
-
-class MembershipThread(driver.AIOKafkaConsumerThread):
-    """Faust's thread with the aiokafka consumer, which is a member of the group and fetches nothing."""
-
-    async def on_start(self) -> None:
-        while not self.should_stop:
-            try:
-                await super().on_start()
-                break
-            except KafkaConnectionError as error:
-                log.debug("%s", error)
-                self.consumer.say_unreachable()
-                await self._ensure_consumer().stop()
-                self._consumer = None
-                await self.sleep(RETRY_S)
-        else:
-            return
-        # aiokafka leaves the group when nobody fetched for max_poll_interval; we never fetch from it.
-        self._fetching = self._ensure_consumer()._subscription.fetch_context()
-        self._fetching.__enter__()
-
-    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        self._ensure_consumer().pause(*map(driver.ensure_aiokafka_TP, assigned))
-        await super().on_partitions_assigned(assigned, generation_id)
-
-    def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
-        # The exception ends the worker and is reported there; the base class prints it to stderr as well.
-        log.debug(msg.format(*fmt), exc_info=True)
-
-    def _stopped_set(self) -> None:
-        # After a crash the thread has ended, and with it the loop that would have to be told.
-        if not self.thread_loop.is_closed():
-            super()._stopped_set()
 
 
 class ChunkConsumer(driver.Consumer):
     """Hands chunks to the streams, keeps their positions, commits what was acknowledged."""
+
+    app: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -92,6 +58,8 @@ class ChunkConsumer(driver.Consumer):
                 fetched = await reader.read()
                 for chunk in fetched.chunks:
                     self.positions.add(chunk)
+                for partition, end in fetched.high_watermarks.items():
+                    self.positions.saw_end((reader.topic, partition), end)
                 for partition, end in fetched.ends.items():
                     self.positions.reached_end((reader.topic, partition), end)
             if fetched.chunks:
@@ -109,7 +77,7 @@ class ChunkConsumer(driver.Consumer):
             self._changed.clear()
             await self._changed.wait()
 
-    async def _drain_messages(self, fetcher: Fetcher) -> None:
+    async def _drain_messages(self, fetcher: Any) -> None:
         """Called by Faust's fetcher, until it stops: hand chunks to the streams."""
         while not (self.should_stop or fetcher.should_stop):
             async for _, message in self.getmany(timeout=1.0):
@@ -117,10 +85,10 @@ class ChunkConsumer(driver.Consumer):
                 await self.wait_first(self.callback(message), self.suspend_flow.wait())
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
-        """One message for each chunk that is there, partitions in turn; returns when there was none for ``timeout`` s."""
+        """One message for each chunk that is there, partitions in turn; ends when there was none for ``timeout`` s."""
         while not self.should_stop:
             if not self.flow_active:
-                await self.wait(self.can_resume_flow)
+                await self.wait(self.can_resume_flow.wait())
             chunk = self.positions.take(but=self._paused_partitions)
             if chunk is not None:
                 tp = TP(chunk.topic, chunk.partition)
@@ -132,7 +100,7 @@ class ChunkConsumer(driver.Consumer):
             except TimeoutError:
                 return
 
-    def _to_message(self, tp: TP, record: Chunk) -> ConsumerMessage:
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         last = record.records[-1]
         timestamp_type, timestamp_ms = last.timestamp()
         return ConsumerMessage(
@@ -172,7 +140,7 @@ class ChunkConsumer(driver.Consumer):
             offsets = {TP(*partition): offset for partition, offset in self.positions.committable().items()}
             if not offsets or self._thread.crashed or not await self._commit(offsets):
                 return False
-            self.positions.commit(offsets)
+            self.positions.commit({(tp.topic, tp.partition): offset for tp, offset in offsets.items()})
             return True
 
     async def wait_empty(self) -> None:
@@ -210,7 +178,7 @@ class ChunkConsumer(driver.Consumer):
         self._changed.set()
 
     def _servers(self) -> str:
-        return ",".join(driver.server_list(self.transport.url, self.transport.default_port))
+        return ",".join(driver.server_list(self.transport.url, driver.Transport.default_port))
 
     def _new_reader(self, topic: str) -> Reader:
         config = {
@@ -241,12 +209,12 @@ class ChunkConsumer(driver.Consumer):
     def pause_partitions(self, tps: Iterable[TP]) -> None:
         super().pause_partitions(tps)
         for tp in self._owned(tps):
-            self._readers[tp.topic].pause([tp.partition])
+            self.add_future(self._readers[tp.topic].pause([tp.partition]))
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
         super().resume_partitions(tps)
         for tp in self._owned(tps):
-            self._readers[tp.topic].resume([tp.partition])
+            self.add_future(self._readers[tp.topic].resume([tp.partition]))
         self._changed.set()
 
     def _owned(self, tps: Iterable[TP]) -> list[TP]:
@@ -256,18 +224,14 @@ class ChunkConsumer(driver.Consumer):
     # -- facts -------------------------------------------------------------------------------------------------------
 
     def progress(self) -> dict[TP, Progress]:
-        """Where each owned partition stands; asks no broker."""
-        result = {}
-        for partition in self.positions:
-            tp, progress = TP(*partition), self.positions.progress(partition)
-            result[tp] = progress._replace(end=max(filter(None, (progress.end, self.highwater(tp))), default=progress.end))
-        return result
+        """Where each owned partition stands, as of the last fetches; asks no broker."""
+        return {TP(*partition): self.positions.progress(partition) for partition in self.positions}
 
     async def position(self, tp: TP) -> int | None:
         return self.positions.progress(tp).position
 
-    def highwater(self, tp: TP) -> int | None:
-        return self._readers[tp.topic].end_offset(tp.partition)
+    def highwater(self, tp: TP) -> int:
+        return self.positions.progress(tp).end or 0
 
     async def verify_all_partitions_active(self) -> None:
         """Nothing: the base class warns that aiokafka fetches nothing."""
@@ -280,6 +244,7 @@ class ChunkConsumer(driver.Consumer):
 
     async def on_stop(self) -> None:
         await super().on_stop()
+        self.positions.assign({})
         for reader in self._readers.values():
             async with reader.lock:
                 await reader.close()

@@ -95,6 +95,12 @@ class Positions:
             state.entries.append(_Entry(None, end))
             state.advance()
 
+    def saw_end(self, partition: Partition, end: int) -> None:
+        """The partition has records up to ``end``, not all of them read yet."""
+        state = self._states.get(partition)
+        if state is not None:
+            state.end = max(end, state.end or 0)
+
     def take(self, but: Collection[Partition] = ()) -> Chunk | None:
         """The next chunk for an agent, the partitions in turn, none of the partitions ``but``."""
         for partition, state in self._states.items():
@@ -107,11 +113,12 @@ class Positions:
     def acknowledge(self, chunk: Chunk) -> bool:
         """The agent is done with a chunk.  False = it is not ours (any more), and nothing happens."""
         state = self._states.get((chunk.topic, chunk.partition))
-        for entry in state.entries if state is not None else ():
-            if entry.chunk is chunk:
-                entry.chunk = None
-                state.advance()
-                return True
+        if state is not None:
+            for entry in state.entries:
+                if entry.chunk is chunk:
+                    entry.chunk = None
+                    state.advance()
+                    return True
         return False
 
     def outstanding(self, topic: str) -> tuple[int, int]:

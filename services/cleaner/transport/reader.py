@@ -67,8 +67,8 @@ class Reader:
         ]
         await self._call(self._consumer.assign, partitions)
         # librdkafka may remember that a partition was paused from an earlier assignment.
-        self.resume(starts)
-        self.pause(partition for partition in starts if partition in paused)
+        await self.resume(starts)
+        await self.pause(partition for partition in starts if partition in paused)
 
     async def read(self) -> Fetched:
         """Records, as many as there are and at most ``max_records``; waits up to POLL_S for the first one."""
@@ -78,26 +78,31 @@ class Reader:
         messages = self._consumer.consume(1, POLL_S)
         if messages:
             messages += self._consumer.consume(self._max_records - 1, self._linger_s)
-        return split(messages)
+        fetched = split(messages)
+        for chunk in fetched.chunks:
+            partition = TopicPartition(self.topic, chunk.partition)
+            # Cached: what the last fetch brought, the broker is not asked.
+            _, fetched.high_watermarks[chunk.partition] = self._consumer.get_watermark_offsets(partition, cached=True)
+        return fetched
 
-    def pause(self, partitions: Iterable[int]) -> None:
+    async def pause(self, partitions: Iterable[int]) -> None:
         """Stop fetching; what was prefetched is thrown away and fetched again later."""
-        self._consumer.pause([TopicPartition(self.topic, partition) for partition in partitions])
+        await self._call(self._consumer.pause, self._named(partitions))
 
-    def resume(self, partitions: Iterable[int]) -> None:
+    async def resume(self, partitions: Iterable[int]) -> None:
         """Go on after the last record that was read."""
-        self._consumer.resume([TopicPartition(self.topic, partition) for partition in partitions])
+        await self._call(self._consumer.resume, self._named(partitions))
 
-    def end_offset(self, partition: int) -> int | None:
-        """The high watermark that the last fetch brought, without asking the broker; None = not known yet."""
-        _, high = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
-        return high if high >= 0 else None
+    def _named(self, partitions: Iterable[int]) -> list[TopicPartition]:
+        return [TopicPartition(self.topic, partition) for partition in partitions]
 
     async def close(self) -> None:
         """Stop the thread and the consumer."""
         await self._call(self._consumer.close)
         self._thread.shutdown()
 
+    # Every call of the consumer goes through its thread: consume() holds a lock of the client, and a call from the
+    # event loop, even one that is answered from memory, would block the loop until the thread lets go of it.
     async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 

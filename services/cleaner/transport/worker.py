@@ -8,16 +8,24 @@ from .app import App
 
 log = logging.getLogger(__name__)
 
-# Faust tells its life, and aiokafka every failed heartbeat; what matters of it ends the worker, and is said then.
-QUIET = {"faust": logging.WARNING, "mode": logging.WARNING, "faust.agents": logging.CRITICAL, "aiokafka": logging.CRITICAL}
+# Faust tells its life (that of the services here under our name), and aiokafka every failed heartbeat; what matters
+# of it ends the worker, and is said then.
+QUIET = {
+    "faust": logging.WARNING,
+    "mode": logging.WARNING,
+    __name__.rpartition(".")[0]: logging.WARNING,
+    "faust.agents": logging.CRITICAL,
+    "aiokafka": logging.CRITICAL,
+}
 
 # Longer than any clean stop takes: a chunk's grace, a commit, leaving the group.
 STOP_TIMEOUT_S = 30.0
 
 
 def run(app: App) -> int:
-    """Run ``app``; SIGTERM and SIGINT stop it: agents finish the chunk in hand, offsets are committed, the group is left.
+    """Run ``app`` until SIGTERM, SIGINT or a crash.
 
+    Either way it stops in order: agents finish the chunk in hand, offsets are committed, the group is left.
     Returns 0 after a signal; after a crash the ``exit_code`` of the exception, or 1 if it has none.
     """
     for name, level in QUIET.items():
