@@ -1,0 +1,1 @@
+"""A real Kafka broker, schema registry and Postgres on this machine, without Docker."""

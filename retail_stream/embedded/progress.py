@@ -1,0 +1,33 @@
+"""Progress on standard error; standard output belongs to the export lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from retail_stream.embedded.maven import ProgressCallback
+
+_WORTH_A_LINE = 5_000_000
+
+
+@contextmanager
+def download_bars() -> Iterator[ProgressCallback]:
+    """Bars of bytes, one for each file that is under way and one line for those that are done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True) as bars:
+
+        @contextmanager
+        def one_file(name: str, size: int) -> Iterator[Callable[[int], None]]:
+            if not console.is_terminal and size > _WORTH_A_LINE:
+                console.print(f"downloading {name} ({size / 1e6:.1f} MB)", highlight=False)
+            task = bars.add_task(name, total=size)
+            try:
+                yield lambda count: bars.advance(task, count)
+            finally:
+                bars.remove_task(task)
+
+        yield one_file

@@ -1,0 +1,156 @@
+"""Messages as frames: one row a record, bytes kept as bytes, times as microseconds since 1970-01-01 UTC."""
+
+from collections.abc import Iterable, Sequence
+
+import polars as pl
+from confluent_kafka import Message
+
+from retail_stream.kafka import REPLAY_OF, SEQUENCE_TIME, SOURCE_OFFSET, big_endian
+from retail_stream.verify.avro import HEADER_BYTES, Decoder, Record, schema_number
+
+Schema = dict[str, pl.DataType]
+Header = tuple[str, bytes | None]
+
+_AVRO: dict[str, pl.DataType] = {
+    "int": pl.Int64(),
+    "long": pl.Int64(),
+    "double": pl.Float64(),
+    "string": pl.String(),
+    "boolean": pl.Boolean(),
+    "bytes": pl.Binary(),
+}
+
+#: What every record has. ``body``: the value behind its Confluent header, or all of it where it has none.
+#: ``headers``: the source's own, without those that the cleaner adds, as comparable bytes.
+BASE: Schema = {
+    "partition": pl.Int64(),
+    "offset": pl.Int64(),
+    "ts": pl.Int64(),
+    "key": pl.Binary(),
+    "schema_id": pl.Int64(),
+    "body": pl.Binary(),
+    "headers": pl.Binary(),
+    "replay_of": pl.Binary(),
+}
+#: ``sequence``: of the header, null where it is none; ``sequence_ok``: no such header, or eight bytes.
+RAW: Schema = {
+    **BASE,
+    "key_text": pl.String(),
+    "sequence": pl.Int64(),
+    "sequence_ok": pl.Boolean(),
+    "decoded": pl.Boolean(),
+    "extra": pl.String(),
+}
+CLEAN: Schema = {**BASE, "source_offset": pl.Int64()}
+DEAD: Schema = {
+    **BASE,
+    "source_topic": pl.String(),
+    "source_partition": pl.Int64(),
+    "source_offset": pl.Int64(),
+    "rules": pl.String(),
+    "rules_version": pl.String(),
+    "message": pl.String(),
+}
+_KEY, _SCHEMA_ID, _BODY = (list(BASE).index(n) for n in ("key", "schema_id", "body"))
+_CONNECT = "__connect.errors."
+_DEAD = ("rules", "rules.version")
+
+
+def field_columns(layout: Record) -> Schema:
+    """Columns for the fields of an Avro record (logical types dropped), every one nullable."""
+
+    def scalar(avro_type: object) -> pl.DataType:
+        if isinstance(avro_type, list):
+            return scalar(next(t for t in avro_type if t != "null"))
+        return _AVRO[str(avro_type)]
+
+    return {f["name"]: scalar(f["type"]) for f in layout["fields"]}
+
+
+def base_rows(messages: Iterable[Message]) -> list[tuple[list[Header], tuple]]:
+    """Per message its headers and its values of :data:`BASE`."""
+    rows = []
+    for m in messages:
+        headers = m.headers() or []
+        value = m.value()
+        number = schema_number(value)
+        rows.append(
+            (
+                headers,
+                (
+                    m.partition(),
+                    m.offset(),
+                    m.timestamp()[1] * 1000,
+                    m.key(),
+                    number,
+                    value if number is None or value is None else value[HEADER_BYTES:],
+                    _comparable(headers) if headers else None,
+                    last(headers, REPLAY_OF) if headers else None,
+                ),
+            )
+        )
+    return rows
+
+
+def raw_frame(messages: Sequence[Message], decoder: Decoder, columns: Schema) -> pl.DataFrame:
+    """Raw records with their decoded fields; ``columns``: :func:`field_columns` of the decoder's reader."""
+    rows = []
+    for headers, base in base_rows(messages):
+        sequence = last(headers, SEQUENCE_TIME) if headers else None
+        number = big_endian(sequence)
+        record = decoder.record(base[_SCHEMA_ID], base[_BODY])
+        place = (text(base[_KEY]), number, sequence is None or number is not None)
+        rows.append((*base, *place, *decoded_row(record, columns)))
+    return _frame(rows, {**RAW, **columns})
+
+
+def clean_frame(messages: Sequence[Message]) -> pl.DataFrame:
+    """Clean records; ``source_offset`` is null where the header is missing."""
+    return _frame([(*base, big_endian(last(h, SOURCE_OFFSET))) for h, base in base_rows(messages)], CLEAN)
+
+
+def dead_frame(messages: Sequence[Message]) -> pl.DataFrame:
+    """Dead letters, their headers as text and numbers; null where one is missing or not what it should be."""
+    rows = []
+    for h, base in base_rows(messages):
+        texts = [text(last(h, f"{_CONNECT}{n}")) for n in ("topic", "partition", "offset", "exception.message")]
+        topic, partition, offset, message = texts
+        rules, version = text(last(h, "rules")), text(last(h, "rules.version"))
+        rows.append((*base, topic, _number(partition), _number(offset), rules, version, message))
+    return _frame(rows, DEAD)
+
+
+def decoded_row(record: Record | None, columns: Iterable[str]) -> tuple:
+    """Whether there is a record, its fields beyond ``columns`` (a newer writer's) as comparable text, the columns."""
+    names = list(columns)
+    if record is None:
+        return (False, None, *[None] * len(names))
+    beyond = {k: v for k, v in record.items() if k not in names} if len(record) > len(names) else {}
+    return (True, repr(sorted(beyond.items())) if beyond else None, *[record[n] for n in names])
+
+
+def _frame(rows: Sequence[tuple], schema: Schema) -> pl.DataFrame:
+    columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
+    return pl.DataFrame([pl.Series(n, v, dtype=t) for (n, t), v in zip(schema.items(), columns, strict=True)])
+
+
+def _comparable(headers: Sequence[Header]) -> bytes | None:
+    kept = [(n, v) for n, v in headers if n != SOURCE_OFFSET and n not in _DEAD and not n.startswith(_CONNECT)]
+    return repr(kept).encode() if kept else None
+
+
+def last(headers: Sequence[Header], name: str) -> bytes | None:
+    """The value of the last header of a name."""
+    return next((v for n, v in reversed(headers) if n == name), None)
+
+
+def text(value: bytes | None) -> str | None:
+    """UTF-8 text, or None where it is none."""
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 19 else None

@@ -1,0 +1,62 @@
+"""What a run found: a line per check with both figures, and examples of what differs."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+
+MAX_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line. ``expected`` and ``found`` count the same kind of thing; ``differ`` counts what is missing, what should
+    not be there and what has another content; ``examples`` names at most five of them; ``note`` stands behind the
+    figures whether the check passed or not.
+    """
+
+    name: str
+    expected: int
+    found: int
+    differ: int = 0
+    examples: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing differs."""
+        return self.differ == 0 and self.expected == self.found
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks of a run, in order."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(c.ok for c in self.checks)
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that did not pass."""
+        return tuple(c for c in self.checks if not c.ok)
+
+
+def show(report: Report, console: Console) -> None:
+    """Print one line per check, the examples of a failed one under it, and a last line that sums up."""
+    width = max(len(c.name) for c in report.checks)
+    for check in report.checks:
+        mark = "[green]✓[/]" if check.ok else "[red]✗[/]"
+        figures = f"expected {check.expected:>11,}  found {check.found:>11,}"
+        tail = "" if check.ok else f"  [red]{max(check.differ, abs(check.expected - check.found)):,} differ[/]"
+        note = f"  [dim]{escape(check.note)}[/]" if check.note else ""
+        console.print(f"{mark} {escape(check.name):<{width}}  {figures}{tail}{note}", soft_wrap=True, highlight=False)
+        for example in check.examples[:MAX_EXAMPLES]:
+            console.print(f"    {escape(example)}", soft_wrap=True, highlight=False)
+    if report.ok:
+        console.print(f"[green]all {len(report.checks)} checks passed[/]", highlight=False)
+    else:
+        console.print(f"[red]{len(report.failed)} of {len(report.checks)} checks failed[/]", highlight=False)

@@ -1,0 +1,119 @@
+"""The warehouse as of one moment, copied into DuckDB: times and intervals in microseconds, money in cents."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import polars as pl
+import psycopg
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from retail_stream import postgres
+from retail_stream.entities import DIMENSIONS, FIELDS
+from retail_stream.errors import RetailStreamError
+from retail_stream.verify import engine as duck
+from retail_stream.verify.facts import MONEY
+from retail_stream.verify.versions import TIME_FIELDS, attributes
+from retail_stream.verify.windows import COUNTS, IDS, TABLES
+from retail_stream.verify.windows import MONEY as MEASURED_MONEY
+
+_BATCH = 50_000
+#: Postgres' type numbers of what the queries below select.
+_DTYPES: Mapping[int, pl.DataType] = {
+    16: pl.Boolean(),
+    17: pl.Binary(),
+    20: pl.Int64(),
+    21: pl.Int64(),
+    23: pl.Int64(),
+    25: pl.String(),
+    701: pl.Float64(),
+}
+
+
+def _us(column: str, name: str = "") -> str:
+    """SQL: a timestamptz or an interval as microseconds."""
+    return f"(extract(epoch FROM {column}) * 1000000)::bigint AS {name or column}"
+
+
+def _cents(column: str) -> str:
+    return f"({column} * 100)::bigint AS {column}"
+
+
+def _dimension(entity_fields: tuple[str, ...], key: str, time: str) -> str:
+    shown = [_us(f) if f in TIME_FIELDS else _cents(f) if f == "price" else f for f in entity_fields]
+    times = [_us(t) for t in (time, "valid_from", "valid_to")]
+    return ", ".join([key, *shown, *times, "is_current"])
+
+
+def _windows(table: str, id_column: str) -> str:
+    money = ", ".join(map(_cents, MEASURED_MONEY))
+    times = ", ".join(map(_us, ("window_size", "window_start", "window_end")))
+    return f"""
+        SELECT {times}, {id_column}, {", ".join(COUNTS)}, {money}, revision, state FROM {table}
+    """
+
+
+#: Table in DuckDB → the query in Postgres.
+QUERIES: dict[str, str] = {
+    "positions": "SELECT consumer_group, topic, partition, next_offset, source_offset FROM consumer_positions",
+    "settings": "SELECT name, value FROM stored_settings",
+    **{
+        f"dim_{e}": f"SELECT {e[:-1]}_sk AS sk, {_dimension(attributes(e), FIELDS[e].key, FIELDS[e].time)} FROM dim_{e}"
+        for e in DIMENSIONS
+    },
+    "fact_sales": f"""
+        SELECT transaction_id, {_us("event_time")}, store_id, customer_id, product_id, quantity, payment_method,
+               {", ".join(map(_cents, MONEY))} FROM fact_sales
+    """,
+    "sales_enriched": f"""
+        SELECT transaction_id, {_us("event_time")}, store_id, {", ".join(f"{e[:-1]}_sk" for e in DIMENSIONS)}
+        FROM sales_enriched
+    """,
+    **{table: _windows(table, IDS[kind]) for kind, table in TABLES.items()},
+    "partition_watermarks": f"""
+        SELECT partition, {_us("watermark")}, idle FROM partition_watermarks WHERE topic = 'sales.clean'
+    """,
+    "stream_watermark": f"SELECT {_us('watermark')} FROM stream_watermark WHERE topic = 'sales.clean'",
+    "warehouse_id": "SELECT id::text AS id FROM warehouse_id",
+    "outbox": "SELECT id, topic, partition, key, value, headers::text AS headers, timestamp_ms FROM outbox",
+}
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One REPEATABLE READ READ ONLY transaction.
+
+    Raises:
+        Unavailable: the database does not answer.
+        RetailStreamError: it has not the tables.
+    """
+    try:
+        with engine.connect().execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        ) as connection:
+            yield connection
+    except DBAPIError as e:
+        if postgres.is_outage(e):
+            raise postgres.unavailable(engine) from e
+        raise
+    except psycopg.errors.UndefinedTable as e:
+        raise RetailStreamError(
+            f"Postgres at {postgres.address(engine)} has not the warehouse's tables: run `retail-stream init` first."
+        ) from e
+    except psycopg.OperationalError as e:
+        raise postgres.unavailable(engine) from e
+
+
+def load(connection: Connection, target: duck.Engine, table: str, query: str) -> None:
+    """Copy the rows of a query into a new table of DuckDB, with its column names."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    with driver.cursor(name=f"verify_{table}", binary=True) as rows:
+        rows.itersize = _BATCH
+        rows.execute(query.encode())
+        schema = {c.name: _DTYPES[c.type_code] for c in rows.description or ()}
+        duck.create(target, table, schema)
+        while batch := rows.fetchmany(_BATCH):
+            columns = zip(*batch, strict=True)
+            series = [pl.Series(n, v, dtype=t) for (n, t), v in zip(schema.items(), columns, strict=True)]
+            duck.insert(target, table, pl.DataFrame(series))

@@ -1,0 +1,103 @@
+"""Check 2: every version of every dimension, from the changes that the raw topics hold."""
+
+from retail_stream.entities import FIELDS, Entity
+from retail_stream.topics import Group, clean
+from retail_stream.verify.compare import Column, Kind, check, columns
+from retail_stream.verify.engine import Engine
+from retail_stream.verify.report import Check
+from retail_stream.verify.tables import fields
+
+TIME_FIELDS = ("join_date", "open_date", "last_update_time", "event_time")
+
+
+def seen(entity: Entity, group: Group) -> str:
+    """SQL: the good raw records that a consumer of the clean topic has behind it, as columns of ``raw_<entity>``.
+
+    A record counts when its offset is not above the largest ``source.offset`` before the consumer's position (table
+    ``positions``); of two with one ``replay.of`` the second does not.
+    """
+    return f"""
+        SELECT * FROM (
+            SELECT r.*, row_number() OVER (
+                PARTITION BY r.replay_of, CASE WHEN r.replay_of IS NULL THEN r.partition END,
+                             CASE WHEN r.replay_of IS NULL THEN r.offset END
+                ORDER BY r.partition, r.offset) AS nth
+            FROM raw_{entity} r
+            JOIN places_{entity} p ON p.partition = r.partition AND p.offset = r.offset AND p.good
+            JOIN ({behind(entity, group)}) b ON b.partition = r.partition AND r.offset <= b.source_offset
+        ) WHERE nth = 1
+    """
+
+
+def behind(entity: Entity, group: Group) -> str:
+    """SQL: partition → the largest ``source.offset`` before the consumer's position in the clean topic, else -1."""
+    return f"""
+        SELECT p.partition, coalesce(max(f.source_offset), -1) AS source_offset
+        FROM positions p
+        LEFT JOIN first_{entity} f ON f.partition = p.partition AND f.offset < p.next_offset
+        WHERE p.consumer_group = '{group}' AND p.topic = '{clean(entity)}'
+        GROUP BY p.partition
+    """
+
+
+def changes(entity: Entity) -> str:
+    """SQL: the changes that the merger has behind it: ``id``, ``moment``, ``deleted`` and the entity's fields."""
+    key, time = FIELDS[entity].key, FIELDS[entity].time
+    return f"""
+        SELECT CASE WHEN decoded THEN {key} ELSE key_text::BIGINT END AS id,
+               CASE WHEN decoded THEN {time} ELSE coalesce(sequence, ts) END AS moment,
+               NOT decoded AS deleted, {", ".join(attributes(entity))}
+        FROM ({seen(entity, Group.SCD_MERGER)})
+    """
+
+
+def attributes(entity: Entity) -> tuple[str, ...]:
+    """Fields that make a new version when they change, in schema order."""
+    return tuple(f for f in fields(entity) if f not in (FIELDS[entity].key, FIELDS[entity].time))
+
+
+def expected(engine: Engine, entity: Entity, source: str) -> None:
+    """Make ``versions_<entity>`` of ``source`` (SQL as of :func:`changes`): key, attributes, ``last_update_time``,
+    ``valid_from``, ``valid_to`` (null = open) and ``is_current``, times in microseconds.
+    """
+    names = attributes(entity)
+    larger = ", ".join(f"{a} DESC NULLS LAST" for a in names)
+    same = " AND ".join(f"{a} IS NOT DISTINCT FROM lag({a}) OVER history" for a in ("deleted", *names))
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE versions_{entity} AS
+        WITH changes AS ({source}),
+        winners AS (
+            SELECT * FROM changes
+            QUALIFY row_number() OVER (PARTITION BY id, moment ORDER BY deleted DESC, {larger}) = 1
+        ),
+        turns AS (
+            SELECT * FROM winners
+            WINDOW history AS (PARTITION BY id ORDER BY moment)
+            QUALIFY NOT ({same})
+        ),
+        spans AS (
+            SELECT *, lead(moment) OVER (PARTITION BY id ORDER BY moment) AS until FROM turns
+        )
+        SELECT id AS {FIELDS[entity].key}, {", ".join(names)}, moment AS {FIELDS[entity].time},
+               moment AS valid_from, until AS valid_to, until IS NULL AS is_current
+        FROM spans WHERE NOT deleted
+    """)
+
+
+def version_check(engine: Engine, entity: Entity) -> Check:
+    """The line of ``dim_<entity>``: ``versions_<entity>`` beside the loaded table, prices in cents."""
+    key, time = FIELDS[entity].key, FIELDS[entity].time
+    found = f"dim_{entity}"
+    wanted = f"versions_{entity}"
+    if entity is Entity.PRODUCTS:
+        wanted = f"SELECT * REPLACE (round_even(price * 100, 0)::BIGINT AS price) FROM {wanted}"
+    values = [Column(a, _kind(a)) for a in attributes(entity)]
+    values += [*columns(time, "valid_to", kind=Kind.TIME), Column("is_current")]
+    keys = [Column(key), Column("valid_from", Kind.TIME)]
+    return check(engine, f"dim_{entity}", wanted, found, keys, values)
+
+
+def _kind(field: str) -> Kind:
+    if field in TIME_FIELDS:
+        return Kind.TIME
+    return Kind.CENTS if field == "price" else Kind.PLAIN

@@ -1,0 +1,113 @@
+"""Sales with the watermark of their partition before each of them, and check 7: the watermarks themselves."""
+
+from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.topics import Group, clean
+from retail_stream.verify.compare import Column, Kind, check, columns, listed
+from retail_stream.verify.engine import Engine, count
+from retail_stream.verify.report import Check
+from retail_stream.verify.versions import behind, seen
+
+IDENTITY = "transaction_id, event_time, store_id"
+
+_LEAST = -(2**62)
+_CONSUMED = ((Group.AGGREGATOR, Entity.SALES), *((Group.SCD_MERGER, e) for e in DIMENSIONS))
+
+
+def judge(engine: Engine, delay: int) -> None:
+    """Make ``sales``: the good sales that the aggregator has behind it, each with ``before`` (null: none yet).
+
+    Reads ``rises`` (partition, next_offset in sales.clean, watermark). A rise holds from the first raw record on that
+    the clean topic has at its offset or later. ``delay``: WATERMARK_DELAY_S in microseconds. Cents are half-even of the
+    double product. ``nth`` numbers the records of one identity in a partition.
+    """
+    engine.execute("""
+        CREATE OR REPLACE TABLE raised AS
+        SELECT partition, after, max(max(watermark)) OVER (PARTITION BY partition ORDER BY after) AS watermark
+        FROM (
+            SELECT r.partition, r.watermark, coalesce(max(f.source_offset), -1) AS after
+            FROM rises r LEFT JOIN first_sales f ON f.partition = r.partition AND f.offset < r.next_offset
+            GROUP BY r.partition, r.next_offset, r.watermark
+        ) GROUP BY partition, after
+    """)
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE sales AS
+        SELECT s.* EXCLUDE (own), greatest(s.own, r.watermark) AS before
+        FROM (
+            SELECT partition, "offset", ts, transaction_id, store_id, event_time, customer_id, product_id, quantity,
+                   payment_method, unit_price,
+                   round_even(unit_price * 100, 0)::BIGINT AS unit_cents,
+                   round_even(total_amount * 100, 0)::BIGINT AS total_cents,
+                   round_even(discount_applied * 100, 0)::BIGINT AS discount_cents,
+                   round_even(tax_amount * 100, 0)::BIGINT AS tax_cents,
+                   max(least(event_time, ts)) OVER earlier - {delay} AS own,
+                   row_number() OVER (PARTITION BY partition, {IDENTITY} ORDER BY "offset") AS nth
+            FROM ({seen(Entity.SALES, Group.AGGREGATOR)})
+            WINDOW earlier AS
+                (PARTITION BY partition ORDER BY "offset" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        ) s ASOF LEFT JOIN raised r ON r.partition = s.partition AND r.after < s.offset
+    """)
+
+
+def partition_check(engine: Engine, delay: int) -> Check:
+    """The line of ``partition_watermarks``, after :func:`judge`.
+
+    A rise at the very offset where the aggregator stands may have been recorded after the snapshot: it may be in the
+    stored watermark or not.
+    """
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE marks AS
+        WITH own AS (
+            SELECT partition, max(least(event_time, ts)) - {delay} AS mark FROM sales GROUP BY partition
+        ), risen AS (
+            SELECT r.partition, max(r.watermark) FILTER (r.next_offset < p.next_offset OR r.waiting) AS mark,
+                   list(r.watermark) AS possible
+            FROM rises r
+            JOIN positions p ON p.consumer_group = '{Group.AGGREGATOR}' AND p.partition = r.partition
+            WHERE r.next_offset <= p.next_offset
+            GROUP BY r.partition
+        )
+        SELECT partition, CASE
+            WHEN list_contains(possible, stored) AND coalesce(stored > certain, true) THEN stored
+            ELSE certain END AS watermark
+        FROM (
+            SELECT w.partition, w.watermark AS stored, greatest(own.mark, risen.mark) AS certain, risen.possible
+            FROM partition_watermarks w LEFT JOIN own USING (partition) LEFT JOIN risen USING (partition)
+        )
+    """)
+    value = Column("watermark", Kind.TIME)
+    return check(engine, "partition_watermarks", "marks", "partition_watermarks", columns("partition"), [value])
+
+
+def stream_check(engine: Engine) -> Check:
+    """The line of ``stream_watermark``: how many partitions are not idle, and how many of them it is not ahead of."""
+    stream = stream_watermark(engine)
+    now = "NULL::BIGINT" if stream is None else str(stream)
+    shown = f"coalesce(make_timestamp({now})::VARCHAR, 'none')"
+    wrong = listed(
+        engine,
+        f"""
+        SELECT 'partition ' || partition || ' is not idle, and is behind the stream: watermark '
+               || coalesce(make_timestamp(watermark)::VARCHAR, 'none') || ', stream ' || {shown}
+        FROM partition_watermarks WHERE NOT idle AND {now} > coalesce(watermark, {_LEAST})
+        UNION ALL
+        SELECT 'the watermark of the stream is behind that of every partition: ' || {shown}
+        FROM partition_watermarks HAVING bool_and(coalesce(watermark > coalesce({now}, {_LEAST}), false))
+        """,
+    )
+    awake = count(engine, "partition_watermarks", "NOT idle")
+    return Check("stream_watermark", awake, awake - wrong.count, wrong.count, wrong.examples, "partitions not idle")
+
+
+def stream_watermark(engine: Engine) -> int | None:
+    """The stored watermark of the stream, microseconds; None before the first record."""
+    rows = engine.execute("SELECT watermark FROM stream_watermark").fetchall()
+    return rows[0][0] if rows else None
+
+
+def position_check(engine: Engine) -> Check:
+    """The line of ``consumer_positions``: the largest ``source.offset`` before each."""
+    wanted = " UNION ALL ".join(
+        f"SELECT '{g}' AS consumer_group, '{clean(e)}' AS topic, * FROM ({behind(e, g)})" for g, e in _CONSUMED
+    )
+    keys = columns("consumer_group", "topic", "partition")
+    return check(engine, "consumer_positions", wanted, "positions", keys, columns("source_offset"))

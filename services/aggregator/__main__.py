@@ -1,0 +1,110 @@
+"""`python -m services.aggregator`: the one place that builds real clients."""
+
+import json
+import signal
+import sys
+import threading
+
+import structlog
+from sqlalchemy import text
+
+from retail_stream import kafka, logs, metrics, postgres, topics
+from retail_stream.entities import Entity
+from retail_stream.errors import RetailStreamError, SettingsError, Unavailable
+from retail_stream.registry import Registry, Writers
+from retail_stream.settings import load
+from retail_stream.topics import TOPICS, Group, Result
+from retail_stream.waiting import wait_for
+from retail_stream.wire import Writer
+from services.aggregator import loop, outbox, settings, warehouse
+from services.aggregator.desk import Desk, Stopped
+from services.aggregator.relay import Relay
+from services.aggregator.upstream import Upstream
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT (0), a wrong setting (2), or an error that a person must look at (1)."""
+    try:
+        config = load(settings.AggregatorSettings)
+    except SettingsError as e:
+        print(e, file=sys.stderr)
+        return e.exit_code
+    logs.configure("aggregator")
+    log = structlog.get_logger()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    health = metrics.serve(config.metrics_port)
+    try:
+        desk, relay = build(config, stop)
+        thread = threading.Thread(target=guarded, args=(relay, stop), name="outbox", daemon=True)
+        thread.start()
+        health.ready = True
+        log.info("aggregator starts", **{k.lower(): v for k, v in config.shaping.items()})
+        loop.run(desk)
+        stop.set()
+        relay.wake.set()
+        thread.join(5)
+    except Stopped:
+        pass
+    except SettingsError as e:
+        print(e, file=sys.stderr)
+        return e.exit_code
+    except RetailStreamError as e:
+        log.error("aggregator stops", why=str(e))
+        return e.exit_code
+    if relay_failed.is_set():
+        return 1
+    log.info("aggregator stopped")
+    return 0
+
+
+relay_failed = threading.Event()
+
+
+def guarded(relay: Relay, stop: threading.Event) -> None:
+    """Run the relay; without it results would never be published, so its failure ends the program."""
+    try:
+        relay.run()
+    except BaseException:
+        structlog.get_logger().exception("outbox failed")
+        relay_failed.set()
+        stop.set()
+
+
+def build(config: settings.AggregatorSettings, stop: threading.Event) -> tuple[Desk, Relay]:
+    """Wait for the servers, check the stored settings, and build what the loop and the relay work with."""
+    engine = postgres.engine(config.database_url)
+    registry = Registry(config.schema_registry_url)
+    clean = next(t for t in TOPICS if t.name == topics.clean(Entity.SALES))
+    relay = Relay(config, postgres.engine(config.database_url), stop)
+
+    def ready() -> dict[Result, int]:
+        if stop.is_set():
+            raise Stopped
+        kafka.require_topics(config, [t.name for t in TOPICS])
+        ids = {t: registry.register(f"{t}-value", schema) for t, schema in outbox.schemas().items()}
+        with warehouse.transaction(engine) as connection:
+            if connection.execute(text("SELECT to_regclass('outbox')")).scalar_one() is None:
+                raise Unavailable("The warehouse has no tables yet: `retail-stream init` creates them.")
+            settings.keep(connection, config.shaping)
+        return ids
+
+    desk = Desk(
+        settings=config,
+        topic=clean.name,
+        engine=engine,
+        consumer=lambda: kafka.consumer(config, Group.AGGREGATOR),
+        writers=Writers(registry, clean.subject),
+        rise_writers=Writers(registry, f"{Result.WATERMARKS}-value"),
+        sale=Writer(json.loads(clean.schema.read_text())),  # type: ignore[union-attr]
+        encoder=outbox.Encoder(wait_for(ready), config.rules),
+        upstream=Upstream(config),
+        published=relay.wake.set,
+        stop=stop,
+    )
+    return desk, relay
+
+
+if __name__ == "__main__":
+    sys.exit(main())

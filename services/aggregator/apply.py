@@ -1,0 +1,84 @@
+"""One transaction of the aggregator: gather what is stored → decide → write everything back, positions included."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import Message
+from sqlalchemy import Connection
+
+from retail_stream import batches, positions
+from retail_stream.positions import Position
+from retail_stream.topics import Group
+from services.aggregator import facts, lifecycle, outbox, ownership, warehouse, windows
+from services.aggregator.desk import Desk
+from services.aggregator.ownership import Owned
+from services.aggregator.step import Slice, State, Step, step
+
+
+@dataclass(frozen=True)
+class Applied:
+    """True once the transaction commits. ``published``: the outbox grew; ``results``: how many for `sales.windows`."""
+
+    owned: Mapping[int, Owned]
+    step: Step
+    results: int
+    published: bool
+
+
+def apply(
+    connection: Connection,
+    desk: Desk,
+    owned: Mapping[int, Owned],
+    parts: Mapping[int, Slice],
+    messages: Mapping[int, list[Message]],
+    idle: frozenset[int],
+) -> Applied:
+    """Take what was read of each of our partitions (``parts``, from ``messages``) into the warehouse.
+
+    ``idle``: those of ours that have been quiet long enough.
+
+    Raises:
+        Fenced: another worker owns one of the partitions; the transaction must roll back.
+    """
+    rules = desk.settings.rules
+    # gather
+    marks = warehouse.lock(connection, desk.topic)
+    others = marks.idle - owned.keys()
+    state = State(marks.watermarks, others | idle, marks.stream, {p: o.held for p, o in owned.items()})
+    # decide
+    did = step(parts, state, marks.now, rules)
+    past = did.stream.watermark
+    due = past if windows.may_be_due(rules.windows, rules.lateness, marks.stream.watermark, past) else None
+    stored = warehouse.window_rows(connection, did.deltas, due, rules.lateness)
+    settled = lifecycle.settle(stored, did.deltas, past, rules.lateness)
+    # apply
+    warehouse.save_windows(connection, settled.rows, marks.now)
+    if desk.settings.fact_sales == "on":
+        facts.store(connection, did.sales)
+    warehouse.save_identities(connection, did.chunks, did.watermarks)
+    grown = outbox.put(
+        connection,
+        [
+            *desk.encoder.rises(did.rises, marks.now),
+            *desk.encoder.late(did.sales, messages),
+            *desk.encoder.windows(settled.results, marks.now),
+        ],
+    )
+    epochs = {p: o.position.epoch for p, o in owned.items()}
+    asleep = idle - {p for p, part in parts.items() if part.rows.height}
+    warehouse.save_marks(connection, desk.topic, marks, did.stream, did.watermarks, epochs, asleep & owned.keys())
+    moved = {p: _moved(o.position, parts[p]) for p, o in owned.items()}
+    positions.advance(connection, Group.AGGREGATOR, [q for p, q in moved.items() if q != owned[p].position])
+    for p, part in parts.items():
+        if part.replayed:
+            ownership.forget_rises(connection, p, part.end)
+    now_owned = {
+        p: Owned(moved[p], did.held[p], tuple(r for r in o.replayed if r not in parts[p].replayed))
+        for p, o in owned.items()
+    }
+    return Applied(now_owned, did, settled.results.height, grown)
+
+
+def _moved(position: Position, part: Slice) -> Position:
+    largest = max(position.source_offset, part.rows[batches.SOURCE].max() if part.rows.height else -1)  # type: ignore[type-var]
+    return Position(position.topic, position.partition, position.epoch, part.end, largest)  # type: ignore[arg-type]

@@ -1,0 +1,49 @@
+"""What the aggregator's loop works with: the handles that `__main__.py` builds."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from confluent_kafka import Consumer
+from sqlalchemy import Engine
+
+from retail_stream.registry import Writers
+from retail_stream.waiting import wait_for
+from retail_stream.wire import Writer
+from services.aggregator.outbox import Encoder
+from services.aggregator.settings import AggregatorSettings
+from services.aggregator.upstream import Upstream
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """SIGTERM came while a server was being waited for."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the loop works with. ``sale``: the reader's schema; ``published``: to be called when the outbox grew."""
+
+    settings: AggregatorSettings
+    topic: str
+    engine: Engine
+    consumer: Callable[[], Consumer]
+    writers: Writers
+    rise_writers: Writers
+    sale: Writer
+    encoder: Encoder
+    upstream: Upstream
+    published: Callable[[], None]
+    stop: threading.Event
+
+    def wait(self, action: Callable[[], T]) -> T:
+        """Wait for a server, unless the program is to stop."""
+
+        def unless_stopped() -> T:
+            if self.stop.is_set():
+                raise Stopped
+            return action()
+
+        return wait_for(unless_stopped)

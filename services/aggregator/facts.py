@@ -1,0 +1,74 @@
+"""Every distinct clean sale as a row of `fact_sales`, by COPY."""
+
+import polars as pl
+import psycopg
+from sqlalchemy import Connection, text
+
+from retail_stream import postgres
+from services.aggregator.duplicates import EXPIRES, IDENTITY
+from services.aggregator.totals import cents
+from services.aggregator.watermark import BEFORE
+
+#: Days with a partition of their own; a sale of one day more goes to the default partition. Postgres locks every
+#: partition that a query may read, and has room for some thousand locks.
+MOST_DAYS = 400
+_DAY = 86_400_000_000
+_AMOUNTS = ("unit_price", "total_amount", "discount_applied", "tax_amount")
+_COLUMNS = ("transaction_id", "store_id", "event_time", "customer_id", "product_id", "quantity")
+_DEFAULT = "fact_sales_other_days"
+
+
+def store(connection: Connection, sales: pl.DataFrame) -> None:
+    """Insert the sales that are not there yet; the first of an identity counts.
+
+    ``sales``: without held duplicates, with BEFORE and EXPIRES. One whose identity is still held is new for certain,
+    so it goes straight into the table; only the others, too late for every window, are compared with it.
+    """
+    if sales.is_empty():
+        return
+    _ensure_days(connection, sales.select((pl.col("event_time") // _DAY).unique().sort()).to_series().to_list())
+    held = sales[EXPIRES].gt(sales[BEFORE]).fill_null(True)
+    rows = sales.select(
+        *_COLUMNS[:6],
+        # The double nearest to a number of two decimals prints as that number: the column holds the exact cents.
+        *((cents(a) / 100.0).alias(a) for a in _AMOUNTS),
+        "payment_method",
+    )
+    try:
+        with connection.begin_nested():
+            postgres.copy(connection, "fact_sales", rows.filter(held), times=["event_time"])
+    except psycopg.errors.UniqueViolation:
+        # One store's sales in two partitions, by a stranger's producer: each partition counts its own.
+        _insert_new(connection, rows)
+    else:
+        _insert_new(connection, rows.filter(~held))
+
+
+def _insert_new(connection: Connection, rows: pl.DataFrame) -> None:
+    if rows.is_empty():
+        return
+    connection.execute(text("CREATE TEMP TABLE incoming_sales (LIKE fact_sales) ON COMMIT DROP"))
+    distinct = rows.unique(IDENTITY, keep="first", maintain_order=True)
+    postgres.copy(connection, "incoming_sales", distinct, times=["event_time"])
+    connection.execute(text("INSERT INTO fact_sales SELECT * FROM incoming_sales ON CONFLICT DO NOTHING"))
+
+
+def _ensure_days(connection: Connection, days: list[int]) -> None:
+    """Attach a partition for each day (number since 1970-01-01 UTC) that has none."""
+    there = set(
+        connection.execute(
+            text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'fact_sales'::regclass")
+        ).scalars()
+    )
+    for day in days:
+        # Attaching to a parent without a default partition blocks no reader; creating one in place would.
+        first, after = (str(pl.select(pl.lit(d).cast(pl.Date)).item()) for d in (day, day + 1))
+        name = f"fact_sales_{first.replace('-', '_')}"
+        if name in there or _DEFAULT in there:
+            continue
+        bounds = f"FOR VALUES FROM ('{first}') TO ('{after}')"
+        if len(there) >= MOST_DAYS:
+            name, bounds = _DEFAULT, "DEFAULT"
+        connection.execute(text(f"CREATE TABLE {name} (LIKE fact_sales INCLUDING ALL)"))
+        connection.execute(text(f"ALTER TABLE fact_sales ATTACH PARTITION {name} {bounds}"))
+        there.add(name)

@@ -1,0 +1,158 @@
+"""Records for Kafka as rows of the outbox, written with the results that they tell of (relay.py publishes them)."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import fastavro
+import polars as pl
+from confluent_kafka import Message
+from sqlalchemy import Connection
+
+from retail_stream import postgres
+from retail_stream.batches import OFFSET
+from retail_stream.topics import TOPICS, Result
+from retail_stream.wire import AvroSchema, encode, frame, plain_schema
+from services.aggregator.lifecycle import REVISION, STATE
+from services.aggregator.step import LATE, PARTITION, Rules
+from services.aggregator.totals import CENTS, COUNTS, ID, KIND, KINDS, SIZE, START
+from services.aggregator.warehouse import instant
+from services.aggregator.watermark import BEFORE, Rise
+from services.aggregator.windows import SECOND
+
+# What was missed, by how much, and by which watermark: UTF-8 text. The first two are lists of the same length.
+LATE_WINDOWS, LATE_BY, LATE_WATERMARK, CLEAN_OFFSET = "late.windows", "late.by_s", "late.watermark", "clean.offset"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record to be published. ``partition`` None: by the key."""
+
+    topic: Result
+    partition: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    timestamp_ms: int
+
+
+def schemas() -> Mapping[Result, Mapping[str, Any]]:
+    """Avro schemas of the two topics whose values are written here."""
+    files = {t.name: t.schema for t in TOPICS}
+    return {t: json.loads(files[t].read_text()) for t in (Result.WINDOWS, Result.WATERMARKS)}  # type: ignore[union-attr]
+
+
+class Encoder:
+    """Turns what a step decided into records."""
+
+    def __init__(self, ids: Mapping[Result, int], rules: Rules) -> None:
+        """``ids``: the registry's id of each of :func:`schemas`."""
+        self._avro = {
+            t: partial(encode, cast("AvroSchema", fastavro.parse_schema(plain_schema(s)))) for t, s in schemas().items()
+        }
+        self._ids = ids
+        self._rules = rules
+        self._names = {w.size: w.name for w in rules.windows}
+
+    def _value(self, topic: Result, record: dict[str, Any]) -> bytes:
+        return frame(self._ids[topic], self._avro[topic](record))
+
+    def rises(self, rises: Iterable[Rise], now: int) -> list[Record]:
+        """`sales.watermarks`: the partition's number is the key, and the partition the same."""
+        return [
+            Record(
+                Result.WATERMARKS,
+                r.partition,
+                str(r.partition).encode(),
+                self._value(
+                    Result.WATERMARKS,
+                    {"partition": r.partition, "next_offset": r.next_offset, "watermark": r.watermark},
+                ),
+                (),
+                now // 1000,
+            )
+            for r in rises
+        ]
+
+    def windows(self, results: pl.DataFrame, now: int) -> list[Record]:
+        """`sales.windows`: ``results`` as lifecycle.Settled has them, keyed by the id."""
+        records = []
+        for row in results.iter_rows(named=True):
+            net = row["gross_sales"] - row["returns_amount"] - row["discounts"]
+            value = {
+                "kind": row[KIND],
+                "window_size": self._names[row[SIZE]],
+                "window_start": row[START],
+                "window_end": row[START] + row[SIZE],
+                **{column: row[ID] if kind == row[KIND] else None for kind, column in KINDS.items()},
+                **{c: row[c] for c in COUNTS},
+                **{c: _decimal(row[c]) for c in CENTS},
+                "net_sales": _decimal(net),
+                "revision": row[REVISION],
+                "state": row[STATE],
+                "updated_at": now,
+            }
+            key = str(row[ID]).encode()
+            records.append(Record(Result.WINDOWS, None, key, self._value(Result.WINDOWS, value), (), now // 1000))
+        return records
+
+    def late(self, sales: pl.DataFrame, messages: Mapping[int, Iterable[Message]]) -> list[Record]:
+        """`sales.late`: the clean record as it is, in the same partition, with headers that say why.
+
+        ``sales``: as step.Step has them; ``messages``: what was read, by partition.
+        """
+        late = sales.filter(LATE).select(PARTITION, OFFSET, "event_time", BEFORE).rows() if sales.height else []
+        wanted = {(p, o) for p, o, _, _ in late}
+        found = {(p, m.offset()): m for p, ms in messages.items() for m in ms if (p, m.offset()) in wanted}
+        return [self._late(found[p, offset], time, before) for p, offset, time, before in late]
+
+    def _late(self, message: Message, event_time: int, watermark: int) -> Record:
+        missed = [
+            (f"{w.name}@{_iso(end - w.size)}", f"{(watermark - end - self._rules.lateness) / SECOND:.6f}")
+            for w in self._rules.windows
+            for end in w.ends(event_time)
+            if watermark >= end + self._rules.lateness
+        ]
+        why = {
+            LATE_WINDOWS: ",".join(name for name, _ in missed),
+            LATE_BY: ",".join(by for _, by in missed),
+            LATE_WATERMARK: _iso(watermark),
+            CLEAN_OFFSET: str(message.offset()),
+        }
+        headers = [*(message.headers() or ()), *((n, v.encode()) for n, v in why.items())]
+        stamp = message.timestamp()[1]
+        return Record(Result.LATE, message.partition(), message.key(), message.value(), tuple(headers), stamp)  # type: ignore[arg-type]
+
+
+def put(connection: Connection, records: Iterable[Record]) -> bool:
+    """Write records to the outbox, in order; returns whether there were any."""
+    rows = [
+        (
+            r.topic.value,
+            r.partition,
+            _hex(r.key),
+            _hex(r.value),
+            json.dumps([[name, None if value is None else value.hex()] for name, value in r.headers]),
+            r.timestamp_ms,
+        )
+        for r in records
+    ]
+    if rows:
+        columns = ["topic", "partition", "key", "value", "headers", "timestamp_ms"]
+        postgres.copy(connection, "outbox", pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None))
+    return bool(rows)
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else "\\x" + value.hex()
+
+
+def _decimal(cents: int) -> bytes:
+    """Avro's decimal of scale 2: the unscaled number, big-endian two's complement."""
+    return cents.to_bytes(cents.bit_length() // 8 + 1, "big", signed=True)
+
+
+def _iso(micros: int) -> str:
+    return f"{instant(micros):%Y-%m-%dT%H:%M:%S.%f}Z"

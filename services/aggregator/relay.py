@@ -1,0 +1,161 @@
+"""Publishes the outbox: every record once, as a `read_committed` reader sees it, whatever dies when.
+
+One relay leads, by an advisory lock in Postgres. Its Kafka transactions all have one transactional id, so a new leader
+fences an old one that does not know yet. Each record carries the header ``outbox.id`` = <warehouse>/<id>: a leader
+looks up the last one that Kafka has, deletes the outbox up to it, and goes on behind it. So it does not matter whether
+a crash came before or after a commit.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from sqlalchemy import Connection, Engine, text
+
+from retail_stream import kafka
+from retail_stream.errors import Unavailable
+from retail_stream.settings import Connections
+from retail_stream.topics import Result
+from services.aggregator import metrics, warehouse
+
+OUTBOX_ID = "outbox.id"
+_TOPICS = (Result.LATE, Result.WINDOWS, Result.WATERMARKS)
+_LOCK = 7_265_746_170
+_MOST = 5_000
+_LOOK_S = 0.5
+_log = structlog.get_logger(__name__)
+
+
+class Relay:
+    """``wake``: set it when something was put into the outbox; ``stop`` ends :meth:`run`."""
+
+    def __init__(self, connections: Connections, engine: Engine, stop: threading.Event) -> None:
+        """``engine``: one of its own, because a relay keeps a connection for as long as it leads."""
+        self._connections = connections
+        self._engine = engine
+        self._stop = stop
+        self.wake = threading.Event()
+
+    def run(self) -> None:
+        """Lead whenever nobody else does, until ``stop``."""
+        said = False
+        while not self._stop.is_set():
+            try:
+                with self._leading() as connection:
+                    if connection is not None:
+                        said = False
+                        self._publish_all(connection)
+            except Unavailable as e:
+                if not said:
+                    _log.warning("outbox waits", why=str(e))
+                said = True
+            self._stop.wait(_LOOK_S)
+
+    @contextmanager
+    def _leading(self) -> Iterator[Connection | None]:
+        """A connection that holds the lock, or None if another relay has it."""
+        with warehouse.outages(self._engine), self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            leads = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK}).scalar_one()
+            try:
+                yield connection if leads else None
+            finally:
+                # The lock belongs to the session: a pooled connection would keep it.
+                connection.invalidate()
+
+    def _publish_all(self, connection: Connection) -> None:
+        mine = str(connection.execute(text("SELECT id FROM warehouse_id")).scalar_one())
+        producer = kafka.producer(
+            self._connections,
+            **{
+                "transactional.id": f"retail-stream.outbox.{mine}",
+                "transaction.timeout.ms": 30_000,
+                "message.timeout.ms": 20_000,
+            },
+        )
+        try:
+            producer.init_transactions(30.0)
+            last = self._last_published(mine)
+            connection.execute(text("DELETE FROM outbox WHERE id <= :last"), {"last": last})
+            _log.info("outbox leads", last=last)
+            while not self._stop.is_set():
+                if not self._publish(connection, producer, mine):
+                    self.wake.wait(_LOOK_S)
+                    self.wake.clear()
+        except KafkaException as e:
+            # Whether the last transaction was committed is found out as by a new leader.
+            raise Unavailable(f"{kafka.unavailable(self._connections)} ({e.args[0].str()})") from e
+
+    def _publish(self, connection: Connection, producer: Producer, mine: str) -> bool:
+        rows = connection.execute(
+            text("SELECT id, topic, partition, key, value, headers, timestamp_ms FROM outbox ORDER BY id LIMIT :most"),
+            {"most": _MOST},
+        ).all()
+        if not rows:
+            return False
+        producer.begin_transaction()
+        for number, topic, partition, key, value, headers, stamp in rows:
+            producer.produce(
+                topic,
+                key=key,
+                value=value,
+                headers=[
+                    *((name, None if v is None else bytes.fromhex(v)) for name, v in headers),
+                    (OUTBOX_ID, f"{mine}/{number}".encode()),
+                ],
+                timestamp=stamp,
+                **({} if partition is None else {"partition": partition}),
+            )
+            producer.poll(0)
+        producer.commit_transaction(30.0)
+        connection.execute(text("DELETE FROM outbox WHERE id <= :last"), {"last": rows[-1].id})
+        metrics.PUBLISHED.inc(len(rows))
+        return True
+
+    def _last_published(self, mine: str) -> int:
+        """The largest id of this warehouse's outbox among the committed records; 0 for none.
+
+        In each partition they ascend, so that the last one of ours is the largest.
+        """
+        admin = kafka.admin(self._connections)
+        places = [(t.value, p) for t in _TOPICS for p in kafka.partitions(admin, self._connections, t)]
+        ends = kafka.end_offsets(admin, self._connections, places)
+        reader = kafka.consumer(self._connections, "aggregator.outbox")
+        try:
+            return max((self._last_in(reader, topic, p, ends[topic, p], mine) for topic, p in places), default=0)
+        finally:
+            reader.close()
+
+    def _last_in(self, reader: Consumer, topic: str, partition: int, end: int, mine: str) -> int:
+        """The largest id of ours in a partition: look ever further back, until one is found."""
+        back, upto = 64, end
+        while upto > 0:
+            start = max(0, upto - back)
+            reader.assign([TopicPartition(topic, partition, start)])
+            if found := self._largest(reader, upto, mine):
+                return found
+            back, upto = back * 8, start
+        return 0
+
+    def _largest(self, reader: Consumer, upto: int, mine: str) -> int:
+        """The largest id that the assigned partition holds before the offset ``upto``; 0 for none."""
+        largest = 0
+        while True:
+            # A call for many waits until it has them all, or for its whole timeout: so first for one.
+            messages = reader.consume(1, 10.0)
+            if not messages:
+                raise kafka.unavailable(self._connections)
+            messages += reader.consume(1_000, 0)
+            for message in messages:
+                error = message.error()
+                if error is not None:
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        return largest
+                    continue  # librdkafka reports what it retries by itself
+                if message.offset() >= upto:
+                    return largest
+                owner, _, number = kafka.headers(message).get(OUTBOX_ID, b"").decode().partition("/")
+                if owner == mine:
+                    largest = max(largest, int(number))

@@ -1,0 +1,77 @@
+"""Settings of the aggregator, and the guard that keeps those that shape results as the stored state knows them."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from sqlalchemy import Connection, text
+
+from retail_stream.errors import SettingsError
+from retail_stream.metrics import MetricsPort
+from retail_stream.settings import Connections
+from services.aggregator.step import Rules
+from services.aggregator.windows import SECOND, parse
+
+# A hundred days: beyond that a mistyped unit is likelier than a wish.
+_LONGEST_S = 8_640_000
+_Seconds = Annotated[int, Field(ge=0, le=_LONGEST_S, description=f"whole seconds from 0 to {_LONGEST_S}")]
+
+
+def _normal(value: str) -> str:
+    return ",".join(w.text for w in parse(value))
+
+
+class AggregatorSettings(Connections):
+    """``sales_windows`` as :func:`windows.parse` reads it; the rest in seconds. METRICS_PORT: 0 = any free port."""
+
+    sales_windows: Annotated[
+        str, AfterValidator(_normal), Field(description="sizes like 1m,1h or size/slide 5m/1m")
+    ] = "1m"
+    watermark_delay_s: _Seconds = 10
+    allowed_lateness_s: _Seconds = 60
+    idle_timeout_s: Annotated[int, Field(ge=1, le=_LONGEST_S, description=f"whole seconds from 1 to {_LONGEST_S}")] = 15
+    fact_sales: Annotated[Literal["on", "off"], Field(description="on or off")] = "on"
+    metrics_port: MetricsPort = 9104
+
+    @property
+    def rules(self) -> Rules:
+        """What the pure part needs of them."""
+        return Rules(parse(self.sales_windows), self.watermark_delay_s * SECOND, self.allowed_lateness_s * SECOND)
+
+    @property
+    def shaping(self) -> dict[str, str]:
+        """The settings that shape results, by variable, in one spelling each."""
+        return {
+            "SALES_WINDOWS": self.sales_windows,
+            "WATERMARK_DELAY_S": str(self.watermark_delay_s),
+            "ALLOWED_LATENESS_S": str(self.allowed_lateness_s),
+            "FACT_SALES": self.fact_sales,
+        }
+
+
+_STARTED = text(
+    "SELECT EXISTS (SELECT FROM consumer_positions WHERE consumer_group = 'aggregator' AND next_offset > 0)"
+)
+_STORE = text("""
+    INSERT INTO stored_settings (name, value) VALUES (:name, :value)
+    ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value
+""")
+
+
+def keep(connection: Connection, shaping: dict[str, str]) -> None:
+    """Store the shaping settings, or check that they are the ones that the warehouse's sales were computed with.
+
+    Raises:
+        SettingsError: one of them differs, and the warehouse has read sales already.
+    """
+    # Two replicas that start at once: the second waits here, and compares.
+    connection.execute(text("SELECT FROM stream_watermark FOR UPDATE"))
+    if not connection.execute(_STARTED).scalar_one():
+        connection.execute(_STORE, [{"name": n, "value": v} for n, v in shaping.items()])
+        return
+    stored: dict[str, str] = dict(connection.execute(text("SELECT name, value FROM stored_settings")).tuples().all())
+    for name, value in shaping.items():
+        if stored.get(name) != value:
+            raise SettingsError(
+                f"{name}={value!r}: the warehouse was computed with {stored.get(name)!r}; "
+                f"allowed: that value, or an empty warehouse."
+            )

@@ -1,0 +1,61 @@
+"""Whether anything is on its way to a partition of `sales.clean`: an outage upstream is not quiet."""
+
+from collections.abc import Iterable, Mapping
+
+from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from retail_stream import kafka, topics
+from retail_stream.entities import Entity
+from retail_stream.kafka import TopicPartitionKey
+from retail_stream.settings import Connections
+from retail_stream.topics import Group
+
+_RAW = topics.raw(Entity.SALES)
+_CLEAN = topics.clean(Entity.SALES)
+
+
+class Upstream:
+    """Looks at the cleaner's lag, with the broker's own offsets."""
+
+    def __init__(self, connections: Connections) -> None:
+        """Opens nothing yet but an admin client, which connects when it is asked."""
+        self._connections = connections
+        self._admin: AdminClient = kafka.admin(connections)
+        #: (committed, end) of a raw partition, where all that lies between them are transaction markers
+        self._markers: dict[TopicPartitionKey, tuple[int, int]] = {}
+
+    def drained(self, partitions: Iterable[int]) -> Mapping[int, int]:
+        """Of these partitions, those of which the cleaner has handled all of `sales.raw`: → end of `sales.clean`.
+
+        Whoever has read up to that end has read all that was published before this call.
+
+        Raises:
+            Unavailable: no broker answers, so nothing is known.
+        """
+        # The order matters: what the cleaner committed lies, cleaned, before an end that is asked for afterwards.
+        committed = kafka.committed_offsets(self._admin, self._connections, Group.CLEANER)
+        asked = [(topic, p) for p in partitions for topic in (_RAW, _CLEAN)]
+        ends = kafka.end_offsets(self._admin, self._connections, asked)
+        return {
+            p: ends[_CLEAN, p]
+            for topic, p in asked
+            if topic == _RAW and self._nothing_between((_RAW, p), committed.get((_RAW, p), 0), ends[_RAW, p])
+        }
+
+    def _nothing_between(self, place: TopicPartitionKey, committed: int, end: int) -> bool:
+        if committed >= end or self._markers.get(place) == (committed, end):
+            return True
+        if end - committed > 3:  # each transaction leaves one marker; several without a record are rare
+            return False
+        reader = kafka.consumer(self._connections, "aggregator.upstream")
+        try:
+            reader.assign([TopicPartition(*place, committed)])
+            first = reader.poll(5.0)
+            error = None if first is None else first.error()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                self._markers[place] = (committed, end)
+                return True
+            return False
+        finally:
+            reader.close()

@@ -1,0 +1,231 @@
+"""The aggregator's state in Postgres: read under one lock, written back in one transaction.
+
+The row of ``stream_watermark`` is locked first by whoever changes anything here. So replicas take turns, agree on what
+has fired, and the ids of the outbox are in commit order.
+"""
+
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import psycopg
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from retail_stream import postgres
+from retail_stream.errors import Fenced
+from services.aggregator.duplicates import Chunk, as_bytes
+from services.aggregator.lifecycle import ROWS
+from services.aggregator.totals import CENTS, COUNTS, ID, KIND, KIND_TYPE, KINDS, SIZE, START, WINDOW_KEY
+from services.aggregator.watermark import Stream, Watermark
+from services.aggregator.windows import SECOND
+
+TABLES = {"store": "sales_by_window", "product": "sales_by_product_window"}
+#: An owner renews the lease of an idle partition with every tick; others believe it for this long.
+LEASE = timedelta(seconds=10)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def instant(micros: Watermark) -> datetime | None:
+    """Microseconds since 1970 as Postgres takes them."""
+    return None if micros is None else _EPOCH + micros * _MICROSECOND
+
+
+def micros(instant: datetime | None) -> Watermark:
+    """The inverse of :func:`instant`."""
+    return None if instant is None else (instant - _EPOCH) // _MICROSECOND
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction: commits at the end, rolls back on any exception.
+
+    Raises:
+        Unavailable: the server is away or went away; whether a commit under way took place is not known then.
+    """
+    with outages(engine), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def outages(engine: Engine) -> Iterator[None]:
+    """Turn the errors of a server that is away into :class:`Unavailable`."""
+    try:
+        yield
+    except DBAPIError as e:
+        if postgres.is_outage(e):
+            raise postgres.unavailable(engine) from e
+        raise
+    except psycopg.OperationalError as e:
+        # COPY runs on the driver's own cursor, whose errors SQLAlchemy does not wrap.
+        if e.sqlstate is None or e.sqlstate[:2] in ("08", "53", "57"):
+            raise postgres.unavailable(engine) from e
+        raise
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Watermarks as stored. ``idle``: partitions under a lease that is still good at ``now`` (the database's clock)."""
+
+    stream: Stream
+    watermarks: Mapping[int, Watermark]
+    epochs: Mapping[int, int]
+    idle: frozenset[int]
+    now: int
+
+
+def lock(connection: Connection, topic: str) -> Marks:
+    """Take the lock, wait for whoever has it, and read the watermarks."""
+    # A batch's statements are few and known: plans that read whole tables, or compile, would only be bad guesses.
+    connection.execute(text("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"))
+    mark, advanced = connection.execute(
+        text("SELECT watermark, advanced_at FROM stream_watermark WHERE topic = :topic FOR UPDATE"), {"topic": topic}
+    ).one()
+    # A statement of its own: the clock is read when the lock is ours, and the rows as the last holder left them.
+    rows = connection.execute(
+        text(
+            "SELECT partition, epoch, watermark, idle AND idle_until > clock_timestamp() FROM partition_watermarks "
+            "WHERE topic = :topic ORDER BY partition"
+        ),
+        {"topic": topic},
+    ).all()
+    now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return Marks(
+        Stream(micros(mark), micros(advanced)),
+        {p: micros(w) for p, _, w, _ in rows},
+        {p: epoch for p, epoch, _, _ in rows},
+        frozenset(p for p, _, _, idle in rows if idle),
+        micros(now),  # type: ignore[arg-type]
+    )
+
+
+def save_marks(
+    connection: Connection,
+    topic: str,
+    before: Marks,
+    stream: Stream,
+    watermarks: Mapping[int, Watermark],
+    epochs: Mapping[int, int],
+    idle: Iterable[int],
+) -> None:
+    """Write the watermarks of our partitions and the stream's; an idle partition's lease is renewed.
+
+    Raises:
+        Fenced: another worker owns one of the partitions.
+    """
+    idle = set(idle)
+    for partition, mark in sorted(watermarks.items()):
+        if before.epochs.get(partition) != epochs[partition]:
+            raise Fenced(f"{topic}/{partition} has another owner than epoch {epochs[partition]}.")
+        if mark == before.watermarks[partition] and partition not in idle | before.idle:
+            continue
+        connection.execute(
+            text(
+                "UPDATE partition_watermarks SET watermark = :mark, idle = :idle, idle_until = :until "
+                "WHERE topic = :topic AND partition = :partition"
+            ),
+            {
+                "topic": topic,
+                "partition": partition,
+                "mark": instant(mark),
+                "idle": partition in idle,
+                "until": instant(before.now) + LEASE if partition in idle else None,  # type: ignore[operator]
+            },
+        )
+    if stream != before.stream:
+        connection.execute(
+            text("UPDATE stream_watermark SET watermark = :mark, advanced_at = :at WHERE topic = :topic"),
+            {"topic": topic, "mark": instant(stream.watermark), "at": instant(stream.advanced_at)},
+        )
+
+
+def save_identities(connection: Connection, chunks: Mapping[int, Chunk], watermarks: Mapping[int, Watermark]) -> None:
+    """Hold new identities; let go of those that the watermarks have passed."""
+    for partition, chunk in sorted(chunks.items()):
+        connection.execute(
+            text("INSERT INTO sale_identities (partition, expires, identities) VALUES (:partition, :expires, :rows)"),
+            {"partition": partition, "expires": instant(chunk.expires), "rows": as_bytes(chunk.rows)},
+        )
+    for partition, mark in sorted(watermarks.items()):
+        if mark is not None:
+            connection.execute(
+                text("DELETE FROM sale_identities WHERE partition = :partition AND expires <= :mark"),
+                {"partition": partition, "mark": instant(mark)},
+            )
+
+
+def window_rows(connection: Connection, touched: pl.DataFrame, past: Watermark, lateness: int) -> pl.DataFrame:
+    """Stored window rows (columns lifecycle.ROWS) with a key of ``touched``, and those that are due.
+
+    ``past``: the stream's watermark; None: nothing can be due.
+    """
+    parts = [pl.DataFrame(schema=ROWS)]
+    for kind, table in TABLES.items():
+        keys = touched.filter(pl.col(KIND) == kind)
+        if keys.height:
+            query = f"""
+                FROM unnest(%s::bigint[], %s::bigint[], %s::integer[]) AS k (size, start, id)
+                JOIN {table} w ON w.window_size = make_interval(secs => k.size)
+                    AND w.window_start = to_timestamp(k.start) AND w.{KINDS[kind]} = k.id
+            """
+            parts.append(_read(connection, kind, query, [_array(keys[c], c != ID) for c in (SIZE, START, ID)]))
+        for state, time in (("open", past), ("fired", None if past is None else past - lateness)):
+            if time is not None:
+                due = f"FROM {table} w WHERE state = '{state}' AND window_end <= %s"
+                parts.append(_read(connection, kind, due, [instant(time)]))
+    return pl.concat(parts).unique(WINDOW_KEY)
+
+
+def save_windows(connection: Connection, rows: pl.DataFrame, now: int) -> None:
+    """Write window rows (columns lifecycle.ROWS), new or not, in key order."""
+    for kind, table in TABLES.items():
+        mine = rows.filter(pl.col(KIND) == kind)
+        if mine.is_empty():
+            continue
+        id_column, measures = KINDS[kind], [*COUNTS, *CENTS]
+        sums = ", ".join([*COUNTS, *(f"{c} * 0.01" for c in CENTS)])
+        names = [*measures, "revision", "state", "updated_at"]
+        cursor = postgres.cursor(connection)
+        cursor.execute(
+            f"""
+            INSERT INTO {table} (window_size, window_start, window_end, {id_column}, {", ".join(names)})
+            SELECT make_interval(secs => size), to_timestamp(start), to_timestamp(start + size), id,
+                   {sums}, revision, state, %s
+            FROM unnest(%s::bigint[], %s::bigint[], %s::integer[], {"%s::bigint[], " * len(measures)}
+                        %s::integer[], %s::text[])
+                AS r (size, start, id, {", ".join(measures)}, revision, state)
+            ON CONFLICT (window_size, window_start, {id_column}) DO UPDATE
+            SET {", ".join(f"{n} = EXCLUDED.{n}" for n in names)}
+            """,
+            [
+                instant(now),
+                *(_array(mine[c], c in (SIZE, START)) for c in (SIZE, START, ID)),
+                *(_array(mine[c]) for c in (*measures, "revision", "state")),
+            ],
+        )
+
+
+def _array(column: pl.Series, seconds: bool = False) -> str:
+    """A column as a Postgres array literal; windows begin and end on whole seconds, so that seconds are exact."""
+    values = column // SECOND if seconds else column
+    return "{" + values.cast(pl.String).str.join(",").item() + "}"
+
+
+def _read(connection: Connection, kind: str, source: str, parameters: list) -> pl.DataFrame:
+    sums = ", ".join([*(f"w.{c}" for c in COUNTS), *(f"(w.{c} * 100)::bigint" for c in CENTS)])
+    statement = f"""
+        COPY (SELECT (extract(epoch FROM w.window_size) * {SECOND})::bigint,
+                     (extract(epoch FROM w.window_start) * {SECOND})::bigint,
+                     w.{KINDS[kind]}, {sums}, w.revision, w.state {source}) TO STDOUT (FORMAT csv)
+    """
+    with postgres.cursor(connection) as cursor, cursor.copy(statement, parameters) as rows:
+        content = b"".join(bytes(part) for part in rows)
+    schema = {name: dtype for name, dtype in ROWS.items() if name != KIND}
+    frame = (
+        pl.read_csv(io.BytesIO(content), has_header=False, schema=schema) if content else pl.DataFrame(schema=schema)
+    )
+    return frame.select(pl.lit(kind, KIND_TYPE).alias(KIND), *schema)

@@ -1,0 +1,94 @@
+"""Windows in event time: which of them a sale falls into, and the life of a window.
+
+A window is [start, end): start inclusive, end exclusive, aligned to 1970-01-01T00:00:00Z, with floor, so that it holds
+before 1970 too. Times are int64 microseconds UTC.
+
+    tumbling 1m     |---w0---|---w1---|---w2---|          a time is in one window
+    hopping 3m/1m   |-----------w0-------------|
+                             |-----------w1-------------|  a time is in size / slide windows; the part of the time line
+                             | pane   |                    that all of them share is its pane [floor(t/slide), + slide)
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from services.aggregator.watermark import BEFORE, Watermark
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_ONE = re.compile(r"([1-9][0-9]{0,8})([smhd])(?:/([1-9][0-9]{0,8})([smhd]))?")
+SECOND: Final = 1_000_000
+
+
+@dataclass(frozen=True)
+class Window:
+    """One kind of window. ``size`` and ``slide`` in microseconds, size a multiple of slide; ``text`` as configured."""
+
+    text: str
+    size: int
+    slide: int
+
+    @property
+    def name(self) -> str:
+        """The size as configured, which `sales.windows` carries."""
+        return self.text.partition("/")[0]
+
+    @property
+    def panes(self) -> int:
+        """How many windows a time is in."""
+        return self.size // self.slide
+
+    def pane(self) -> pl.Expr:
+        """Start of the pane, and of the last window, that ``event_time`` is in."""
+        return pl.col("event_time") // self.slide * self.slide
+
+    def missed(self, lateness: int) -> pl.Expr:
+        """How many of its windows a sale is too late for: the oldest ones, whose end + lateness <= BEFORE.
+
+        The windows of a pane end at pane + slide, pane + 2 slide, … pane + size.
+        """
+        passed = (pl.col(BEFORE) - lateness - self.pane()) // self.slide
+        return passed.clip(0, self.panes).fill_null(0).cast(pl.Int32)
+
+    def ends(self, event_time: int) -> list[int]:
+        """Ends of the windows that a time is in, oldest first."""
+        pane = event_time // self.slide * self.slide
+        return [pane + i * self.slide for i in range(1, self.panes + 1)]
+
+
+def parse(text: str) -> tuple[Window, ...]:
+    """Windows from a list like ``1m,1h,5m/1m``, the shortest first.
+
+    Raises:
+        ValueError: one sentence that says what is wrong with which part.
+    """
+    windows: dict[int, Window] = {}
+    for part in (p.strip() for p in text.split(",")):
+        match = _ONE.fullmatch(part)
+        if match is None:
+            raise ValueError(f"must be a list like 1m,5m/1m (size, or size/slide; units s m h d), and {part!r} is not")
+        number, unit, every, every_unit = match.groups()
+        size = int(number) * _UNITS[unit]
+        slide = int(every) * _UNITS[every_unit] if every else size
+        if size % slide:
+            raise ValueError(f"must have sizes that are multiples of their slides, and {part!r} has not")
+        if size > 366 * _UNITS["d"] or size // slide > 1440:
+            raise ValueError(f"must have sizes up to 366d and up to 1440 slides in a size, and {part!r} has not")
+        if size in windows:
+            raise ValueError(f"must have each size once, and {part!r} is the size of {windows[size].name!r} again")
+        windows[size] = Window(part, size * SECOND, slide * SECOND)
+    return tuple(windows[size] for size in sorted(windows))
+
+
+def expiry(windows: tuple[Window, ...], lateness: int) -> pl.Expr:
+    """When the last window that a sale is in becomes final: largest end + lateness."""
+    return pl.max_horizontal(w.pane() + w.size for w in windows) + lateness
+
+
+def may_be_due(windows: tuple[Window, ...], lateness: int, was: Watermark, is_now: Watermark) -> bool:
+    """Whether some window's end, or end + lateness, lies in (was, is_now]: a cheap no before asking the warehouse."""
+    if was is None or is_now is None:
+        return is_now is not None
+    return any((is_now - by) // w.slide > (was - by) // w.slide for w in windows for by in (0, lateness))

@@ -1,0 +1,70 @@
+"""`python -m services.scd_merger`: the one place that builds real clients."""
+
+import signal
+import sys
+import threading
+from functools import partial
+
+import structlog
+
+from retail_stream import kafka, logs, metrics, postgres
+from retail_stream.errors import RetailStreamError, SettingsError
+from retail_stream.registry import Registry, Writers
+from retail_stream.settings import load
+from retail_stream.topics import Group
+from retail_stream.waiting import wait_for
+from services.scd_merger.dimensions import dimensions
+from services.scd_merger.loop import Stopped, run, stop_check
+from services.scd_merger.merger import Merger
+from services.scd_merger.reader import Reader
+from services.scd_merger.settings import MergerSettings
+
+
+def main() -> int:
+    """Run until SIGTERM (0), a wrong setting (2) or a record that cannot be stored (1)."""
+    try:
+        settings = load(MergerSettings)
+    except SettingsError as e:
+        print(e, file=sys.stderr)
+        return e.exit_code
+    logs.configure("scd_merger")
+    log = structlog.get_logger()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, partial(_stop, stop))
+    check = partial(stop_check, stop)
+    health = metrics.serve(settings.metrics_port)
+    declared = {d.topic: d for d in dimensions()}
+
+    def topics_exist() -> None:
+        check()
+        kafka.require_topics(settings, declared)
+
+    registry = Registry(settings.schema_registry_url)
+    writers = {topic: Writers(registry, f"{topic}-value") for topic in declared}
+    engine = postgres.engine(settings.database_url)
+    merger = Merger(engine, declared.values(), writers, check)
+    try:
+        wait_for(topics_exist)
+        reader = Reader(partial(kafka.consumer, settings, Group.SCD_MERGER), declared, merger.claim)
+        log.info("scd_merger starts", kafka=settings.kafka_bootstrap_servers, postgres=postgres.address(engine))
+        run(reader, merger, health, stop)
+    except Stopped:
+        pass
+    except RetailStreamError as e:
+        log.error("scd_merger stops", why=str(e), exit_code=e.exit_code)
+        return e.exit_code
+    finally:
+        engine.dispose()
+    log.info("scd_merger stopped", exit_code=0)
+    return 0
+
+
+def _stop(stop: threading.Event, number: int, _: object) -> None:
+    """Finish the batch in hand; a second signal does not wait for it."""
+    stop.set()
+    signal.signal(number, signal.SIG_DFL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Records of a clean topic as changes of a dimension."""
+
+import re
+
+import polars as pl
+
+from retail_stream.batches import DELETED, KEY, OFFSET, SEQUENCE
+from retail_stream.errors import PoisonRecord
+from retail_stream.kafka import TopicPartitionKey
+from services.scd_merger.dimensions import Dimension
+
+_DECIMAL = re.compile(rb"-?[0-9]{1,18}")
+
+
+def changes(dimension: Dimension, rows: pl.DataFrame, place: TopicPartitionKey) -> pl.DataFrame:
+    """A frame of changes from the rows of :func:`retail_stream.batches.table`, one each, in order.
+
+    A tombstone's natural key is its Kafka key and its time is ``sequence_time``; its attributes are null.
+
+    Raises:
+        PoisonRecord: a tombstone's key is no decimal number.
+    """
+    tombstones = rows.filter(DELETED).select(OFFSET, KEY).rows()
+    for offset, key in tombstones:
+        if key is None or not _DECIMAL.fullmatch(key):
+            raise PoisonRecord(f"{place[0]}/{place[1]}@{offset}: the key of this delete is no decimal id.")
+    keys = pl.DataFrame(
+        {OFFSET: [o for o, _ in tombstones], "_id": [int(k) for _, k in tombstones]},
+        schema={OFFSET: pl.Int64, "_id": pl.Int64},
+    )
+    return (
+        rows.join(keys, on=OFFSET, how="left", maintain_order="left")
+        .with_columns(
+            pl.coalesce("_id", dimension.key).alias(dimension.key),
+            pl.coalesce(SEQUENCE, dimension.sequence).alias(dimension.sequence),
+        )
+        .select(pl.col(name).cast(dtype) for name, dtype in dimension.change_schema.items())
+    )

@@ -1,0 +1,152 @@
+"""The decision: what a batch of changes does to the history of its keys, as a pure function over frames.
+
+The table of versions is a function of the *set* of changes. Per key they are ordered by time; of several at one moment
+the last in (a delete after an upsert, then the larger tuple of attributes, null smallest) wins and the others leave no
+version. A change whose state (deleted, or its attributes) differs from its predecessor's is a **boundary**; before the
+first change a key is deleted. An upsert that is a boundary starts a version, and the next boundary ends it::
+
+    a@10   a@11   delete@12   b@20
+    |--------------)          |-----------        boundaries: 10, 12, 20
+
+A late change can alter the boundaries at its own time and at its stored successor, nowhere else. So a few neighbours
+decide it, however long the key's history is (see :class:`Neighbours`).
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from services.scd_merger.dimensions import Dimension
+
+FROM = "valid_from"
+TO = "valid_to"
+DELETED = "deleted"
+
+_FRESH = "_fresh"  # the row is a change of this batch that won its moment
+_REPLACES = "_replaces"  # ... over a stored one
+_START = "_start"  # a stored version starts here ...
+_OLD_TO = "_old_to"  # ... and ends there
+_EDGE = "_edge"  # a stored version starts or ends here
+_BOUNDARY = "_boundary"
+_NEVER = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What is stored around the (key, time) pairs of a batch; rows may repeat, and more than asked for does no harm.
+
+    ``changes``: a frame of changes, for each pair the last one before the time and the first two from it on (the one
+    of the very moment and its successor). ``versions``: key, ``valid_from``, ``valid_to`` (null: open), for each pair
+    the last version that starts before the time and the first two that start from it on.
+    """
+
+    changes: pl.DataFrame
+    versions: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Writes, in an order in which no intermediate state has overlapping versions; rows in (key, time) order.
+
+    ``vanished``, ``shrunk``, ``extended``: key, ``valid_from``, ``valid_to``: versions to delete, then those that get
+    an earlier end, then those that get a later one (null: none). ``rewritten``: versions that stay where they are
+    with other attributes. ``opened``: new versions. ``added``, ``replaced``: winning changes at moments that had none,
+    and that had another.
+    """
+
+    vanished: pl.DataFrame
+    shrunk: pl.DataFrame
+    extended: pl.DataFrame
+    rewritten: pl.DataFrame
+    opened: pl.DataFrame
+    added: pl.DataFrame
+    replaced: pl.DataFrame
+
+
+def winners(dimension: Dimension, changes: pl.DataFrame) -> pl.DataFrame:
+    """One change per (key, time), the last by the tie rule; sorted by key and time."""
+    moment = [dimension.key, dimension.sequence]
+    ordered = changes.sort([*moment, DELETED, *dimension.attributes], nulls_last=False)
+    return ordered.filter(_differs_from(ordered, moment, -1))
+
+
+def merge(dimension: Dimension, changes: pl.DataFrame, stored: Neighbours) -> Plan:
+    """Decide what ``changes`` (of any number, order and repetition) do to what is stored."""
+    key, time = dimension.key, dimension.sequence
+    line = _timeline(dimension, changes, stored)
+    first = _differs_from(line, [key], 1)
+    # Only a change of this batch and the one right behind it can see another predecessor than before.
+    touched = line[_FRESH] | (line[_FRESH].shift(1, fill_value=False) & ~first)
+    differs = (~line[DELETED] & first) | (_differs_from(line, [DELETED, *dimension.attributes], 1) & ~first)
+    line = line.with_columns(
+        pl.when(touched).then(differs).otherwise(pl.col(_EDGE)).alias(_BOUNDARY),
+    )
+    line = line.with_columns(_next_boundary(key, time).alias(TO), pl.col(time).alias(FROM))
+    starts = line.filter(pl.col(_BOUNDARY) & ~pl.col(DELETED))
+    kept = starts.filter(_START)
+    span = [key, FROM, TO]
+    new_end, old_end = pl.col(TO).fill_null(_NEVER), pl.col(_OLD_TO).fill_null(_NEVER)
+    fresh = line.filter(_FRESH).select(*dimension.change_schema, _REPLACES)
+    return Plan(
+        vanished=line.filter(pl.col(_START) & ~(pl.col(_BOUNDARY) & ~pl.col(DELETED))).select(span),
+        shrunk=kept.filter(new_end < old_end).select(span),
+        extended=kept.filter(new_end > old_end).select(span),
+        rewritten=kept.filter(_FRESH).select(key, FROM, *dimension.attributes),
+        opened=starts.filter(~pl.col(_START)).select(key, *dimension.attributes, FROM, TO),
+        added=fresh.filter(~pl.col(_REPLACES)).drop(_REPLACES),
+        replaced=fresh.filter(_REPLACES).drop(_REPLACES),
+    )
+
+
+def _timeline(dimension: Dimension, changes: pl.DataFrame, stored: Neighbours) -> pl.DataFrame:
+    """Winning changes, new and stored, and the edges of stored versions: one row per (key, time), in that order.
+
+    Rows that stand next to each other may have stored changes between them, but never a new one and a stored one:
+    whoever neighbours a new change in truth does so here. An edge whose change was not read stands for it; its
+    attributes are unknown, and nothing here depends on them.
+    """
+    moment = [dimension.key, dimension.sequence]
+    both = pl.concat(
+        [
+            winners(dimension, changes).with_columns(pl.lit(True).alias(_FRESH)),
+            stored.changes.unique(moment).with_columns(pl.lit(False).alias(_FRESH)),
+        ]
+    ).sort(
+        [*moment, DELETED, *dimension.attributes, _FRESH],
+        nulls_last=False,
+        # Of two equal changes the stored one comes last and wins: a duplicate is nothing new.
+        descending=[False] * (3 + len(dimension.attributes)) + [True],
+    )
+    beaten = ~_differs_from(both, moment, 1)
+    both = both.with_columns((beaten & both[_FRESH]).alias(_REPLACES)).filter(_differs_from(both, moment, -1))
+    line = both.join(_edges(dimension, stored.versions), on=moment, how="full", coalesce=True).sort(moment)
+    return line.with_columns(
+        pl.col(_FRESH, _REPLACES, _START, _EDGE).fill_null(False),
+        # An edge without a change of its own is a version's start, or else the delete that ended one.
+        pl.col(DELETED).fill_null(~pl.col(_START).fill_null(False)),
+    )
+
+
+def _edges(dimension: Dimension, versions: pl.DataFrame) -> pl.DataFrame:
+    key, time = dimension.key, dimension.sequence
+    versions = versions.unique([key, FROM])
+    starts = versions.select(key, pl.col(FROM).alias(time), pl.col(TO).alias(_OLD_TO), pl.lit(True).alias(_START))
+    ends = versions.filter(pl.col(TO).is_not_null()).select(key, pl.col(TO).alias(time))
+    ends = ends.join(starts, on=[key, time], how="anti").with_columns(pl.lit(False).alias(_START))
+    return pl.concat([starts, ends], how="diagonal").with_columns(pl.lit(True).alias(_EDGE))
+
+
+def _next_boundary(key: str, time: str) -> pl.Expr:
+    """The time of the next boundary of the same key below each row, or null."""
+    below = [pl.when(_BOUNDARY).then(c).shift(-1).fill_null(strategy="backward") for c in (key, time)]
+    return pl.when(below[0] == pl.col(key)).then(below[1])
+
+
+def _differs_from(frame: pl.DataFrame, columns: list[str], periods: int) -> pl.Series:
+    """Whether each row differs in any of the columns from the row ``periods`` above it (negative: below).
+
+    The first of ``columns`` holds no nulls, so that a row with nothing there differs from it.
+    """
+    return frame.select(
+        differs=pl.any_horizontal(pl.col(c).ne_missing(pl.col(c).shift(periods)) for c in columns)
+    ).to_series()

@@ -1,0 +1,153 @@
+"""One batch: gather → merge → apply → positions, in one transaction; and what to do when Postgres does not take it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+import polars as pl
+import psycopg
+import sqlalchemy.exc
+from confluent_kafka import Message
+from sqlalchemy import Connection, Engine
+
+from retail_stream import batches, positions, postgres
+from retail_stream.errors import PoisonRecord
+from retail_stream.kafka import TopicPartitionKey
+from retail_stream.positions import Position
+from retail_stream.registry import Writers
+from retail_stream.topics import Group
+from retail_stream.waiting import wait_for
+from retail_stream.wire import Writer
+from services.scd_merger import metrics
+from services.scd_merger.dimensions import Dimension, clean_schema
+from services.scd_merger.events import changes
+from services.scd_merger.merge import Plan, merge
+from services.scd_merger.reader import Slice
+from services.scd_merger.tables import DimensionTable
+
+T = TypeVar("T")
+Batch = Mapping[TopicPartitionKey, Slice]
+Owned = Mapping[TopicPartitionKey, Position]
+
+_REFUSED = (
+    PoisonRecord,
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    sqlalchemy.exc.DataError,
+    sqlalchemy.exc.IntegrityError,
+)
+
+
+class Merger:
+    """Merges batches of clean changes into the dimensions in Postgres."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        dimensions: Iterable[Dimension],
+        writers: Mapping[str, Writers],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``writers``: topic → its writer schemas. ``check``: called before each attempt; may raise to give up."""
+        self._engine, self._writers, self._check = engine, writers, check
+        self._tables = {d.topic: DimensionTable(d) for d in dimensions}
+        self._readers = {topic: Writer(clean_schema(t.dimension.entity)) for topic, t in self._tables.items()}
+
+    def claim(self, places: list[TopicPartitionKey]) -> list[Position]:
+        """Become the owner of partitions; a database that is away is waited for."""
+        return self._transaction(
+            lambda connection: [positions.claim(connection, Group.SCD_MERGER, *place) for place in sorted(places)]
+        )
+
+    def take(self, owned: Owned, batch: Batch) -> list[Position]:
+        """Merge a batch for good, and return the new positions of its partitions.
+
+        A database that is away is waited for with the batch in hand: merging twice is merging once, so it does not
+        matter whether a commit that was cut off had come through.
+
+        Raises:
+            Fenced: a partition has another owner; nothing of the batch was stored.
+            PoisonRecord: one record cannot be stored; the rest of its partition's batch is stored up to it, and what
+                came of other partitions wholly.
+        """
+        try:
+            return self._store(owned, batch)
+        except _REFUSED:
+            return self._store_what_can_be(owned, batch)
+
+    def _store(self, owned: Owned, batch: Batch) -> list[Position]:
+        rows = {place: self._rows(owned[place], place, part) for place, part in batch.items()}
+        moved = [_moved(owned[place], part, rows[place]) for place, part in batch.items()]
+        incoming = {
+            topic: pl.concat(changes(table.dimension, rows[place], place) for place in batch if place[0] == topic)
+            for topic, table in self._tables.items()
+            if any(place[0] == topic and rows[place].height for place in batch)
+        }
+
+        def write(connection: Connection) -> dict[str, Plan]:
+            plans = {}
+            for topic, new in incoming.items():
+                table = self._tables[topic]
+                stored = table.gather(connection, new)
+                plans[topic] = merge(table.dimension, new, stored)
+                table.apply(connection, plans[topic])
+            positions.advance(connection, Group.SCD_MERGER, moved)
+            return plans
+
+        plans = self._transaction(write)
+        for topic, plan in plans.items():
+            metrics.count(self._tables[topic].dimension, incoming[topic].height, plan)
+        return moved
+
+    def _store_what_can_be(self, owned: Owned, batch: Batch) -> list[Position]:
+        moved: list[Position] = []
+        poison: PoisonRecord | None = None
+        for place, part in batch.items():
+            try:
+                moved.append(self._bisect(owned[place], place, part))
+            except PoisonRecord as e:
+                poison = poison or e
+        if poison is not None:
+            raise poison
+        return moved
+
+    def _bisect(self, position: Position, place: TopicPartitionKey, part: Slice) -> Position:
+        try:
+            return self._store({place: position}, {place: part})[0]
+        except _REFUSED as e:
+            if len(part.messages) == 1:
+                raise _poison(place, part.messages[0], e) from e
+            for half in part.halves():
+                position = self._bisect(position, place, half)
+            return position
+
+    def _rows(self, position: Position, place: TopicPartitionKey, part: Slice) -> pl.DataFrame:
+        rows = batches.table(part.messages, self._writers[place[0]], self._readers[place[0]])
+        return batches.without_repeats(rows, position.source_offset)
+
+    def _transaction(self, write: Callable[[Connection], T]) -> T:
+        def attempt() -> T:
+            self._check()
+            try:
+                with self._engine.begin() as connection:
+                    return write(connection)
+            except (sqlalchemy.exc.DBAPIError, psycopg.Error) as e:
+                if postgres.is_outage(e):
+                    raise postgres.unavailable(self._engine) from e
+                raise
+
+        return wait_for(attempt)
+
+
+def _moved(position: Position, part: Slice, rows: pl.DataFrame) -> Position:
+    next_offset = part.end if part.end is not None else part.messages[-1].offset() + 1
+    source_offset = max([position.source_offset, *rows[batches.SOURCE].top_k(1)])
+    return replace(position, next_offset=next_offset, source_offset=source_offset)
+
+
+def _poison(place: TopicPartitionKey, message: Message, error: Exception) -> PoisonRecord:
+    if isinstance(error, PoisonRecord):
+        return error
+    # The driver's text quotes the record; its class says enough.
+    why = type(getattr(error, "orig", error)).__name__
+    return PoisonRecord(f"{place[0]}/{place[1]}@{message.offset()}: Postgres refuses this record ({why}).")

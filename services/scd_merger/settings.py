@@ -1,0 +1,10 @@
+"""Settings of the merger."""
+
+from retail_stream.metrics import MetricsPort
+from retail_stream.settings import Connections
+
+
+class MergerSettings(Connections):
+    """The three servers, and where its metrics are."""
+
+    metrics_port: MetricsPort = 9103

@@ -1,0 +1,83 @@
+"""The whole pipeline as processes, on a private embedded stack with topics and a warehouse of its own."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from retail_stream import kafka, postgres
+from retail_stream.embedded.processes import ProcessGroup
+from retail_stream.embedded.settings import Ports
+from retail_stream.embedded.stack import Stack
+from retail_stream.initialise import InitSettings, initialise
+from retail_stream.pipeline import Pipeline, Service
+from retail_stream.settings import Connections
+from retail_stream.status import Status, look
+
+
+class Running:
+    """A running pipeline and the handles that tests look at it with."""
+
+    def __init__(self, stack: Stack, pipeline: Pipeline, connections: Connections) -> None:
+        self.stack = stack
+        self.pipeline = pipeline
+        self.connections = connections
+        self.warehouse: Engine = postgres.engine(connections.database_url)
+        self._admin = kafka.admin(connections)
+
+    def status(self) -> Status:
+        return look(self._admin, self.warehouse, self.connections)
+
+    def eventually(self, holds: Callable[[Status], bool], what: str, within_s: float = 180) -> Status:
+        """Look again and again until ``holds``; fails with ``what`` and the last status after ``within_s``."""
+        deadline = time.monotonic() + within_s
+        while not holds(status := self.status()):
+            dead = self.pipeline.dead()
+            assert not dead, f"{dead} ended by itself: {[self.pipeline.processes[s].last_lines(20) for s in dead]}"
+            assert time.monotonic() < deadline, f"{what}: not within {within_s} s; {status}"
+        return status
+
+    def flows_on(self, within_s: float = 180) -> Status:
+        """Every part of the pipeline has taken in something new: records, facts, versions."""
+        was = self.status()
+        return self.eventually(
+            lambda s: s.produced > was.produced and s.facts > was.facts and s.versions > was.versions,
+            "the pipeline flows on",
+            within_s,
+        )
+
+    def drain(self) -> Status:
+        """Stop the generator and wait for what is on its way."""
+        assert self.pipeline.stop(Service.GENERATOR) == 0
+        del self.pipeline.processes[Service.GENERATOR]
+        return self.eventually(lambda s: s.drained, "the pipeline drains")
+
+
+@pytest.fixture(scope="module")
+def running(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Topics, tables and four services; the generator at ten times its usual rates."""
+    variables = {name.lower(): value for name, value in module_stack.env.items()}
+    initialise(InitSettings(**variables))
+    connections = Connections(**variables)
+    with ProcessGroup() as group:
+        env = {**module_stack.env, "GENERATOR_SALES_PER_S": "500", "GENERATOR_CHANGES_PER_S": "50"}
+        pipeline = Pipeline(group, env, tmp_path_factory.mktemp("logs"))
+        for service in Service:
+            pipeline.start(service)
+        running = Running(module_stack, pipeline, connections)
+        running.eventually(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive", 300)
+        yield running
+        running.warehouse.dispose()
+
+
+@pytest.fixture(scope="module")
+def module_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Servers of this module alone."""
+    home: Path = tmp_path_factory.mktemp("stack")
+    for folder in (home, *home.parents[:2]):
+        # Postgres runs as another user when the tests run as root, and has to get through.
+        folder.chmod(0o711)
+    with Stack(home / "state", Ports.free(), restart=False) as stack:
+        yield stack
