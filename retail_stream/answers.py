@@ -55,7 +55,9 @@ def show(console: Console, engine: Engine, connections: Connections) -> None:
         for question in QUESTIONS:
             result = connection.execute(text(question.sql))
             _print(console, question.title, list(result.keys()), [tuple(row) for row in result])
-    rejected = [(c.entity, c.rule, c.count, c.first, c.last) for c in count_by_rule(connections)]
+    rejected: list[tuple[object, ...]] = [
+        (c.entity, c.rule, c.count, c.first, c.last) for c in count_by_rule(connections)
+    ]
     _print(console, "What was rejected, and why", ["entity", "rule", "records", "first", "last"], rejected)
 
 

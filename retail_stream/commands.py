@@ -68,17 +68,17 @@ def status() -> None:
 
     from rich.console import Console
 
-    from retail_stream import kafka, logs, postgres
+    from retail_stream import logs, postgres
     from retail_stream import status as looks
     from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
     logs.configure("status")
     connections = _load(Connections)
-    client, engine = kafka.admin(connections), postgres.engine(connections.database_url)
-    before = wait_for(lambda: looks.look(client, engine, connections), COMMAND_PATIENCE_S)
+    engine = postgres.engine(connections.database_url)
+    before = wait_for(lambda: looks.look(engine, connections), COMMAND_PATIENCE_S)
     began = time.monotonic()
     time.sleep(1)
-    now = wait_for(lambda: looks.look(client, engine, connections), COMMAND_PATIENCE_S)
+    now = wait_for(lambda: looks.look(engine, connections), COMMAND_PATIENCE_S)
     Console(highlight=False).print(looks.as_table(now, before, time.monotonic() - began))
 
 

@@ -27,6 +27,7 @@ from retail_stream.initialise import InitSettings, initialise
 from retail_stream.pipeline import Pipeline, Service
 from retail_stream.settings import Connections, Settings, load
 from retail_stream.verify import command as verify
+from retail_stream.waiting import wait_for
 
 _LOOK_EVERY_S = 1.0
 _START_S = 120.0
@@ -112,12 +113,11 @@ def _servers(console: Console) -> Iterator[Path]:
 
 def _await_traffic(console: Console, pipeline: Pipeline, connections: Connections) -> None:
     """Wait for the first records of this run: four Python programs take their time to start on a small machine."""
-    client = kafka.admin(connections)
-    raw = [(topics.raw(e), p) for e in Entity for p in kafka.partitions(client, connections, topics.raw(e))]
-    before = kafka.end_offsets(client, connections, raw)
+    raw = kafka.partitions(connections, *(topics.raw(e) for e in Entity))
+    before = kafka.end_offsets(connections, raw)
     deadline = time.monotonic() + _START_S
     with console.status("Starting the services ..."):
-        while kafka.end_offsets(client, connections, raw) == before:
+        while kafka.end_offsets(connections, raw) == before:
             _complain_of_the_dead(pipeline)
             if time.monotonic() > deadline:
                 raise RetailStreamError(f"No records within {_START_S:.0f} s; see {pipeline.logs}.")
@@ -126,14 +126,13 @@ def _await_traffic(console: Console, pipeline: Pipeline, connections: Connection
 
 def _watch(console: Console, pipeline: Pipeline, connections: Connections, engine: Engine, until: float) -> None:
     """A line of numbers each second; a table that is redrawn, where the terminal can."""
-    client = kafka.admin(connections)
     before, looked_at = None, time.monotonic()
     with Live(console=console, transient=True, auto_refresh=False) as live:
         while time.monotonic() < until:
             _complain_of_the_dead(pipeline)
             # A server that is away is the services' to wait for; here the numbers just stand still.
             with contextlib.suppress(Unavailable):
-                now, at = status.look(client, engine, connections), time.monotonic()
+                now, at = status.look(engine, connections), time.monotonic()
                 if console.is_terminal:
                     live.update(status.as_table(now, before, at - looked_at), refresh=True)
                 elif before is not None:
@@ -145,10 +144,9 @@ def _watch(console: Console, pipeline: Pipeline, connections: Connections, engin
 
 
 def _drain(console: Console, pipeline: Pipeline, connections: Connections, engine: Engine) -> None:
-    client = kafka.admin(connections)
     deadline = time.monotonic() + _DRAIN_S
     with console.status("lag ...") as line:
-        while not (now := status.look(client, engine, connections)).drained:
+        while not (now := wait_for(lambda: status.look(engine, connections), _DRAIN_S)).drained:
             _complain_of_the_dead(pipeline)
             line.update(f"lag {sum(now.lag.values()):,}, outbox {now.outbox:,}")
             if time.monotonic() > deadline:

@@ -6,7 +6,6 @@ from typing import Any
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -84,17 +83,17 @@ def unavailable(connections: Connections) -> Unavailable:
     return Unavailable(f"Kafka at {connections.kafka_bootstrap_servers} does not answer.")
 
 
-def partitions(client: AdminClient, connections: Connections, topic: str) -> list[int]:
-    """Partition numbers of a topic, empty where it does not exist.
+def partitions(connections: Connections, *topics: str) -> list[TopicPartitionKey]:
+    """Every (topic, partition) of the topics, in order; a topic that does not exist has none.
 
     Raises:
         Unavailable: no broker answers.
     """
     try:
-        metadata = client.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+        there = admin(connections).list_topics(timeout=_ANSWER_S).topics
     except KafkaException as e:
         raise unavailable(connections) from e
-    return [] if metadata.error is not None else sorted(metadata.partitions)
+    return [(str(t), p) for t in topics if t in there for p in sorted(there[t].partitions)]
 
 
 def require_topics(connections: Connections, names: Iterable[str]) -> None:
@@ -112,14 +111,15 @@ def require_topics(connections: Connections, names: Iterable[str]) -> None:
         raise Unavailable(f"Kafka has no topic {missing[0]} yet: `retail-stream init` creates the topics.")
 
 
-def end_offsets(
-    client: AdminClient, connections: Connections, keys: Iterable[TopicPartitionKey]
-) -> dict[TopicPartitionKey, int]:
+def end_offsets(connections: Connections, keys: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, int]:
     """Log end offset (the offset that the next record gets) of each (topic, partition).
+
+    A new client asks each time: one that saw a broker die goes on asking with a leader epoch of before for minutes.
 
     Raises:
         Unavailable: no broker answers.
     """
+    client = admin(connections)
     asked = client.list_offsets({TopicPartition(t, p): OffsetSpec.latest() for t, p in keys}, request_timeout=_ANSWER_S)
     try:
         return {(tp.topic, tp.partition): f.result().offset for tp, f in asked.items()}
@@ -127,21 +127,25 @@ def end_offsets(
         raise unavailable(connections) from e
 
 
-def committed_offsets(client: AdminClient, connections: Connections, group: str) -> dict[TopicPartitionKey, int]:
-    """Committed offsets of a consumer group; a partition it never committed is absent.
+def committed_offsets(
+    connections: Connections, group: str, keys: Iterable[TopicPartitionKey]
+) -> dict[TopicPartitionKey, int]:
+    """Committed offsets of a consumer group; a partition that it never committed is absent.
+
+    A consumer of the group asks, which joins nothing, and a new one each time: librdkafka's admin request for this
+    crashes the process while a coordinator moves (its issue 5040), and hangs for good after a broker came back.
 
     Raises:
         Unavailable: no broker answers.
     """
-    name = str(group)  # the client takes no subclass of str
-    asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)], request_timeout=_ANSWER_S)
+    asking = consumer(connections, str(group))
     try:
-        answer = asked[name].result()
+        answer = asking.committed([TopicPartition(*key) for key in keys], timeout=_ANSWER_S)
     except KafkaException as e:
-        if e.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return {}
         raise unavailable(connections) from e
-    return {(tp.topic, tp.partition): tp.offset for tp in answer.topic_partitions if tp.offset >= 0}
+    finally:
+        asking.close()
+    return {(tp.topic, tp.partition): tp.offset for tp in answer if tp.offset >= 0}
 
 
 def read_to_end(connections: Connections, topic: str) -> Iterator[Message]:
@@ -152,7 +156,7 @@ def read_to_end(connections: Connections, topic: str) -> Iterator[Message]:
     """
     reader = consumer(connections, "retail-stream.reader")
     try:
-        left = set(partitions(admin(connections), connections, topic))
+        left = {p for _, p in partitions(connections, topic)}
         reader.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in left])
         while left:
             # A call for many waits until it has them all, or for its whole timeout: so first for one.

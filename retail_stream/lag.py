@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from retail_stream import kafka, topics
 from retail_stream.entities import DIMENSIONS, Entity
@@ -20,27 +19,22 @@ CONSUMES: Mapping[Group, tuple[str, ...]] = {
 _MARKERS = 3
 
 
-def lags(client: AdminClient, connections: Connections) -> dict[Group, int]:
+def lags(connections: Connections) -> dict[Group, int]:
     """Lag of every group, from Kafka's own committed offsets. Trailing transaction markers are no lag.
 
     Raises:
         Unavailable: no broker answers.
     """
-    places = {
-        (topic, partition)
-        for names in CONSUMES.values()
-        for topic in names
-        for partition in kafka.partitions(client, connections, topic)
-    }
+    places = {group: kafka.partitions(connections, *names) for group, names in CONSUMES.items()}
     # Before the ends: a group that moves on meanwhile is then a little late, never ahead of the end.
-    committed = {group: kafka.committed_offsets(client, connections, group) for group in CONSUMES}
-    ends = kafka.end_offsets(client, connections, places)
+    committed = {group: kafka.committed_offsets(connections, group, keys) for group, keys in places.items()}
+    ends = kafka.end_offsets(connections, [key for keys in places.values() for key in keys])
     result = {}
-    for group, names in CONSUMES.items():
+    for group, keys in places.items():
         passed = committed[group]
-        behind = {place: ends[place] - passed.get(place, 0) for place in places if place[0] in names}
-        for place in [place for place, n in behind.items() if 0 < n <= _MARKERS]:
-            behind[place] = _records_from(connections, *place, passed.get(place, 0))
+        behind = {key: ends[key] - passed.get(key, 0) for key in keys}
+        for key in [key for key, n in behind.items() if 0 < n <= _MARKERS]:
+            behind[key] = _records_from(connections, *key, passed.get(key, 0))
         result[group] = sum(behind.values())
     return result
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from confluent_kafka.admin import AdminClient
 from rich.table import Table
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
@@ -49,20 +48,19 @@ _COUNTS = text(
 )
 
 
-def look(client: AdminClient, engine: Engine, connections: Connections) -> Status:
+def look(engine: Engine, connections: Connections) -> Status:
     """Read everything once.
 
     Raises:
         Unavailable: Kafka or Postgres does not answer.
     """
     names = [f(e) for f in (topics.raw, topics.clean, topics.dlq) for e in Entity] + [topics.Result.LATE]
-    places = [(name, p) for name in names for p in kafka.partitions(client, connections, name)]
-    ends = kafka.end_offsets(client, connections, places)
+    ends = kafka.end_offsets(connections, kafka.partitions(connections, *names))
 
     def total(suffix: str) -> int:
         return sum(n for (topic, _), n in ends.items() if topic.endswith(suffix))
 
-    lag = lags(client, connections)
+    lag = lags(connections)
     try:
         with engine.connect() as connection:
             *versions, facts, outbox, watermark, windows = connection.execute(_COUNTS).one()

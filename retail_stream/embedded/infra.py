@@ -25,6 +25,8 @@ from retail_stream.embedded.stack import AlreadyRunning, Stack
 
 _START_S = 180.0
 _STOP_S = 30.0
+_INTERRUPTED = 130
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def say(sentence: str) -> None:
@@ -42,12 +44,12 @@ def print_exports(env: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, as SIGINT does."""
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, and SIGINT also where a shell has us ignore it (`infra &`)."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in _STOP_SIGNALS}
     try:
         yield
     finally:
@@ -56,17 +58,25 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 def run(settings: EmbeddedSettings) -> None:
-    """Run the stack until SIGINT or SIGTERM; if it runs already, print its variables and return."""
+    """Run the stack until SIGINT or SIGTERM; if it runs already, print its variables and return.
+
+    A signal while it starts ends the program with exit code 130.
+    """
     stack = Stack(settings.home, settings.ports, cache=settings.cache, say=say)
-    with contextlib.suppress(KeyboardInterrupt), stopped_by_signals():
-        try:
-            with stack:
-                print_exports(stack.env)
-                say("Kafka, the schema registry and Postgres are ready; Ctrl-C stops them.")
-                threading.Event().wait()
-        except AlreadyRunning:
-            say(f"The stack in {settings.home} is already running.")
-            print_exports(wait_for_env(stack.home))
+    ready = False
+    try:
+        with stopped_by_signals(), stack:
+            print_exports(stack.env)
+            say("Kafka, the schema registry and Postgres are ready until Ctrl-C or `retail-stream infra --stop`.")
+            ready = True
+            threading.Event().wait()
+    except AlreadyRunning:
+        say(f"The stack in {settings.home} is already running.")
+        print_exports(wait_for_env(stack.home))
+    except KeyboardInterrupt:
+        if not ready:
+            say("The stack was stopped while it was starting.")
+            raise SystemExit(_INTERRUPTED) from None
 
 
 def wait_for_env(home: Home, starter: subprocess.Popen[bytes] | None = None) -> dict[str, str]:

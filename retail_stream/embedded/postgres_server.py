@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
+import time
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from signal import SIGINT
+from signal import SIGINT, SIGKILL
 
 from retail_stream.embedded.postgres_user import User, server_user
 from retail_stream.embedded.processes import ProcessGroup
@@ -49,10 +51,34 @@ def prepare(home: Path, group: ProcessGroup, log: Path) -> Path:
     programs = _programs(home, user)
     if not directory.exists():
         _initialise(directory, programs, user, group, log)
-    # The caller holds the lock of this home and runs no server in it. After a crash the pid in this file may belong
-    # to another process by now, and Postgres would refuse to start.
+    # The caller holds the lock of this home and runs no server in it: what runs there is left from one that was
+    # killed, and the pid in this file may belong to another process by now. Postgres would refuse to start for both.
+    kill_strays(home)
     (directory / "data" / "postmaster.pid").unlink(missing_ok=True)
     return programs
+
+
+def kill_strays(home: Path) -> None:
+    """SIGKILL to the processes of a server whose first process was killed, and wait until they are gone.
+
+    A backend in the middle of a long statement does not notice for minutes. Where there is no /proc it is left to
+    Postgres to wait for them.
+    """
+    while strays := _servers_in((home / "postgres" / "data").resolve()):
+        for pid in strays:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, SIGKILL)
+        time.sleep(0.01)
+
+
+def _servers_in(data: Path) -> list[int]:
+    """Postgres processes of a data directory: it is their working directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended, or is somebody else's
+            if os.readlink(process / "cwd") == str(data) and os.readlink(process / "exe").endswith("/bin/postgres"):
+                found.append(int(process.name))
+    return found
 
 
 def _programs(home: Path, user: User | None) -> Path:

@@ -18,16 +18,25 @@ def download_bars() -> Iterator[ProgressCallback]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True) as bars:
+    bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    started = False
 
-        @contextmanager
-        def one_file(name: str, size: int) -> Iterator[Callable[[int], None]]:
-            if not console.is_terminal and size > _WORTH_A_LINE:
-                console.print(f"downloading {name} ({size / 1e6:.1f} MB)", highlight=False)
-            task = bars.add_task(name, total=size)
-            try:
-                yield lambda count: bars.advance(task, count)
-            finally:
-                bars.remove_task(task)
+    @contextmanager
+    def one_file(name: str, size: int) -> Iterator[Callable[[int], None]]:
+        nonlocal started
+        if not started:  # only now, because bars that show nothing leave an empty line
+            started = True
+            bars.start()
+        if not console.is_terminal and size > _WORTH_A_LINE:
+            console.print(f"downloading {name} ({size / 1e6:.1f} MB)", highlight=False)
+        task = bars.add_task(name, total=size)
+        try:
+            yield lambda count: bars.advance(task, count)
+        finally:
+            bars.remove_task(task)
 
+    try:
         yield one_file
+    finally:
+        if started:
+            bars.stop()

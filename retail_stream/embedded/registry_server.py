@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from retail_stream.embedded import java
+from retail_stream.embedded.errors import BrokenDownload
 from retail_stream.embedded.servers import PLAIN_ENVIRONMENT, Launch
 from retail_stream.embedded.settings import LOOPBACK, Ports
 
@@ -30,10 +31,26 @@ def unpack(archive: Path, directory: Path) -> Path:
     for old in (fresh, directory):
         shutil.rmtree(old, ignore_errors=True)
     with tarfile.open(archive) as tar:
-        tar.extractall(fresh, filter="data")
+        for member in tar:
+            _extract(tar, member, fresh)
     fresh.rename(directory)
     listing.write_text(json.dumps(_files(directory)))
     return directory
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, directory: Path) -> None:
+    # By hand: the filter="data" of extractall came with Python 3.11.4 only, and there are systems with an older 3.11.
+    target = directory / member.name
+    inside = not Path(member.name).is_absolute() and ".." not in Path(member.name).parts
+    if member.isdir() and inside:
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    source = tar.extractfile(member) if member.isfile() and inside else None
+    if source is None:
+        raise BrokenDownload(f"the registry's archive holds {member.name}, which is no plain file inside it.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source, target.open("wb") as file:
+        shutil.copyfileobj(source, file)
 
 
 def _files(directory: Path) -> dict[str, list[int]]:

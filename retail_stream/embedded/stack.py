@@ -169,6 +169,8 @@ class Stack:
         with self._locks[server]:
             self._watched.discard(server)
             self._processes[server].kill()
+            if server is Server.POSTGRES:
+                postgres_server.kill_strays(self.home.path)
 
     def pid(self, server: Server) -> int:
         """Process id of a server."""

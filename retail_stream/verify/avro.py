@@ -13,7 +13,6 @@ Record = dict[str, Any]
 
 HEADER_BYTES = 5
 _BROKEN = (EOFError, ValueError, IndexError, TypeError, OverflowError, KeyError, SchemaResolutionError)
-_INT = range(-(2**31), 2**31)
 
 
 def schema_number(value: bytes | None) -> int | None:
@@ -61,8 +60,12 @@ class Decoder:
             record = decode(source)
         except _BROKEN:
             return None
-        if source.tell() != len(body) or any(record[f] not in _INT for f in self._ints if record[f] is not None):
+        if source.tell() != len(body):
             return None
+        for name in self._ints:
+            number = record[name]
+            if number is not None and not -(2**31) <= number < 2**31:
+                return None
         return record
 
     def _decoder(self, layout: Record) -> Callable[[io.BytesIO], Record]:

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import polars as pl
+from sqlalchemy import Engine
 
 from retail_stream import kafka, postgres, topics
 from retail_stream.entities import Entity
+from retail_stream.lag import CONSUMES
 from retail_stream.registry import Registry
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS, Group, Result
@@ -32,6 +34,8 @@ class Table(Protocol):
     def take(self, records: Sequence[Any], /) -> None: ...
 
 
+#: Joins three dimensions to every fact: Postgres works at it while the topics are read.
+_SLOW = "sales_enriched"
 _RESULTS = (Result.LATE, Result.WINDOWS, Result.WATERMARKS)
 
 
@@ -44,8 +48,19 @@ def gather(connections: Connections, engine: duck.Engine, progress: Progress) ->
     progress.say("asking for offsets")
     _committed(connections, engine)
     early = wait_for(lambda: ends(connections, _RESULTS), COMMAND_PATIENCE_S)
-    progress.say("reading the warehouse")
-    wait_for(lambda: _warehouse(connections, engine, progress), COMMAND_PATIENCE_S)
+    warehouse = postgres.engine(connections.database_url)
+    view = wait_for(lambda: _warehouse(warehouse, engine, progress), COMMAND_PATIENCE_S)
+    try:
+        _topics(connections, engine, progress)
+        progress.say(f"reading the warehouse: {_SLOW}")
+        view.result()
+    finally:
+        view.cancel()
+        warehouse.dispose()
+    _table(engine, "published", ("topic", "partition", "end_offset"), _rows(early))
+
+
+def _topics(connections: Connections, engine: duck.Engine, progress: Progress) -> None:
     late_topics = [*map(topics.clean, Entity), *map(topics.dlq, Entity), *_RESULTS]
     until = dict(wait_for(lambda: ends(connections, late_topics), COMMAND_PATIENCE_S))
     until.update(wait_for(lambda: ends(connections, map(topics.raw, Entity)), COMMAND_PATIENCE_S))
@@ -68,7 +83,6 @@ def gather(connections: Connections, engine: duck.Engine, progress: Progress) ->
     for entity in Entity:
         progress.say(f"comparing {topics.clean(entity)}")
         recode(engine, entity, decoders.of(topics.raw(entity)), decoders.of(topics.clean(entity)))
-    _published(engine, early)
 
 
 class _Decoders:
@@ -91,15 +105,15 @@ class _Decoders:
 
 def _committed(connections: Connections, engine: duck.Engine) -> None:
     def ask() -> dict[kafka.TopicPartitionKey, int]:
-        return kafka.committed_offsets(kafka.admin(connections), connections, Group.CLEANER)
+        raw = kafka.partitions(connections, *CONSUMES[Group.CLEANER])
+        return kafka.committed_offsets(connections, Group.CLEANER, raw)
 
     rows = [(t, p, o) for (t, p), o in wait_for(ask, COMMAND_PATIENCE_S).items()]
     _table(engine, "committed", ("topic", "partition", "next_offset"), rows)
 
 
-def _published(engine: duck.Engine, early: Ends) -> None:
-    rows = [(t, p, o) for t, places in early.items() for p, o in places.items()]
-    _table(engine, "published", ("topic", "partition", "end_offset"), rows)
+def _rows(offsets: Ends) -> list[tuple[str, int, int]]:
+    return [(t, p, o) for t, places in offsets.items() for p, o in places.items()]
 
 
 def _table(engine: duck.Engine, name: str, columns: tuple[str, str, str], rows: Iterable[tuple[str, int, int]]) -> None:
@@ -108,12 +122,12 @@ def _table(engine: duck.Engine, name: str, columns: tuple[str, str, str], rows: 
     duck.insert(engine, name, pl.DataFrame(list(rows), schema=schema, orient="row"))
 
 
-def _warehouse(connections: Connections, engine: duck.Engine, progress: Progress) -> None:
-    warehouse = postgres.engine(connections.database_url)
-    try:
-        with snapshot.reading(warehouse) as connection:
-            for table, query in snapshot.QUERIES.items():
+def _warehouse(warehouse: Engine, engine: duck.Engine, progress: Progress) -> snapshot.Later:
+    with snapshot.reading(warehouse) as connection:
+        moment = snapshot.exported(connection)
+        view = snapshot.Later(warehouse, moment, engine, _SLOW)
+        for table, query in snapshot.QUERIES.items():
+            if table != _SLOW:
                 progress.say(f"reading the warehouse: {table}")
                 snapshot.load(connection, engine, table, query)
-    finally:
-        warehouse.dispose()
+    return view

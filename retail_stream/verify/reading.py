@@ -25,10 +25,9 @@ def ends(connections: Connections, topics: Iterable[str]) -> Ends:
     Raises:
         Unavailable: no broker answers.
     """
-    client = kafka.admin(connections)
-    keys = [(t, p) for t in topics for p in kafka.partitions(client, connections, t)]
+    keys = kafka.partitions(connections, *topics)
     found: dict[str, dict[int, int]] = {}
-    for (topic, partition), end in kafka.end_offsets(client, connections, keys).items():
+    for (topic, partition), end in kafka.end_offsets(connections, keys).items():
         found.setdefault(topic, {})[partition] = end
     return found
 
@@ -72,7 +71,7 @@ def read(
                 heard = moved = time.monotonic()
             told(taken)
             if time.monotonic() - heard > COMMAND_PATIENCE_S:
-                kafka.partitions(kafka.admin(connections), connections, min(left)[0])
+                kafka.partitions(connections, min(left)[0])
                 heard = time.monotonic()
             if (stuck := time.monotonic() - moved) > _OPEN_TRANSACTION_S:
                 raise Unavailable(f"Kafka: an open transaction holds back records of {min(left)[0]} for {stuck:.0f} s.")

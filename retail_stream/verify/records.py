@@ -1,6 +1,7 @@
 """Messages as frames: one row a record, bytes kept as bytes, times as microseconds since 1970-01-01 UTC."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 
 import polars as pl
 from confluent_kafka import Message
@@ -10,6 +11,9 @@ from retail_stream.verify.avro import HEADER_BYTES, Decoder, Record, schema_numb
 
 Schema = dict[str, pl.DataType]
 Header = tuple[str, bytes | None]
+Headers = Mapping[str, bytes | None]
+
+_NO_HEADERS: Headers = {}
 
 _AVRO: dict[str, pl.DataType] = {
     "int": pl.Int64(),
@@ -53,6 +57,7 @@ DEAD: Schema = {
 }
 _KEY, _SCHEMA_ID, _BODY = (list(BASE).index(n) for n in ("key", "schema_id", "body"))
 _CONNECT = "__connect.errors."
+_PLACE = ("topic", "partition", "offset", "exception.message")
 _DEAD = ("rules", "rules.version")
 
 
@@ -67,66 +72,64 @@ def field_columns(layout: Record) -> Schema:
     return {f["name"]: scalar(f["type"]) for f in layout["fields"]}
 
 
-def base_rows(messages: Iterable[Message]) -> list[tuple[list[Header], tuple]]:
-    """Per message its headers and its values of :data:`BASE`."""
+def base_rows(messages: Iterable[Message]) -> list[tuple[Headers, tuple]]:
+    """Per message its headers by name (of a repeated name the last) and its values of :data:`BASE`."""
     rows = []
     for m in messages:
-        headers = m.headers() or []
-        value = m.value()
+        headers, value = m.headers(), m.value()
+        named = dict(headers) if headers else _NO_HEADERS
         number = schema_number(value)
-        rows.append(
-            (
-                headers,
-                (
-                    m.partition(),
-                    m.offset(),
-                    m.timestamp()[1] * 1000,
-                    m.key(),
-                    number,
-                    value if number is None or value is None else value[HEADER_BYTES:],
-                    _comparable(headers) if headers else None,
-                    last(headers, REPLAY_OF) if headers else None,
-                ),
-            )
-        )
+        body = value if number is None else value[HEADER_BYTES:]
+        comparable = _comparable(headers, named) if headers else None
+        base = (m.partition(), m.offset(), m.timestamp()[1] * 1000, m.key(), number, body, comparable)
+        rows.append((named, (*base, named.get(REPLAY_OF))))
     return rows
 
 
 def raw_frame(messages: Sequence[Message], decoder: Decoder, columns: Schema) -> pl.DataFrame:
     """Raw records with their decoded fields; ``columns``: :func:`field_columns` of the decoder's reader."""
     rows = []
+    fields = Fields(columns)
     for headers, base in base_rows(messages):
-        sequence = last(headers, SEQUENCE_TIME) if headers else None
+        sequence = headers.get(SEQUENCE_TIME)
         number = big_endian(sequence)
-        record = decoder.record(base[_SCHEMA_ID], base[_BODY])
-        place = (text(base[_KEY]), number, sequence is None or number is not None)
-        rows.append((*base, *place, *decoded_row(record, columns)))
+        decoded = fields.row(decoder.record(base[_SCHEMA_ID], base[_BODY]))
+        rows.append((*base, text(base[_KEY]), number, sequence is None or number is not None, *decoded))
     return _frame(rows, {**RAW, **columns})
 
 
 def clean_frame(messages: Sequence[Message]) -> pl.DataFrame:
     """Clean records; ``source_offset`` is null where the header is missing."""
-    return _frame([(*base, big_endian(last(h, SOURCE_OFFSET))) for h, base in base_rows(messages)], CLEAN)
+    return _frame([(*base, big_endian(h.get(SOURCE_OFFSET))) for h, base in base_rows(messages)], CLEAN)
 
 
 def dead_frame(messages: Sequence[Message]) -> pl.DataFrame:
     """Dead letters, their headers as text and numbers; null where one is missing or not what it should be."""
     rows = []
     for h, base in base_rows(messages):
-        texts = [text(last(h, f"{_CONNECT}{n}")) for n in ("topic", "partition", "offset", "exception.message")]
-        topic, partition, offset, message = texts
-        rules, version = text(last(h, "rules")), text(last(h, "rules.version"))
+        topic, partition, offset, message = (text(h.get(f"{_CONNECT}{n}")) for n in _PLACE)
+        rules, version = text(h.get("rules")), text(h.get("rules.version"))
         rows.append((*base, topic, _number(partition), _number(offset), rules, version, message))
     return _frame(rows, DEAD)
 
 
-def decoded_row(record: Record | None, columns: Iterable[str]) -> tuple:
-    """Whether there is a record, its fields beyond ``columns`` (a newer writer's) as comparable text, the columns."""
-    names = list(columns)
-    if record is None:
-        return (False, None, *[None] * len(names))
-    beyond = {k: v for k, v in record.items() if k not in names} if len(record) > len(names) else {}
-    return (True, repr(sorted(beyond.items())) if beyond else None, *[record[n] for n in names])
+class Fields:
+    """Takes records apart into rows: whether there is one, its fields beyond ``columns`` (a newer writer's) as
+    comparable text, then the columns."""
+
+    def __init__(self, columns: Iterable[str]) -> None:
+        self._names = tuple(columns)
+        self._get = itemgetter(*self._names)
+        self._nothing = (False, None, *[None] * len(self._names))
+
+    def row(self, record: Record | None) -> tuple:
+        """One record's row; the same width for none."""
+        if record is None:
+            return self._nothing
+        if len(record) == len(self._names):
+            return (True, None, *self._get(record))
+        beyond = sorted((k, v) for k, v in record.items() if k not in self._names)
+        return (True, repr(beyond), *self._get(record))
 
 
 def _frame(rows: Sequence[tuple], schema: Schema) -> pl.DataFrame:
@@ -134,14 +137,11 @@ def _frame(rows: Sequence[tuple], schema: Schema) -> pl.DataFrame:
     return pl.DataFrame([pl.Series(n, v, dtype=t) for (n, t), v in zip(schema.items(), columns, strict=True)])
 
 
-def _comparable(headers: Sequence[Header]) -> bytes | None:
+def _comparable(headers: Sequence[Header], named: Headers) -> bytes | None:
+    if len(headers) == 1 and SOURCE_OFFSET in named:
+        return None
     kept = [(n, v) for n, v in headers if n != SOURCE_OFFSET and n not in _DEAD and not n.startswith(_CONNECT)]
     return repr(kept).encode() if kept else None
-
-
-def last(headers: Sequence[Header], name: str) -> bytes | None:
-    """The value of the last header of a name."""
-    return next((v for n, v in reversed(headers) if n == name), None)
 
 
 def text(value: bytes | None) -> str | None:

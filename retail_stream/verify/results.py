@@ -14,7 +14,7 @@ from retail_stream.kafka import SOURCE_OFFSET, big_endian
 from retail_stream.topics import Result
 from retail_stream.verify.avro import HEADER_BYTES, Decoder, schema_number
 from retail_stream.verify.engine import Engine, create, insert
-from retail_stream.verify.records import Header, Schema, last, text
+from retail_stream.verify.records import Header, Schema, text
 from retail_stream.verify.windows import COUNTS, MONEY, span
 
 OUTBOX_ID = "outbox.id"
@@ -136,10 +136,10 @@ class LateTable:
         """Append records."""
         rows = []
         for r in records:
-            headers = r.headers() or ()
-            source = big_endian(last(headers, SOURCE_OFFSET))
+            headers = dict(r.headers() or ())
+            source = big_endian(headers.get(SOURCE_OFFSET))
             body = (r.value() or b"")[HEADER_BYTES:]
-            why = [text(last(headers, name)) for name in WHY]
+            why = [text(headers.get(name)) for name in WHY]
             rows.append((*_place(r), source, r.timestamp()[1] * 1000, r.key(), body, *why))
         insert(self._engine, "told_late", pl.DataFrame(rows, schema=_LATE, orient="row"))
 
@@ -168,7 +168,7 @@ def _decoded(decoder: Decoder, value: bytes | None) -> dict | None:
 
 
 def _place(record: Told) -> tuple[int, int | None, str | None]:
-    owner = text(last(record.headers() or (), OUTBOX_ID))
+    owner = text(dict(record.headers() or ()).get(OUTBOX_ID))
     return record.partition(), record.offset(), None if owner is None else owner.partition("/")[0]
 
 

@@ -1,7 +1,8 @@
 """The warehouse as of one moment, copied into DuckDB: times and intervals in microseconds, money in cents."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import polars as pl
 import psycopg
@@ -80,8 +81,8 @@ QUERIES: dict[str, str] = {
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """One REPEATABLE READ READ ONLY transaction.
+def reading(engine: Engine, moment: str | None = None) -> Iterator[Connection]:
+    """One REPEATABLE READ READ ONLY transaction. ``moment``: as of another one's snapshot, see :func:`exported`.
 
     Raises:
         Unavailable: the database does not answer.
@@ -91,6 +92,8 @@ def reading(engine: Engine) -> Iterator[Connection]:
         with engine.connect().execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         ) as connection:
+            if moment is not None:
+                connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{moment}'")
             yield connection
     except DBAPIError as e:
         if postgres.is_outage(e):
@@ -102,6 +105,41 @@ def reading(engine: Engine) -> Iterator[Connection]:
         ) from e
     except psycopg.OperationalError as e:
         raise postgres.unavailable(engine) from e
+
+
+def exported(connection: Connection) -> str:
+    """A name for the transaction's snapshot; another transaction can begin with it for as long as this one is open."""
+    return connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
+
+
+class Later:
+    """A table that is loaded meanwhile, as of another transaction's snapshot, on a connection and a thread of its own."""
+
+    def __init__(self, engine: Engine, moment: str, target: duck.Engine, table: str) -> None:
+        """``moment``: from :func:`exported`; that transaction may end when this returns."""
+        self._open = ExitStack()
+        self._connection = self._open.enter_context(reading(engine, moment))
+        self._thread = ThreadPoolExecutor(1)
+        self._loaded = self._thread.submit(self._load, target.cursor(), table)
+
+    def _load(self, target: duck.Engine, table: str) -> None:
+        with self._open:
+            load(self._connection, target, table, QUERIES[table])
+
+    def result(self) -> None:
+        """Wait until the table is there.
+
+        Raises:
+            Unavailable: the database went away.
+        """
+        self._loaded.result()
+
+    def cancel(self) -> None:
+        """Give up, if it is still being loaded."""
+        driver = self._connection.connection.driver_connection if not self._loaded.done() else None
+        if isinstance(driver, psycopg.Connection):
+            driver.cancel()
+        self._thread.shutdown(wait=False)
 
 
 def load(connection: Connection, target: duck.Engine, table: str, query: str) -> None:

@@ -15,9 +15,9 @@ from retail_stream.verify.records import (
     CLEAN,
     DEAD,
     RAW,
+    Fields,
     clean_frame,
     dead_frame,
-    decoded_row,
     field_columns,
     raw_frame,
 )
@@ -114,9 +114,10 @@ def recode(engine: Engine, entity: Entity, raw: Decoder, clean: Decoder) -> None
         FROM clean_{entity} c LEFT JOIN raw_{entity} r ON r.partition = c.partition AND r.offset = c.source_offset
         WHERE r.body IS DISTINCT FROM c.body OR (r.schema_id, c.schema_id) NOT IN ({layouts})
     """)
+    taken = Fields(columns)
     while found := source.fetchmany(_RECODED_BATCH):
         rows = []
         for partition, offset, number, body in found:
             record = clean.record(number, body)
-            rows.append((partition, offset, *decoded_row(record, columns)))
+            rows.append((partition, offset, *taken.row(record)))
         insert(engine, table, pl.DataFrame(rows, schema=schema, orient="row"))

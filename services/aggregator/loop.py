@@ -156,7 +156,7 @@ def claim(desk: Desk, partitions: Sequence[int]) -> Mapping[int, Owned]:
     with warehouse.transaction(desk.engine) as connection:
         fresh = ownership.is_fresh(connection, desk.topic, partitions)
     rises = ownership.recorded_rises(desk.settings, desk.rise_writers) if fresh else []
-    everywhere = kafka.partitions(kafka.admin(desk.settings), desk.settings, desk.topic)
+    everywhere = [p for _, p in kafka.partitions(desk.settings, desk.topic)]
     with warehouse.transaction(desk.engine) as connection:
         ownership.ensure_rows(connection, desk.topic, everywhere)
         owned = ownership.claim(connection, desk.topic, partitions, rises, desk.encoder)

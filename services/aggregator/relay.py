@@ -119,9 +119,8 @@ class Relay:
 
         In each partition they ascend, so that the last one of ours is the largest.
         """
-        admin = kafka.admin(self._connections)
-        places = [(t.value, p) for t in _TOPICS for p in kafka.partitions(admin, self._connections, t)]
-        ends = kafka.end_offsets(admin, self._connections, places)
+        places = kafka.partitions(self._connections, *_TOPICS)
+        ends = kafka.end_offsets(self._connections, places)
         reader = kafka.consumer(self._connections, "aggregator.outbox")
         try:
             return max((self._last_in(reader, topic, p, ends[topic, p], mine) for topic, p in places), default=0)

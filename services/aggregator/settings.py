@@ -23,9 +23,7 @@ def _normal(value: str) -> str:
 class AggregatorSettings(Connections):
     """``sales_windows`` as :func:`windows.parse` reads it; the rest in seconds. METRICS_PORT: 0 = any free port."""
 
-    sales_windows: Annotated[
-        str, AfterValidator(_normal), Field(description="sizes like 1m,1h or size/slide 5m/1m")
-    ] = "1m"
+    sales_windows: Annotated[str, AfterValidator(_normal), Field(description="a list like 1m,1h,5m/1m")] = "1m"
     watermark_delay_s: _Seconds = 10
     allowed_lateness_s: _Seconds = 60
     idle_timeout_s: Annotated[int, Field(ge=1, le=_LONGEST_S, description=f"whole seconds from 1 to {_LONGEST_S}")] = 15

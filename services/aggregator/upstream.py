@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 
 from confluent_kafka import KafkaError, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from retail_stream import kafka, topics
 from retail_stream.entities import Entity
@@ -19,9 +18,8 @@ class Upstream:
     """Looks at the cleaner's lag, with the broker's own offsets."""
 
     def __init__(self, connections: Connections) -> None:
-        """Opens nothing yet but an admin client, which connects when it is asked."""
+        """Opens nothing yet."""
         self._connections = connections
-        self._admin: AdminClient = kafka.admin(connections)
         #: (committed, end) of a raw partition, where all that lies between them are transaction markers
         self._markers: dict[TopicPartitionKey, tuple[int, int]] = {}
 
@@ -34,13 +32,14 @@ class Upstream:
             Unavailable: no broker answers, so nothing is known.
         """
         # The order matters: what the cleaner committed lies, cleaned, before an end that is asked for afterwards.
-        committed = kafka.committed_offsets(self._admin, self._connections, Group.CLEANER)
         asked = [(topic, p) for p in partitions for topic in (_RAW, _CLEAN)]
-        ends = kafka.end_offsets(self._admin, self._connections, asked)
+        raw = [place for place in asked if place[0] == _RAW]
+        committed = kafka.committed_offsets(self._connections, Group.CLEANER, raw)
+        ends = kafka.end_offsets(self._connections, asked)
         return {
             p: ends[_CLEAN, p]
-            for topic, p in asked
-            if topic == _RAW and self._nothing_between((_RAW, p), committed.get((_RAW, p), 0), ends[_RAW, p])
+            for topic, p in raw
+            if self._nothing_between((topic, p), committed.get((topic, p), 0), ends[topic, p])
         }
 
     def _nothing_between(self, place: TopicPartitionKey, committed: int, end: int) -> bool:

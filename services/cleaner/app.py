@@ -7,7 +7,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from typing import Any, cast
 
 from confluent_kafka import Producer
 
@@ -21,6 +21,7 @@ from services.cleaner.forward import Forwarder
 from services.cleaner.rejects import RejectRatio
 from services.cleaner.settings import CleanerSettings
 from services.cleaner.transport import App, Chunk
+from services.cleaner.transport.consumer import ChunkConsumer
 
 
 def build(settings: CleanerSettings, registry: Registry, producer: Producer) -> App:
@@ -35,7 +36,8 @@ def build(settings: CleanerSettings, registry: Registry, producer: Producer) -> 
 
 def _agent(app: App, forwarder: Forwarder, ratio: RejectRatio) -> None:
     @app.agent(app.topic(topics.raw(forwarder.entity)), name=f"clean_{forwarder.entity}")
-    async def agent(chunks: AsyncIterator[Chunk]) -> None:
+    async def agent(chunks: Any) -> None:
+        chunk: Chunk
         async for chunk in chunks:
             started = time.perf_counter()
             # In a thread: the event loop keeps the group's heartbeats going while a chunk is decoded and delivered.
@@ -45,5 +47,5 @@ def _agent(app: App, forwarder: Forwarder, ratio: RejectRatio) -> None:
             too_many = ratio.observe(rejected)
             if too_many is not None:
                 # What tripped it is delivered and counts as done; only what follows is left for later.
-                app.consumer.take_back(chunk, done=True)
+                cast("ChunkConsumer", app.consumer).take_back(chunk, done=True)
                 raise too_many

@@ -1,6 +1,7 @@
 """The clean schemas: registered under ``<entity>.clean`` before the first record that needs them is forwarded."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from retail_stream import topics
 from retail_stream.entities import Entity
@@ -25,6 +26,6 @@ class Targets:
             if number not in self._targets:
                 schema = clean_schema(self._entity, writer.schema)
                 subject = f"{topics.clean(self._entity)}-value"
-                clean_id = wait_for(lambda subject=subject, schema=schema: self._registry.register(subject, schema))
+                clean_id = wait_for(partial(self._registry.register, subject, schema))
                 self._targets[number] = Target(clean_id, plain_schema(schema))
         return self._targets

@@ -30,7 +30,6 @@ class Reader:
     def __init__(self, connections: Connections, registry: Registry, schemas: dict[Entity, Any]) -> None:
         """``schemas``: the raw schema of each entity as parsed JSON."""
         self._connections = connections
-        self._admin = kafka.admin(connections)
         self._writers = {e: Writers(registry, f"{topics.raw(e)}-value") for e in Entity}
         self._readers = {e: Writer(s) for e, s in schemas.items()}
 
@@ -57,10 +56,10 @@ class Reader:
 
     def _ends(self, entity: Entity) -> dict[kafka.TopicPartitionKey, int]:
         topic = topics.raw(entity)
-        numbers = kafka.partitions(self._admin, self._connections, topic)
-        if not numbers:
+        places = kafka.partitions(self._connections, topic)
+        if not places:
             raise Unavailable(f"Kafka has no topic {topic} yet; `retail-stream init` creates it.")
-        return kafka.end_offsets(self._admin, self._connections, [(topic, p) for p in numbers])
+        return kafka.end_offsets(self._connections, places)
 
     def _records(self, entity: Entity, last: int | None) -> Iterator[list[Message]]:
         """Records of all partitions up to their ends, of each the ``last`` or all."""

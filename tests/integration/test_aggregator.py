@@ -98,7 +98,7 @@ class Source:
             source = big_endian(kafka.headers(message).get(SOURCE_OFFSET))
             self.sources[message.partition()] = max(self.sources[message.partition()], source or 0)
         self.now = max(newest, 1_700_000_000 * SECOND) // (60 * SECOND) * 60 * SECOND + 3600 * SECOND
-        self.partitions = len(kafka.partitions(kafka.admin(connections), connections, "sales.clean"))
+        self.partitions = len(kafka.partitions(connections, "sales.clean"))
         self.recent: list[dict[str, Any]] = []
 
     def publish(self, sales: int, seconds: int = 60) -> None:
@@ -196,9 +196,7 @@ def published(connections: Connections, engine: Engine, topic: str) -> list[tupl
 
 def drained(connections: Connections, engine: Engine) -> None:
     """Assert that all of `sales.clean` is in the warehouse and all of the outbox on the topics."""
-    admin = kafka.admin(connections)
-    places = [("sales.clean", p) for p in kafka.partitions(admin, connections, "sales.clean")]
-    ends = kafka.end_offsets(admin, connections, places)
+    ends = kafka.end_offsets(connections, kafka.partitions(connections, "sales.clean"))
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT partition, next_offset FROM consumer_positions")).all()
         assert dict(map(tuple, rows)) == {p: end for (_, p), end in ends.items()}
@@ -308,8 +306,7 @@ def test_a_quiet_stream_fires_its_windows_and_an_outage_upstream_is_not_quiet(
 
     everything = set(range(source.partitions))
     eventually(lambda: drained(connections, warehouse))
-    admin = kafka.admin(connections)
-    ends = kafka.end_offsets(admin, connections, [("sales.raw", p) for p in everything])
+    ends = kafka.end_offsets(connections, [("sales.raw", p) for p in everything])
     commit_as_cleaner(connections, {p: end for (_, p), end in ends.items() if p != 0})
     eventually(lambda: idle_partitions(everything - {0}))
     newest = source.now

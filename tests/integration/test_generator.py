@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import pytest
 from confluent_kafka import Message, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from retail_stream import topics
 from retail_stream.embedded.servers import Server
@@ -97,17 +96,15 @@ def logged(log: Path, event: str) -> list[dict]:
     return [line for text in log.read_text().splitlines() if (line := json.loads(text))["event"] == event]
 
 
-def count(connections: InitSettings, client: AdminClient, entity: Entity) -> int:
-    topic = topics.raw(entity)
-    places = [(topic, p) for p in partitions(client, connections, topic)]
-    return sum(end_offsets(client, connections, places).values())
+def count(connections: InitSettings, entity: Entity) -> int:
+    return sum(end_offsets(connections, partitions(connections, topics.raw(entity))).values())
 
 
 def read(connections: InitSettings, entity: Entity) -> list[OnTopic]:
     """All records of the raw topic, by partition and offset."""
     client, topic = admin(connections), topics.raw(entity)
     found: list[Message] = []
-    wanted = count(connections, client, entity)
+    wanted = count(connections, entity)
     reader = consumer(connections, "test", **{"enable.partition.eof": False})
     reader.assign([TopicPartition(topic, p, 0) for p in partitions(client, connections, topic)])
     deadline = time.monotonic() + 30
@@ -155,7 +152,7 @@ def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections:
     client = admin(connections)
 
     def reached(wanted: int) -> bool:
-        return count(connections, client, Entity.SALES) >= wanted
+        return count(connections, Entity.SALES) >= wanted
 
     for killed in (1, 2):
         with generator(connections, tmp_path / "log", **CLEAN) as process:
@@ -178,7 +175,7 @@ def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections:
 def test_a_broker_that_is_killed_loses_nothing(servers: Stack, connections: InitSettings, tmp_path: Path) -> None:
     client, log = admin(connections), tmp_path / "log"
     with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
-        until(lambda: count(connections, client, Entity.SALES) > 500)
+        until(lambda: count(connections, Entity.SALES) > 500)
         servers.kill(Server.KAFKA)
         until(lambda: len(logged(log, "waiting")) == 1)
         servers.start(Server.KAFKA)
@@ -193,11 +190,11 @@ def test_a_broker_that_is_killed_loses_nothing(servers: Stack, connections: Init
 def test_a_stop_flushes_everything_that_was_made(connections: InitSettings, tmp_path: Path) -> None:
     client, log = admin(connections), tmp_path / "log"
     with generator(connections, log) as process:
-        until(lambda: count(connections, client, Entity.SALES) > 500)
+        until(lambda: count(connections, Entity.SALES) > 500)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
     published = logged(log, "published")[-1]
-    assert {e: published[e] for e in Entity} == {e: count(connections, client, e) for e in Entity}
+    assert {e: published[e] for e in Entity} == {e: count(connections, e) for e in Entity}
 
 
 def test_servers_that_are_away_are_waited_for_with_one_sentence(connections: InitSettings, tmp_path: Path) -> None:

@@ -27,9 +27,10 @@ def test_a_worker_that_lost_its_partition_is_fenced_and_its_results_roll_back(wa
         old = claim(connection, Group.AGGREGATOR, "sales.clean", 0)
     with warehouse.begin() as connection:
         claim(connection, Group.AGGREGATOR, "sales.clean", 0)
-    with pytest.raises(Fenced, match=r"sales\.clean/0"), warehouse.begin() as connection:
+    with warehouse.connect() as connection:
         connection.execute(text("INSERT INTO stored_settings VALUES ('a', 'b')"))
-        advance(connection, Group.AGGREGATOR, [Position("sales.clean", 0, old.epoch, 7, 7)])
+        with pytest.raises(Fenced, match=r"sales\.clean/0"):
+            advance(connection, Group.AGGREGATOR, [Position("sales.clean", 0, old.epoch, 7, 7)])
     with warehouse.begin() as connection:
         assert connection.execute(text("SELECT count(*) FROM stored_settings")).scalar_one() == 0
 

@@ -252,8 +252,8 @@ def test_two_mergers_killed_and_fenced_agree_with_the_oracle(connections: Connec
         # The replacement may not have come as far as to handle signals.
         assert running[1].wait(60) == 0
         running[2].wait(60)
-        lag = kafka.end_offsets(kafka.admin(connections), connections, [(TOPIC, p) for p in range(4)])
-        hints = kafka.committed_offsets(kafka.admin(connections), connections, Group.SCD_MERGER)
+        lag = kafka.end_offsets(connections, [(TOPIC, p) for p in range(4)])
+        hints = kafka.committed_offsets(connections, Group.SCD_MERGER, lag)
         assert {place: hints[place] for place in lag} == lag
     finally:
         for process in running:

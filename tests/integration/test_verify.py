@@ -58,12 +58,14 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connections]:
 
 
 def _drain(pipeline: Pipeline, connections: Connections) -> None:
-    client, engine = kafka.admin(connections), postgres.engine(connections.database_url)
+    engine = postgres.engine(connections.database_url)
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        assert time.monotonic() < deadline, "not drained"
-        if pipeline.dead() == {Service.GENERATOR: 0} and status.look(client, engine, connections).drained:
+        now = status.look(engine, connections)
+        if pipeline.dead() == {Service.GENERATOR: 0} and now.drained:
             break
+        logs = {s.value: pipeline.log(s).read_text()[-1000:] for s in Service}
+        assert time.monotonic() < deadline, f"not drained: {now}, ended: {pipeline.dead()}, {logs}"
         time.sleep(0.5)
     engine.dispose()
 
@@ -96,7 +98,8 @@ def test_a_finished_run_is_all_green_and_has_something_of_everything(done, wareh
 
 DAMAGES = {
     "a cent in a window": (
-        "UPDATE sales_by_window SET gross_sales = gross_sales + 0.01 WHERE ctid = (SELECT min(ctid) FROM sales_by_window)",
+        "UPDATE sales_by_window SET gross_sales = gross_sales + 0.01"
+        " WHERE ctid = (SELECT min(ctid) FROM sales_by_window)",
         ["✗ sales_by_window", "gross_sales expected"],
     ),
     "a version less": (
@@ -155,7 +158,7 @@ def _writable(connection, table: str) -> list[str]:
 )
 def test_one_record_dropped_from_a_topic_is_named(done, topic, words):
     client = kafka.admin(done)
-    ends = kafka.end_offsets(client, done, [(topic, p) for p in range(4)])
+    ends = kafka.end_offsets(done, [(topic, p) for p in range(4)])
     partition = next(p for (_, p), end in ends.items() if end > 0)
     for future in client.delete_records([TopicPartition(topic, partition, 1)]).values():
         future.result()

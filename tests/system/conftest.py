@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from retail_stream import kafka, postgres
+from retail_stream import postgres
 from retail_stream.embedded.processes import ProcessGroup
 from retail_stream.embedded.settings import Ports
 from retail_stream.embedded.stack import Stack
@@ -15,6 +15,7 @@ from retail_stream.initialise import InitSettings, initialise
 from retail_stream.pipeline import Pipeline, Service
 from retail_stream.settings import Connections
 from retail_stream.status import Status, look
+from retail_stream.waiting import wait_for
 
 
 class Running:
@@ -25,10 +26,9 @@ class Running:
         self.pipeline = pipeline
         self.connections = connections
         self.warehouse: Engine = postgres.engine(connections.database_url)
-        self._admin = kafka.admin(connections)
 
     def status(self) -> Status:
-        return look(self._admin, self.warehouse, self.connections)
+        return wait_for(lambda: look(self.warehouse, self.connections), patience_s=120)
 
     def eventually(self, holds: Callable[[Status], bool], what: str, within_s: float = 180) -> Status:
         """Look again and again until ``holds``; fails with ``what`` and the last status after ``within_s``."""

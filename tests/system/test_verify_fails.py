@@ -56,7 +56,7 @@ def test_one_missing_version_is_named(drained: Running):
 
 def test_one_missing_dead_letter_is_named(drained: Running):
     admin = kafka.admin(drained.connections)
-    ends = kafka.end_offsets(admin, drained.connections, [("sales.dlq", p) for p in range(4)])
+    ends = kafka.end_offsets(drained.connections, [("sales.dlq", p) for p in range(4)])
     partition = next(p for (_, p), end in ends.items() if end > 0)
     place = TopicPartition("sales.dlq", partition, 1)
     admin.delete_records([place])[TopicPartition("sales.dlq", partition)].result()

@@ -138,7 +138,8 @@ class Warehouse:
         for row in settled.rows.iter_rows():
             before = self.rows.get(row[:4])
             assert before is None or before[-1] != "final", "a final row was written again"
-            assert before is None or row[-2] >= before[-2], "a revision went back"
+            revised = before is not None and before[-1] == "fired" and row[4] != before[4]
+            assert row[-2] == (0 if before is None else before[-2]) + revised, "a revision that is none, or is missing"
             self.rows[row[:4]] = row
         for row in settled.results.iter_rows():
             key = (*row[:4], row[-2], row[-1])

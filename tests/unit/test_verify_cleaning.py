@@ -198,13 +198,13 @@ DEAD = [letter(0, 2, BAD, "text_without_nul")]
 
 def test_all_in_its_place(engine):
     clean, dead = check(engine, CLEAN, DEAD)
-    assert clean.ok and (clean.expected, clean.found) == (3, 3), clean
-    assert dead.ok and (dead.expected, dead.found) == (1, 1), dead
+    assert (clean.ok, clean.expected, clean.found) == (True, 3, 3), clean
+    assert (dead.ok, dead.expected, dead.found) == (True, 1, 1), dead
 
 
 def test_repeats_of_the_cleaner_are_no_difference(engine):
     clean, dead = check(engine, [*CLEAN[:2], cleaned(2, 0), cleaned(3, 1), cleaned(4, 3, None)], DEAD * 2)
-    assert clean.ok and dead.ok, (clean, dead)
+    assert (clean.ok, dead.ok) == (True, True), (clean, dead)
 
 
 def test_records_that_the_cleaner_is_not_done_with_may_be_anywhere(engine):
@@ -218,10 +218,11 @@ def test_records_that_the_cleaner_is_not_done_with_may_be_anywhere(engine):
         (CLEAN[1:], DEAD, "customers.raw/0@0: good, and missing in customers.clean"),
         ([cleaned(0, 1), cleaned(1, 0), CLEAN[2]], DEAD, "customers.raw/0@0: good, and missing in customers.clean"),
         (CLEAN, [], "customers.raw/0@2: breaks text_without_nul, and is missing in customers.dlq"),
-        (CLEAN, [*DEAD, letter(1, 0, GOOD, "key_matches")], "customers.raw/0@0: both in customers.clean and in customers.dlq"),
-        (CLEAN[:2], [*DEAD, letter(1, 3, None, "key_matches")], "customers.raw/0@3: breaks no rule, and is in customers.dlq"),
+        (CLEAN, [*DEAD, letter(1, 0, GOOD, "key_matches")], "0@0: both in customers.clean and in customers.dlq"),
+        (CLEAN[:2], [*DEAD, letter(1, 3, None, "key_matches")], "0@3: breaks no rule, and is in customers.dlq"),
         ([*CLEAN[:2], cleaned(2, 2), cleaned(3, 3, None)], DEAD, "breaks text_without_nul, and is in customers.clean"),
-        ([cleaned(0, 0, encode(Entity.CUSTOMERS, "clean", CLEAN_ID, age=2)), *CLEAN[1:]], DEAD, "age expected 1, found 2"),
+        ([cleaned(0, 0, encode(Entity.CUSTOMERS, "clean", CLEAN_ID, age=2)), *CLEAN[1:]], DEAD,
+         "age expected 1, found 2"),
         ([CLEAN[0], cleaned(1, 1, encode(Entity.CUSTOMERS, "clean", CLEAN_ID)), CLEAN[2]], DEAD,
          "email expected 'Unknown', found 'x'"),
         ([cleaned(0, 0, id=b"2"), *CLEAN[1:]], DEAD, "key expected b'1', found b'2'"),
@@ -245,7 +246,7 @@ def test_a_record_out_of_place_or_changed_is_named(engine, clean, dead, words):
 def test_dead_letters_of_older_rules_are_only_accounted_for(engine):
     older = letter(1, 0, GOOD, "no_such_rule", "yesterday")
     clean, dead = check(engine, CLEAN[1:], [*DEAD, older])
-    assert clean.ok and dead.ok, (clean, dead)
+    assert (clean.ok, dead.ok) == (True, True), (clean, dead)
     assert dead.note == "1 of other rules than today's"
 
 

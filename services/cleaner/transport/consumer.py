@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 # Between two lines in the log while the broker is away.
 REMIND_S = 30.0
 
+# For the last commit, of a stop or before partitions are given away.
+COMMIT_S = 5.0
+
 
 class ChunkConsumer(driver.Consumer):
     """Hands chunks to the streams, keeps their positions, commits what was acknowledged."""
@@ -144,13 +147,21 @@ class ChunkConsumer(driver.Consumer):
             return True
 
     async def wait_empty(self) -> None:
-        """Let the agents finish what they hold, for a short while, and commit."""
+        """Let the agents finish what they hold, and commit; a short while for each."""
         try:
             async with asyncio.timeout(self.chunking.grace_s):
                 await self._wait_until(lambda: not self._in_hand)
         except TimeoutError:
             self.log.warning("Not waiting any longer for %d chunks; they will be read again.", len(self._in_hand))
-        await self.commit()
+        if not self.positions.committable():
+            return
+        try:
+            # Without a broker a commit is tried again for ever.
+            async with asyncio.timeout(COMMIT_S):
+                await self.commit()
+        except TimeoutError:
+            self.log.warning("Not waiting any longer for the last commit; what came after it will be read again.")
+            self.positions.assign({})
 
     # -- assignment --------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 
 from .app import App
@@ -26,7 +27,8 @@ def run(app: App) -> int:
     """Run ``app`` until SIGTERM, SIGINT or a crash.
 
     Either way it stops in order: agents finish the chunk in hand, offsets are committed, the group is left.
-    Returns 0 after a signal; after a crash the ``exit_code`` of the exception, or 1 if it has none.
+    Returns 0 after a signal; after a crash the ``exit_code`` of the exception, or 1 if it has none.  What does not stop
+    within STOP_TIMEOUT_S is left behind: the process ends at once, with that code or 1.
     """
     for name, level in QUIET.items():
         if logging.getLogger(name).level == logging.NOTSET:
@@ -47,10 +49,15 @@ async def _run(app: App) -> int:
     if reason is not None:
         known = hasattr(reason, "exit_code")
         log.error("stopping: %s", reason if known else repr(reason), exc_info=None if known else reason)
-    try:
-        await asyncio.wait_for(app.stop(), STOP_TIMEOUT_S)
-    except TimeoutError:
+    # Not wait_for(): mode takes the cancellation for an end, and goes on with the next service.
+    stopping_app = asyncio.ensure_future(app.stop())
+    await asyncio.wait({stopping_app}, timeout=STOP_TIMEOUT_S)
+    if not stopping_app.done():
         log.error("did not stop within %.0f s", STOP_TIMEOUT_S)
+        logging.shutdown()
+        # The interpreter would wait for the consumer's thread, which waits for a broker.
+        os._exit(getattr(reason, "exit_code", 1))
+    stopping_app.result()
     reason = reason or app.failure
     return 0 if reason is None else getattr(reason, "exit_code", 1)
 
