@@ -113,7 +113,7 @@ def exported(connection: Connection) -> str:
 
 
 class Later:
-    """A table that is loaded meanwhile, as of another transaction's snapshot, on a connection and a thread of its own."""
+    """A table that is loaded meanwhile, of another transaction's snapshot, on a connection and a thread of its own."""
 
     def __init__(self, engine: Engine, moment: str, target: duck.Engine, table: str) -> None:
         """``moment``: from :func:`exported`; that transaction may end when this returns."""

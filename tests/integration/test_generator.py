@@ -60,10 +60,10 @@ def connections(servers: Stack) -> InitSettings:
 
 def empty_topics(settings: InitSettings) -> None:
     client, raw = admin(settings), [topics.raw(e) for e in Entity]
-    there = [t for t in raw if partitions(client, settings, t)]
+    there = [t for t in raw if partitions(settings, t)]
     for deleted in client.delete_topics(there).values() if there else ():
         deleted.result()
-    until(lambda: not any(partitions(client, settings, t) for t in raw))
+    until(lambda: not partitions(settings, *raw))
     initialise(settings)
 
 
@@ -102,11 +102,11 @@ def count(connections: InitSettings, entity: Entity) -> int:
 
 def read(connections: InitSettings, entity: Entity) -> list[OnTopic]:
     """All records of the raw topic, by partition and offset."""
-    client, topic = admin(connections), topics.raw(entity)
+    topic = topics.raw(entity)
     found: list[Message] = []
     wanted = count(connections, entity)
     reader = consumer(connections, "test", **{"enable.partition.eof": False})
-    reader.assign([TopicPartition(topic, p, 0) for p in partitions(client, connections, topic)])
+    reader.assign([TopicPartition(t, p, 0) for t, p in partitions(connections, topic)])
     deadline = time.monotonic() + 30
     while len(found) < wanted and time.monotonic() < deadline:
         found += [m for m in reader.consume(5000, timeout=0.5) if m.error() is None]
@@ -149,7 +149,6 @@ def test_a_restart_goes_on_with_ids_and_state(connections: InitSettings, tmp_pat
 
 
 def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections: InitSettings, tmp_path: Path) -> None:
-    client = admin(connections)
 
     def reached(wanted: int) -> bool:
         return count(connections, Entity.SALES) >= wanted
@@ -173,7 +172,7 @@ def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections:
 
 
 def test_a_broker_that_is_killed_loses_nothing(servers: Stack, connections: InitSettings, tmp_path: Path) -> None:
-    client, log = admin(connections), tmp_path / "log"
+    log = tmp_path / "log"
     with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
         until(lambda: count(connections, Entity.SALES) > 500)
         servers.kill(Server.KAFKA)
@@ -188,7 +187,7 @@ def test_a_broker_that_is_killed_loses_nothing(servers: Stack, connections: Init
 
 
 def test_a_stop_flushes_everything_that_was_made(connections: InitSettings, tmp_path: Path) -> None:
-    client, log = admin(connections), tmp_path / "log"
+    log = tmp_path / "log"
     with generator(connections, log) as process:
         until(lambda: count(connections, Entity.SALES) > 500)
         process.send_signal(signal.SIGTERM)
