@@ -22,7 +22,7 @@ up: setup ## the pipeline until Ctrl-C, without Docker
 bench: setup ## the benchmarks, as ratios measured in one run
 	@$(BIN)/python -m benchmarks
 
-setup: $(SETUP) ## a virtual environment in .venv with the locked dependencies
+setup: $(SETUP) ## a virtual environment in .venv with the locked dependencies; the servers' downloads
 
 lint: setup ## formatting, lint, types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy retail_stream services
@@ -36,9 +36,10 @@ clean: ## remove the virtual environment and caches (servers' state: retail-stre
 # uv comes first, by its own hash; it installs everything else by the hashes of requirements.lock.
 $(SETUP): requirements.lock bootstrap.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, $(PYTHON) is " + sys.version.split()[0] + "; choose one with: make PYTHON=python3.12")'
-	@echo "Setting up $(VENV) (once, about a minute) ..."
+	@echo "Setting up $(VENV) (once, a minute or two) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r bootstrap.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --require-hashes -r requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m retail_stream.embedded
 	@touch $@
