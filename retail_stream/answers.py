@@ -31,7 +31,7 @@ LIMIT 8""",
     ),
     Question(
         "The history of the customer who changed most",
-        """SELECT customer_id, name, loyalty_points, valid_from, valid_to, is_current
+        """SELECT customer_id, name, loyalty_points AS points, valid_from, valid_to, is_current
 FROM dim_customers
 WHERE customer_id = (SELECT customer_id FROM dim_customers GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1)
 ORDER BY valid_from
@@ -58,7 +58,7 @@ def show(console: Console, engine: Engine, connections: Connections) -> None:
     rejected: list[tuple[object, ...]] = [
         (c.entity, c.rule, c.count, c.first, c.last) for c in count_by_rule(connections)
     ]
-    _print(console, "What was rejected, and why", ["entity", "rule", "records", "first", "last"], rejected)
+    _print(console, "What was rejected, and why", ["entity", "rule", "count", "first", "last"], rejected)
 
 
 def _print(console: Console, title: str, columns: list[str], rows: list[tuple[object, ...]]) -> None:
@@ -75,5 +75,5 @@ def _print(console: Console, title: str, columns: list[str], rows: list[tuple[ob
 
 def _text(value: object) -> str:
     if hasattr(value, "strftime"):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
+        return f"{value:%m-%d %H:%M:%S}"
     return "" if value is None else str(value)

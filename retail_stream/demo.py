@@ -60,8 +60,9 @@ def demo(console: Console) -> int:
         console.rule("what the warehouse answers")
         answers.show(console, engine, connections)
     if code == 0:
-        console.print(f"\n[bold green]Verified.[/] Logs: {pipeline.logs}. The topics and the warehouse are kept;")
-        console.print("`make up` goes on from here, `.venv/bin/retail-stream infra --reset` deletes them.")
+        console.print(f"\n[bold green]Verified.[/] Logs: {pipeline.logs}")
+        console.print("Topics and warehouse are kept: `make up` goes on with them,")
+        console.print("`.venv/bin/retail-stream infra --reset` deletes them.")
     return code
 
 

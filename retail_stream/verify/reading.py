@@ -20,12 +20,14 @@ _OPEN_TRANSACTION_S = 90.0
 
 
 def ends(connections: Connections, topics: Iterable[str]) -> Ends:
-    """Where each partition of each topic ends now, open transactions included; a missing topic has no partitions.
+    """Where each partition of each topic ends now, open transactions included.
 
     Raises:
-        Unavailable: no broker answers.
+        Unavailable: no broker answers, or a topic is missing.
     """
-    keys = kafka.partitions(connections, *topics)
+    names = list(topics)
+    kafka.require_topics(connections, names)
+    keys = kafka.partitions(connections, *names)
     found: dict[str, dict[int, int]] = {}
     for (topic, partition), end in kafka.end_offsets(connections, keys).items():
         found.setdefault(topic, {})[partition] = end
