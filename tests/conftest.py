@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import Engine
 
 from retail_stream import postgres
-from retail_stream.embedded.settings import Ports
 from retail_stream.embedded.stack import Stack
-from retail_stream.initialise import InitSettings, initialise, migrate
+from retail_stream.initialise import migrate
 from retail_stream.settings import Connections
+
+from . import servers
+from .servers import private_stack
 
 
 def pytest_report_header() -> str:
@@ -20,13 +22,8 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The three servers; whoever kills one starts it again and waits until it is ready."""
-    home = tmp_path_factory.mktemp("stack")
-    # Postgres runs as another user when the tests run as root.
-    for folder in (home, *home.parents[:3]):
-        if folder.owner() and folder.name.startswith(("stack", "pytest")):
-            folder.chmod(0o711)
-    with Stack(home / "state", Ports.free(), restart=False) as running:
+    """The three servers that most tests share."""
+    with private_stack(tmp_path_factory) as running:
         yield running
 
 
@@ -39,9 +36,7 @@ def kafka(stack: Stack) -> str:
 @pytest.fixture(scope="session")
 def initialised(stack: Stack) -> Connections:
     """Topics, schemas and tables are there, in the stack's own database."""
-    settings = InitSettings(**{name.lower(): value for name, value in stack.env.items()})
-    initialise(settings)
-    return Connections(**{name: getattr(settings, name) for name in Connections.model_fields})
+    return servers.initialised(stack)
 
 
 @pytest.fixture

@@ -112,31 +112,17 @@ def upgrade() -> None:
             'records for Kafka, written with the results that they tell of; published in the order of id, then deleted';
         COMMENT ON COLUMN outbox.headers IS 'a list of [name, value in hex]';
     """)
-    op.execute(
-        """
+    op.execute(f"""
         CREATE VIEW sales_enriched AS
         SELECT f.*,
                c.customer_sk, c.name AS customer_name, c.email AS customer_email, c.loyalty_points,
                p.product_sk, p.name AS product_name, p.category, p.brand,
                s.store_sk, s.name AS store_name, s.manager
         FROM fact_sales f
-        LEFT JOIN LATERAL (
-            SELECT v.* FROM dim_customers v
-            WHERE v.customer_id = f.customer_id AND (v.valid_to IS NULL OR v.valid_to > f.event_time)
-            ORDER BY v.valid_from LIMIT 1
-        ) c ON {customers}
-        LEFT JOIN LATERAL (
-            SELECT v.* FROM dim_products v
-            WHERE v.product_id = f.product_id AND (v.valid_to IS NULL OR v.valid_to > f.event_time)
-            ORDER BY v.valid_from LIMIT 1
-        ) p ON {products}
-        LEFT JOIN LATERAL (
-            SELECT v.* FROM dim_stores v
-            WHERE v.store_id = f.store_id AND (v.valid_to IS NULL OR v.valid_to > f.event_time)
-            ORDER BY v.valid_from LIMIT 1
-        ) s ON {stores}
-    """.format(**{f"{name}s": _valid_or_first(name, alias) for name, alias in _DIMENSIONS})
-    )
+        {_as_of("customer", "c")}
+        {_as_of("product", "p")}
+        {_as_of("store", "s")}
+    """)
     op.execute("""
         CREATE VIEW sales_by_category_window AS
         SELECT w.window_size, w.window_start, w.window_end, coalesce(p.category, 'Unknown') AS category,
@@ -156,15 +142,18 @@ def upgrade() -> None:
     """)
 
 
-_DIMENSIONS = (("customer", "c"), ("product", "p"), ("store", "s"))
+def _as_of(name: str, alias: str) -> str:
+    """Join the version of a dimension that is the last to begin by event_time, or, for older sales, its first one.
 
-
-def _valid_or_first(name: str, alias: str) -> str:
-    """The version found is the earliest not yet over at event_time: valid then, or, older than all, the first one.
-
-    Otherwise event_time lies in a gap after a delete, and there is none.
+    It is no match where it ended before event_time: in a gap after a delete there is none. Both lookups are one step
+    into the index, however long the history.
     """
-    return (
-        f"{alias}.valid_from <= f.event_time OR NOT EXISTS (SELECT FROM dim_{name}s v "
-        f"WHERE v.{name}_id = f.{name}_id AND v.valid_from < {alias}.valid_from)"
-    )
+    versions = f"SELECT v.* FROM dim_{name}s v WHERE v.{name}_id = f.{name}_id"
+    return f"""
+        LEFT JOIN LATERAL (
+            ({versions} AND v.valid_from <= f.event_time ORDER BY v.valid_from DESC LIMIT 1)
+            UNION ALL
+            ({versions} ORDER BY v.valid_from LIMIT 1)
+            ORDER BY valid_from DESC LIMIT 1
+        ) {alias} ON {alias}.valid_from > f.event_time OR {alias}.valid_to IS NULL OR {alias}.valid_to > f.event_time
+    """

@@ -67,7 +67,8 @@ def prepare(directory: Path, ports: Ports, jars: Sequence[Path], group: ProcessG
     if formatted.exists() and (directory / "data" / "meta.properties").exists():
         return
     shutil.rmtree(directory / "data", ignore_errors=True)
-    cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # The tool takes an id that begins with "-" for an option; with a zero byte in front it begins with "A".
+    cluster = urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
     group.run(
         "kafka's storage tool",
         _java(directory, jars, "", "128m", "kafka.tools.StorageTool", "format", "-t", cluster, "-c", config),

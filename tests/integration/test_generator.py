@@ -18,12 +18,13 @@ from confluent_kafka import Message, TopicPartition
 
 from retail_stream import topics
 from retail_stream.embedded.servers import Server
-from retail_stream.embedded.settings import Ports
 from retail_stream.embedded.stack import Stack
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.initialise import InitSettings, initialise
 from retail_stream.kafka import admin, consumer, end_offsets, partitions
 from retail_stream.wire import Writer
+
+from ..servers import private_stack
 
 READERS = {e: Writer(json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text())) for e in Entity}
 ID = {**{e: FIELDS[e].key for e in DIMENSIONS}, Entity.SALES: "transaction_id"}
@@ -42,11 +43,7 @@ class OnTopic(NamedTuple):
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Not the session's stack: these tests empty the raw topics and kill the broker."""
-    home = tmp_path_factory.mktemp("stack")
-    for folder in (home, *home.parents[:3]):
-        if folder.name.startswith(("stack", "pytest")):
-            folder.chmod(0o711)
-    with Stack(home / "state", Ports.free(), restart=False) as running:
+    with private_stack(tmp_path_factory) as running:
         yield running
 
 

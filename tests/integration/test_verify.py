@@ -14,13 +14,12 @@ from sqlalchemy import Engine, text
 
 from retail_stream import kafka, postgres, status
 from retail_stream.embedded.processes import ProcessGroup
-from retail_stream.embedded.settings import Ports
-from retail_stream.embedded.stack import Stack
-from retail_stream.initialise import InitSettings, initialise
 from retail_stream.pipeline import Pipeline, Service
 from retail_stream.settings import Connections
 from retail_stream.verify.command import verify
 from retail_stream.waiting import wait_for
+
+from ..servers import initialised, private_stack
 
 PATIENCE_S = 240
 SETTINGS = {
@@ -39,17 +38,10 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connections]:
     """Servers on which the services have run to the end of a bounded stream; only the servers still run."""
-    home = tmp_path_factory.mktemp("stack")
-    for folder in (home, *home.parents[:3]):
-        # Postgres runs as another user when the tests run as root.
-        if folder.owner() and folder.name.startswith(("stack", "pytest")):
-            folder.chmod(0o711)
-    with Stack(home / "state", Ports.free(), restart=False) as stack:
-        settings = InitSettings(**{name.lower(): value for name, value in stack.env.items()})
-        initialise(settings)
-        connections = Connections(**{name: getattr(settings, name) for name in Connections.model_fields})
+    with private_stack(tmp_path_factory) as stack:
+        connections = initialised(stack)
         with ProcessGroup() as group:
-            pipeline = Pipeline(group, {**stack.env, **SETTINGS}, home / "logs")
+            pipeline = Pipeline(group, {**stack.env, **SETTINGS}, stack.home.logs)
             for service in Service:
                 pipeline.start(service)
             _drain(pipeline, connections)

@@ -2,20 +2,19 @@
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
 from retail_stream import postgres
 from retail_stream.embedded.processes import ProcessGroup
-from retail_stream.embedded.settings import Ports
 from retail_stream.embedded.stack import Stack
-from retail_stream.initialise import InitSettings, initialise
 from retail_stream.pipeline import Pipeline, Service
 from retail_stream.settings import Connections
 from retail_stream.status import Status, look
 from retail_stream.waiting import wait_for
+
+from ..servers import initialised, private_stack
 
 
 class Running:
@@ -58,9 +57,7 @@ class Running:
 @pytest.fixture(scope="module")
 def running(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Topics, tables and four services; the generator at ten times its usual rates."""
-    variables = {name.lower(): value for name, value in module_stack.env.items()}
-    initialise(InitSettings(**variables))
-    connections = Connections(**variables)
+    connections = initialised(module_stack)
     with ProcessGroup() as group:
         env = {**module_stack.env, "GENERATOR_SALES_PER_S": "500", "GENERATOR_CHANGES_PER_S": "50"}
         pipeline = Pipeline(group, env, tmp_path_factory.mktemp("logs"))
@@ -75,9 +72,5 @@ def running(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="module")
 def module_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Servers of this module alone."""
-    home: Path = tmp_path_factory.mktemp("stack")
-    for folder in (home, *home.parents[:2]):
-        # Postgres runs as another user when the tests run as root, and has to get through.
-        folder.chmod(0o711)
-    with Stack(home / "state", Ports.free(), restart=False) as stack:
+    with private_stack(tmp_path_factory) as stack:
         yield stack

@@ -1,0 +1,92 @@
+"""The architecture, enforced: who may import whom, and that importing opens nothing and pure modules know no clock."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SERVICES = ("generator", "cleaner", "scd_merger", "aggregator")
+#: The pure middles: frames in, frames out, time and randomness as arguments.
+PURE = (
+    "retail_stream/wire.py",
+    "services/cleaner/clean.py",
+    "services/cleaner/verdict.py",
+    "services/cleaner/expectations.py",
+    "services/cleaner/transport/positions.py",
+    "services/scd_merger/merge.py",
+    "services/aggregator/step.py",
+    "services/aggregator/watermark.py",
+    "services/aggregator/windows.py",
+    "services/aggregator/totals.py",
+    "services/aggregator/duplicates.py",
+    "services/aggregator/lifecycle.py",
+)
+IMPURE = {"time", "datetime", "random", "socket", "threading", "asyncio", "confluent_kafka", "psycopg", "sqlalchemy"}
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of all modules that a file imports, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+    return names
+
+
+def modules(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_imports_no_other_service(service: str):
+    others = tuple(f"services.{s}" for s in SERVICES if s != service)
+    found = {(p.name, n) for p in modules(f"services/{service}") for n in imported(p) if n.startswith(others)}
+    assert found == set()
+
+
+def test_what_is_shared_imports_no_service_but_for_the_version_of_the_rules():
+    found = {n for p in modules("retail_stream") for n in imported(p) if n.startswith("services")}
+    assert found == {"services.cleaner.expectations", "services.cleaner.expectations.RULES_VERSION"}
+
+
+def test_verify_shares_no_engine_with_the_services():
+    engine = ("retail_stream.wire", "retail_stream.batches", "retail_stream.positions", "polars")
+    found = {(p.name, n) for p in modules("retail_stream/verify") for n in imported(p) if n.startswith(engine)}
+    assert {f for f in found if f[1] != "polars"} == set()
+
+
+@pytest.mark.parametrize("path", PURE)
+def test_pure_modules_know_no_clock_no_chance_and_no_server(path: str):
+    assert {n.partition(".")[0] for n in imported(ROOT / path)} & IMPURE == set()
+
+
+def test_importing_every_module_opens_nothing():
+    names = [
+        str(p.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__")
+        for folder in ("retail_stream", "services")
+        for p in modules(folder)
+        if p.name != "__main__.py"
+    ]
+    program = (
+        "import socket, importlib\n"
+        "def refuse(*a, **k): raise AssertionError('a socket was opened')\n"
+        "socket.socket.connect = socket.socket.bind = refuse\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_no_module_grows_beyond_what_one_reads_in_one_go():
+    long = {
+        p.name: n
+        for f in ("retail_stream", "services")
+        for p in modules(f)
+        if (n := len(p.read_text().splitlines())) > 280
+    }
+    assert long == {}
