@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import subprocess
 import time
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -64,21 +65,34 @@ def kill_strays(home: Path) -> None:
     A backend in the middle of a long statement does not notice for minutes. Where there is no /proc it is left to
     Postgres to wait for them.
     """
-    while strays := _servers_in((home / "postgres" / "data").resolve()):
+    data = home / "postgres" / "data"
+    if not data.exists():
+        return
+    user = server_user(data)
+    while strays := _servers_in(data.resolve(), user):
         for pid in strays:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, SIGKILL)
         time.sleep(0.01)
 
 
-def _servers_in(data: Path) -> list[int]:
+# Asked as the user that Postgres runs as: in a container even root may not see where another user's process works.
+_SERVERS_IN = """
+for process in /proc/[0-9]*; do
+    case $(readlink "$process/exe") in */bin/postgres)
+        [ "$(readlink "$process/cwd")" != "$0" ] || echo "${process#/proc/}" ;;
+    esac
+done 2>/dev/null
+"""
+
+
+def _servers_in(data: Path, user: User | None) -> list[int]:
     """Postgres processes of a data directory: it is their working directory."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended, or is somebody else's
-            if os.readlink(process / "cwd") == str(data) and os.readlink(process / "exe").endswith("/bin/postgres"):
-                found.append(int(process.name))
-    return found
+    identity = {} if user is None else user.identity()
+    asked = subprocess.run(
+        ["/bin/sh", "-c", _SERVERS_IN, str(data)], cwd="/", capture_output=True, text=True, check=False, **identity
+    )
+    return [int(pid) for pid in asked.stdout.split()]
 
 
 def _programs(home: Path, user: User | None) -> Path:
