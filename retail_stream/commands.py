@@ -93,9 +93,11 @@ def dlq_list() -> None:
 
     logs.configure("dlq")
     connections = _load(Connections)
-    table = Table("entity", "rule", "records", "first", "last", show_edge=False)
+    table = Table(show_edge=False)
+    for column in ("entity", "rule", "count", "first", "last"):
+        table.add_column(column, no_wrap=True)
     for c in wait_for(lambda: count_by_rule(connections), COMMAND_PATIENCE_S):
-        table.add_row(c.entity, c.rule, f"{c.count:,}", f"{c.first:%Y-%m-%d %H:%M:%S}", f"{c.last:%Y-%m-%d %H:%M:%S}")
+        table.add_row(c.entity, c.rule, f"{c.count:,}", f"{c.first:%m-%d %H:%M:%S}", f"{c.last:%m-%d %H:%M:%S}")
     Console(highlight=False).print(table)
 
 
