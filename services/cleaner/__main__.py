@@ -1,5 +1,6 @@
 """`python -m services.cleaner`: the one place that builds real clients."""
 
+import signal
 import sys
 
 import structlog
@@ -25,6 +26,8 @@ def main() -> int:
     logs.configure("cleaner")
     log = structlog.get_logger()
     health = metrics.serve(settings.metrics_port)
+    # Until the app takes the signal over: there is nothing to finish yet.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     wait_for(lambda: kafka.require_topics(settings, [t.name for t in TOPICS]))
     log.info("cleaner starts", kafka=settings.kafka_bootstrap_servers, dlq_max_ratio=settings.dlq_max_ratio)
     health.ready = True
