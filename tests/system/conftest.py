@@ -1,5 +1,6 @@
 """The whole pipeline as processes, on a private embedded stack with topics and a warehouse of its own."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,12 @@ from retail_stream.status import Status, look
 from retail_stream.waiting import wait_for
 
 from ..servers import initialised, private_stack
+
+#: Ten times the usual; GENERATOR_SALES_PER_S and GENERATOR_CHANGES_PER_S in the environment choose others.
+RATES = {
+    name: os.environ.get(name, rate)
+    for name, rate in {"GENERATOR_SALES_PER_S": "500", "GENERATOR_CHANGES_PER_S": "50"}.items()
+}
 
 
 class Running:
@@ -56,10 +63,10 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Topics, tables and four services; the generator at ten times its usual rates."""
+    """Topics, tables and four services, the generator at RATES."""
     connections = initialised(module_stack)
     with ProcessGroup() as group:
-        env = {**module_stack.env, "GENERATOR_SALES_PER_S": "500", "GENERATOR_CHANGES_PER_S": "50"}
+        env = {**module_stack.env, **RATES}
         pipeline = Pipeline(group, env, tmp_path_factory.mktemp("logs"))
         for service in Service:
             pipeline.start(service)
