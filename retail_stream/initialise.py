@@ -11,7 +11,6 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import NewTopic
 from pydantic import Field
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
 
 from retail_stream import kafka, postgres
 from retail_stream.registry import Registry
@@ -92,15 +91,11 @@ def migrate(settings: Connections) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     try:
-        with engine.begin() as connection:
+        with postgres.outages(engine), engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
-    except OperationalError as e:
-        if postgres.is_outage(e):
-            raise postgres.unavailable(engine) from e
-        raise
     finally:
         engine.dispose()
     _log.info("warehouse", schema=version)

@@ -1,7 +1,8 @@
 """Handles to the warehouse: an engine, and COPY from a frame."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import polars as pl
@@ -56,6 +57,17 @@ def is_outage(error: DBAPIError | psycopg.Error) -> bool:
 def unavailable(engine: Engine) -> Unavailable:
     """The sentence for a database that does not answer."""
     return Unavailable(f"Postgres at {address(engine)} does not answer.")
+
+
+@contextmanager
+def outages(engine: Engine) -> Iterator[None]:
+    """Turn the errors of a server that is away, or goes away, into :class:`Unavailable`; others pass."""
+    try:
+        yield
+    except (DBAPIError, psycopg.Error) as e:
+        if is_outage(e):
+            raise unavailable(engine) from e
+        raise
 
 
 def cursor(connection: Connection) -> psycopg.Cursor:

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from rich.table import Table
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import OperationalError
 
 from retail_stream import kafka, postgres, topics
 from retail_stream.entities import DIMENSIONS, Entity
@@ -61,13 +60,8 @@ def look(engine: Engine, connections: Connections) -> Status:
         return sum(n for (topic, _), n in ends.items() if topic.endswith(suffix))
 
     lag = lags(connections)
-    try:
-        with engine.connect() as connection:
-            *versions, facts, outbox, watermark, windows = connection.execute(_COUNTS).one()
-    except OperationalError as e:
-        if postgres.is_outage(e):
-            raise postgres.unavailable(engine) from e
-        raise
+    with postgres.outages(engine), engine.connect() as connection:
+        *versions, facts, outbox, watermark, windows = connection.execute(_COUNTS).one()
     return Status(
         produced=total(".raw"),
         cleaned=total(".clean"),

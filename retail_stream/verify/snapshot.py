@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 import polars as pl
 import psycopg
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from retail_stream import postgres
 from retail_stream.entities import DIMENSIONS, FIELDS
@@ -89,16 +88,15 @@ def reading(engine: Engine, moment: str | None = None) -> Iterator[Connection]:
         RetailStreamError: it has not the tables.
     """
     try:
-        with engine.connect().execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        ) as connection:
+        with (
+            postgres.outages(engine),
+            engine.connect().execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            ) as connection,
+        ):
             if moment is not None:
                 connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{moment}'")
             yield connection
-    except DBAPIError as e:
-        if postgres.is_outage(e):
-            raise postgres.unavailable(engine) from e
-        raise
     except psycopg.errors.UndefinedTable as e:
         raise RetailStreamError(
             f"Postgres at {postgres.address(engine)} has not the warehouse's tables: run `retail-stream init` first."

@@ -14,11 +14,11 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from sqlalchemy import Connection, Engine, text
 
-from retail_stream import kafka
+from retail_stream import kafka, postgres
 from retail_stream.errors import Unavailable
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
-from services.aggregator import metrics, warehouse
+from services.aggregator import metrics
 
 OUTBOX_ID = "outbox.id"
 _TOPICS = (Result.LATE, Result.WINDOWS, Result.WATERMARKS)
@@ -56,7 +56,7 @@ class Relay:
     @contextmanager
     def _leading(self) -> Iterator[Connection | None]:
         """A connection that holds the lock, or None if another relay has it."""
-        with warehouse.outages(self._engine), self._engine.connect() as connection:
+        with postgres.outages(self._engine), self._engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             leads = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK}).scalar_one()
             try:

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
-import psycopg
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
 
 from retail_stream import postgres
 from retail_stream.errors import Fenced
@@ -47,24 +45,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     Raises:
         Unavailable: the server is away or went away; whether a commit under way took place is not known then.
     """
-    with outages(engine), engine.begin() as connection:
+    with postgres.outages(engine), engine.begin() as connection:
         yield connection
-
-
-@contextmanager
-def outages(engine: Engine) -> Iterator[None]:
-    """Turn the errors of a server that is away into :class:`Unavailable`."""
-    try:
-        yield
-    except DBAPIError as e:
-        if postgres.is_outage(e):
-            raise postgres.unavailable(engine) from e
-        raise
-    except psycopg.OperationalError as e:
-        # COPY runs on the driver's own cursor, whose errors SQLAlchemy does not wrap.
-        if e.sqlstate is None or e.sqlstate[:2] in ("08", "53", "57"):
-            raise postgres.unavailable(engine) from e
-        raise
 
 
 @dataclass(frozen=True)

@@ -128,13 +128,8 @@ class Merger:
     def _transaction(self, write: Callable[[Connection], T]) -> T:
         def attempt() -> T:
             self._check()
-            try:
-                with self._engine.begin() as connection:
-                    return write(connection)
-            except (sqlalchemy.exc.DBAPIError, psycopg.Error) as e:
-                if postgres.is_outage(e):
-                    raise postgres.unavailable(self._engine) from e
-                raise
+            with postgres.outages(self._engine), self._engine.begin() as connection:
+                return write(connection)
 
         return wait_for(attempt)
 
