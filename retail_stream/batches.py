@@ -4,15 +4,18 @@ The cleaner is at-least-once with order kept, and numbers every record with its 
 (``source.offset``): a record whose number is not larger than the largest before it was there already.
 """
 
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import polars as pl
 from confluent_kafka import KafkaError, Message
 
 from retail_stream.errors import PoisonRecord, Unavailable
-from retail_stream.kafka import SEQUENCE_TIME, SOURCE_OFFSET, TopicPartitionKey, big_endian, headers
+from retail_stream.kafka import REPLAY_OF as REPLAY_HEADER
+from retail_stream.kafka import SEQUENCE_TIME, SOURCE_OFFSET, TopicPartitionKey, big_endian
 from retail_stream.registry import Writers
-from retail_stream.wire import ROW, Writer, decode, schema_id
+from retail_stream.wire import ROW, Writer, by_schema, decode
 
 OFFSET = "offset"
 TIMESTAMP = "timestamp"
@@ -20,6 +23,10 @@ SOURCE = "source_offset"
 DELETED = "deleted"
 SEQUENCE = "sequence_time"
 KEY = "key"
+REPLAY_OF = "replay_of"
+
+_NUMBER = struct.Struct(">q")
+_MICROSECONDS = 1000  # in a millisecond
 
 
 def by_partition(
@@ -50,46 +57,39 @@ def table(messages: Sequence[Message], writers: Writers, reader: Writer) -> pl.D
 
     Columns: ``offset`` and ``source_offset`` (int64; -1 where the header is missing), ``timestamp`` (the Kafka
     record's, int64 microseconds), ``key`` (its bytes), ``deleted`` (a tombstone: the reader's columns are null),
-    ``sequence_time`` (of a tombstone: its header, else the record's timestamp; int64 microseconds), then the reader's
-    columns and whatever a newer writer adds.
+    ``sequence_time`` (of a tombstone: its header, else the record's timestamp; int64 microseconds), ``replay_of`` (the
+    header's bytes, null where there is none), then the reader's columns and whatever a newer writer adds.
 
     Raises:
         PoisonRecord: a value is not Avro of the topic's subject, which the cleaner lets nobody pass.
     """
-    values = [m.value() for m in messages]
-    numbers = [schema_id(v) for v in values]
-    decoded = decode(values, writers.get(n for n in numbers if n is not None), reader)
+    values = list(map(Message.value, messages))
+    decoded = decode(values, writers.get(n for n in by_schema(values) if n is not None), reader)
     for row, why in decoded.bad.items():
         if values[row] is not None:
             m = messages[row]
             raise PoisonRecord(f"{m.topic()}/{m.partition()}@{m.offset()} is not a clean record: {why}.")
-    heads = [headers(m) for m in messages]
-    stamps = [m.timestamp()[1] * 1000 for m in messages]
-    sources = [big_endian(h.get(SOURCE_OFFSET)) for h in heads]
-    sequences = [
-        None if v is not None else _or(big_endian(h.get(SEQUENCE_TIME)), t)
-        for v, h, t in zip(values, heads, stamps, strict=True)
-    ]
     base = pl.DataFrame(
         {
             ROW: range(len(messages)),
-            OFFSET: [m.offset() for m in messages],
-            SOURCE: [-1 if s is None else s for s in sources],
-            TIMESTAMP: stamps,
-            KEY: [m.key() for m in messages],
+            OFFSET: list(map(Message.offset, messages)),
+            TIMESTAMP: [time for _, time in map(Message.timestamp, messages)],
+            KEY: list(map(Message.key, messages)),
             DELETED: [v is None for v in values],
-            SEQUENCE: sequences,
+            **_headers(messages),
         },
         schema={
             ROW: pl.Int64,
             OFFSET: pl.Int64,
-            SOURCE: pl.Int64,
             TIMESTAMP: pl.Int64,
             KEY: pl.Binary,
             DELETED: pl.Boolean,
+            SOURCE: pl.Int64,
             SEQUENCE: pl.Int64,
+            REPLAY_OF: pl.Binary,
         },
-    )
+    ).with_columns(pl.col(TIMESTAMP) * _MICROSECONDS)
+    base = base.with_columns(pl.when(DELETED).then(pl.coalesce(SEQUENCE, TIMESTAMP)).alias(SEQUENCE))
     if decoded.table.height == base.height:
         return base.hstack(decoded.table.drop(ROW)).drop(ROW)
     return base.join(decoded.table, on=ROW, how="left", maintain_order="left").drop(ROW)
@@ -105,5 +105,20 @@ def without_repeats(rows: pl.DataFrame, source_offset: int) -> pl.DataFrame:
     return rows.filter((pl.col(SOURCE) > largest) | (pl.col(SOURCE) == -1))
 
 
-def _or(number: int | None, otherwise: int) -> int:
-    return otherwise if number is None else number
+def _headers(messages: Sequence[Message]) -> dict[str, list[Any]]:
+    sources: list[int] = []
+    others: dict[int, Mapping[str, bytes]] = {}
+    for row, own in enumerate(map(Message.headers, messages)):
+        # Nearly every record has this one header, and nothing here is done as often.
+        if own is not None and len(own) == 1 and own[0][0] == SOURCE_OFFSET and len(own[0][1] or b"") == _NUMBER.size:
+            sources.append(_NUMBER.unpack(own[0][1])[0])
+            continue
+        named: Mapping[str, bytes] = dict(own or ())
+        others[row] = named
+        number = big_endian(named.get(SOURCE_OFFSET))
+        sources.append(-1 if number is None else number)
+    sequence: list[int | None] = [None] * len(messages)
+    replay: list[bytes | None] = [None] * len(messages)
+    for row, named in others.items():
+        sequence[row], replay[row] = big_endian(named.get(SEQUENCE_TIME)), named.get(REPLAY_HEADER)
+    return {SOURCE: sources, SEQUENCE: sequence, REPLAY_OF: replay}

@@ -67,6 +67,8 @@ def producer(connections: Connections, **config: Any) -> Producer:
             "linger.ms": 5,
             "compression.type": "lz4",
             "message.timeout.ms": 0,
+            # As large as it can be: how large a record may be is said by its topic, after compression (see topics.py).
+            "message.max.bytes": 1_000_000_000,
             "queue.buffering.max.messages": 200000,
             **config,
         }

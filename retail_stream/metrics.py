@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Annotated
 
@@ -19,8 +20,14 @@ class Health:
 
     def __init__(self) -> None:
         """Not ready, not listening."""
-        self.ready = False
+        #: a function is asked at each request, in the server's thread
+        self.ready: bool | Callable[[], bool] = False
         self.port = 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Now."""
+        return self.ready() if callable(self.ready) else self.ready
 
 
 def serve(port: int) -> Health:
@@ -29,14 +36,16 @@ def serve(port: int) -> Health:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answers = {
-                "/metrics": (200, generate_latest(), CONTENT_TYPE_LATEST),
-                "/healthz": (200, b"ok\n", "text/plain"),
-                "/readyz": (200, b"ready\n", "text/plain") if health.ready else (503, b"not ready\n", "text/plain"),
-            }
-            status, body, kind = answers.get(
-                self.path, (404, b"not here; try /metrics, /healthz, /readyz\n", "text/plain")
-            )
+            kind = "text/plain"
+            match self.path:
+                case "/metrics":
+                    status, body, kind = 200, generate_latest(), CONTENT_TYPE_LATEST
+                case "/healthz":
+                    status, body = 200, b"ok\n"
+                case "/readyz":
+                    status, body = (200, b"ready\n") if health.is_ready else (503, b"not ready\n")
+                case _:
+                    status, body = 404, b"not here; try /metrics, /healthz, /readyz\n"
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))

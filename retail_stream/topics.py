@@ -58,15 +58,22 @@ class Topic:
         return f"{self.name}-value"
 
 
+# Kafka's default, said aloud: what the other limit has to exceed. It is a batch's size as compressed by its sender.
+_RAW_BYTES = 1_048_588
+# A record gains headers on its way, and our compression may be weaker than that of whoever sent it: what fitted into a
+# raw topic must fit wherever it goes from there, or one large record would stop a service for good.
+_DERIVED_BYTES = 16 * _RAW_BYTES
+
 _KEEP = {"retention.ms": "-1"}
 # The broker itself refuses a raw record whose timestamp lies more than five minutes ahead of its clock.
-_RAW = {**_KEEP, "message.timestamp.after.max.ms": "300000"}
+_RAW = {**_KEEP, "message.timestamp.after.max.ms": "300000", "max.message.bytes": str(_RAW_BYTES)}
+_DERIVED = {**_KEEP, "max.message.bytes": str(_DERIVED_BYTES)}
 
 TOPICS: tuple[Topic, ...] = (
     *(Topic(raw(e), SCHEMAS / "raw" / f"{e}.avsc", _RAW) for e in Entity),
-    *(Topic(clean(e), SCHEMAS / "clean" / f"{e}.avsc", _KEEP) for e in Entity),
-    *(Topic(dlq(e), None, _KEEP) for e in Entity),
-    Topic(Result.LATE, SCHEMAS / "clean" / "sales.avsc", _KEEP),
+    *(Topic(clean(e), SCHEMAS / "clean" / f"{e}.avsc", _DERIVED) for e in Entity),
+    *(Topic(dlq(e), None, _DERIVED) for e in Entity),
+    Topic(Result.LATE, SCHEMAS / "clean" / "sales.avsc", _DERIVED),
     Topic(Result.WINDOWS, SCHEMAS / "results" / "sales.windows.avsc", _KEEP),
     Topic(Result.WATERMARKS, SCHEMAS / "results" / "sales.watermarks.avsc", _KEEP),
     Topic(Result.FAULTS, SCHEMAS / "results" / "generator.faults.avsc", _KEEP),

@@ -2,22 +2,23 @@
 
 A value is the magic byte 0, a 4-byte big-endian schema id and one Avro record (Confluent wire format). Records of one
 writer schema are joined into the single block of an Avro object container file, which `polars.read_avro` decodes into
-columns several times faster than any record-by-record reader. Behind each record stands a random fixed-size sentinel:
-only if every sentinel is found in its place did every record end where its bytes end, so no damaged record can borrow
-bytes from its neighbour.
+columns several times faster than any record-by-record reader. Only records whose layout was followed to its end before
+(`avro_shape`) are joined, so that no damaged record can borrow bytes from its neighbour; others are read one by one.
 """
 
 import io
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import fastavro
+import numpy as np
 import polars as pl
 from fastavro.types import AvroMessage
+
+from retail_stream.avro_shape import PADDING, Shape
 
 MAGIC = b"\x00"
 HEADER_BYTES = 5
@@ -25,9 +26,10 @@ ROW = "row"
 
 AvroSchema = Mapping[str, Any]
 
-_SENTINEL_BYTES = 16
-_SENTINEL = "__sentinel"
-_INT32 = (-(2**31), 2**31 - 1)
+_HEADER = "__header"
+_SYNC = bytes(16)
+# Below this many records, one by one is faster than a block.
+_FEW = 8
 _DTYPES: Mapping[str, pl.DataType] = {
     "int": pl.Int32(),
     "long": pl.Int64(),
@@ -49,6 +51,18 @@ def schema_id(value: bytes | None) -> int | None:
     if value is None or len(value) < HEADER_BYTES or value[:1] != MAGIC:
         return None
     return int.from_bytes(value[1:HEADER_BYTES], "big")
+
+
+def by_schema(values: Sequence[bytes | None]) -> dict[int | None, Sequence[int]]:
+    """Rows by the schema id in their header; under None those that have no such header."""
+    heads = {v and v[:HEADER_BYTES] for v in values}
+    if len(heads) == 1:
+        return {schema_id(heads.pop()): range(len(values))}
+    ids = {head: schema_id(head) for head in heads}
+    groups: dict[int | None, list[int]] = {}
+    for row, value in enumerate(values):
+        groups.setdefault(ids[value and value[:HEADER_BYTES]], []).append(row)
+    return dict(groups)
 
 
 def encode(schema: AvroSchema, record: Mapping[str, Any]) -> bytes:
@@ -97,25 +111,16 @@ class Writer:
         return fastavro.parse_schema(dict(self.plain))  # type: ignore[return-value]
 
     @cached_property
-    def _vectorised(self) -> bool:
-        return len(self.columns) == len(self.plain["fields"])
-
-    @cached_property
-    def _trusted(self) -> bool:
-        # polars takes any union branch other than the null one for the value's, so a damaged branch would pass.
-        return self._vectorised and not any(isinstance(f["type"], list) for f in self.plain["fields"])
+    def _shape(self) -> Shape | None:
+        """None where a field is no scalar: such records are read one by one."""
+        types = [f["type"] for f in self.plain["fields"]]
+        return Shape(types) if len(self.columns) == len(types) else None
 
     @cached_property
     def _file_header(self) -> bytes:
-        # An int is read as a long: polars would cut a longer varint off to 32 bits without a word.
-        def wide(avro_type: Any) -> Any:
-            if isinstance(avro_type, list):
-                return [wide(t) for t in avro_type]
-            return "long" if avro_type == "int" else avro_type
-
-        fields: list[Any] = [{"name": f["name"], "type": wide(f["type"])} for f in self.plain["fields"]]
-        sentinel = {"name": _SENTINEL, "type": {"type": "fixed", "name": "sentinel", "size": _SENTINEL_BYTES}}
-        schema = json.dumps({"type": "record", "name": "row", "fields": [*fields, sentinel]}).encode()
+        header: dict[str, Any] = {"name": _HEADER, "type": {"type": "fixed", "name": "header", "size": HEADER_BYTES}}
+        fields = [{"name": f["name"], "type": f["type"]} for f in self.plain["fields"]]
+        schema = json.dumps({"type": "record", "name": "row", "fields": [header, *fields]}).encode()
         codec = _bytes(b"avro.codec") + _bytes(b"null")
         return b"Obj\x01" + _long(2) + _bytes(b"avro.schema") + _bytes(schema) + codec + _long(0)
 
@@ -126,66 +131,55 @@ class Writer:
             record: AvroMessage = fastavro.schemaless_reader(source, self._parsed, None)
         except (EOFError, ValueError, IndexError, TypeError, OverflowError, KeyError):
             return None
-        return record if source.tell() == len(body) else None  # type: ignore[return-value]
+        if source.tell() != len(body) or not isinstance(record, dict):
+            return None
+        ints = (record[name] for name, dtype in self.columns.items() if dtype == pl.Int32())
+        return record if all(n is None or -(2**31) <= n < 2**31 for n in ints) else None
 
-    def decode(self, bodies: Sequence[bytes]) -> tuple[pl.DataFrame, list[int]]:
-        """Columns of the good records, in order, with their index in ``row``; and the indexes of the bad ones."""
-        if self._trusted:
-            table = self._block(bodies, range(len(bodies)))
-            if table is not None:
-                return self._narrow(table)
-        # Something is bad or may be: a second, slower reader finds the suspects, the rest go on as a block.
-        records = [self.record(b) for b in bodies]
-        good = [i for i, r in enumerate(records) if r is not None]
-        if not self._vectorised:
-            rows = {n: [records[i][n] for i in good] for n in self.columns}  # type: ignore[index]
-            dtypes = {n: pl.Int64() if t == pl.Int32() else t for n, t in self.columns.items()}
-            table = pl.DataFrame({**rows, ROW: good}, schema={**dtypes, ROW: pl.Int64()})
-        else:
-            table = self._bisect(bodies, good)
-        decoded, _ = self._narrow(table)
-        return decoded, sorted(set(range(len(bodies))) - set(decoded[ROW]))
+    def decode(self, values: Sequence[bytes]) -> tuple[pl.DataFrame, list[int]]:
+        """Columns of the good records, in order, with their index in ``row``; and the indexes of the bad ones.
 
-    def _bisect(self, bodies: Sequence[bytes], rows: Sequence[int]) -> pl.DataFrame:
-        if not rows:
-            return pl.DataFrame(schema={**self.columns, ROW: pl.Int64()})
-        table = self._block(bodies, rows)
-        if table is not None:
-            return table
-        if len(rows) == 1:
-            return pl.DataFrame(schema={**self.columns, ROW: pl.Int64()})
-        middle = len(rows) // 2
-        return pl.concat(
-            [self._bisect(bodies, rows[:middle]), self._bisect(bodies, rows[middle:])], how="vertical_relaxed"
-        )
+        ``values``: records behind their Confluent headers, all of this schema.
+        """
+        if self._shape is None:
+            return self._one_by_one(values, range(len(values)))
+        sizes = np.fromiter(map(len, values), np.int64, len(values))
+        ends = np.cumsum(sizes)
+        sound = self._shape.sound(b"".join([*values, bytes(PADDING)]), ends - sizes + HEADER_BYTES, ends)
+        if sound.all():
+            return self._blocks(values, range(len(values)))
+        table, bad = self._blocks(values, np.flatnonzero(sound).tolist())
+        suspects, worse = self._one_by_one(values, np.flatnonzero(~sound).tolist())
+        if suspects.height:
+            table = pl.concat([table, suspects]).sort(ROW)
+        return table, sorted(bad + worse)
 
-    def _block(self, bodies: Sequence[bytes], rows: Sequence[int]) -> pl.DataFrame | None:
-        """Decode the given records as one block; None where at least one is bad."""
-        sentinel = secrets.token_bytes(_SENTINEL_BYTES)
-        block = sentinel.join(bodies if len(rows) == len(bodies) else [bodies[i] for i in rows]) + sentinel
-        file = self._file_header + sentinel + _long(len(rows)) + _bytes(block) + sentinel
+    def _blocks(self, values: Sequence[bytes], rows: Sequence[int]) -> tuple[pl.DataFrame, list[int]]:
+        """Decode sound records; a block that polars refuses (a text is no UTF-8) is halved until the bad are found."""
         try:
-            table = pl.read_avro(io.BytesIO(file))
+            return self._block(values, rows), []
         except (pl.exceptions.PolarsError, OSError):
-            return None
-        except BaseException as e:
-            # A length beyond the block is a Rust panic, which pyo3 raises outside of Exception.
-            if type(e).__name__ == "PanicException":
-                return None
-            raise
-        if table.height != len(rows) or not table.select((pl.col(_SENTINEL) == pl.lit(sentinel)).all()).item():
-            return None
-        return table.drop(_SENTINEL).with_columns(pl.Series(ROW, rows, dtype=pl.Int64))
+            if len(rows) <= _FEW:
+                return self._one_by_one(values, rows)
+        middle = len(rows) // 2
+        (left, bad), (right, worse) = self._blocks(values, rows[:middle]), self._blocks(values, rows[middle:])
+        return pl.concat([left, right]), bad + worse
 
-    def _narrow(self, table: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
-        """Ints back to 32 bits; a record whose int does not fit is bad."""
-        ints = [n for n, t in self.columns.items() if t == pl.Int32()]
-        if not ints:
-            return table, []
-        fits = pl.all_horizontal(pl.col(n).is_null() | pl.col(n).is_between(*_INT32) for n in ints)
-        bad = table.filter(~fits)
-        good = table.filter(fits) if bad.height else table
-        return good.cast(dict.fromkeys(ints, pl.Int32)), bad[ROW].to_list()  # type: ignore[arg-type]
+    def _block(self, values: Sequence[bytes], rows: Sequence[int]) -> pl.DataFrame:
+        chosen = values if len(rows) == len(values) else [values[i] for i in rows]
+        size = _long(sum(map(len, chosen)))
+        file = b"".join((self._file_header, _SYNC, _long(len(rows)), size, *chosen, _SYNC))
+        table = (
+            pl.read_avro(io.BytesIO(file), columns=list(self.columns)) if rows else pl.DataFrame(schema=self.columns)
+        )
+        return table.cast(self.columns).with_columns(pl.Series(ROW, rows, dtype=pl.Int64))  # type: ignore[arg-type]
+
+    def _one_by_one(self, values: Sequence[bytes], rows: Sequence[int]) -> tuple[pl.DataFrame, list[int]]:
+        records = {i: self.record(values[i][HEADER_BYTES:]) for i in rows}
+        good = {i: r for i, r in records.items() if r is not None}
+        columns: dict[str, Any] = {n: [r[n] for r in good.values()] for n in self.columns}
+        table = pl.DataFrame({**columns, ROW: list(good)}, schema={**self.columns, ROW: pl.Int64()})
+        return table, [i for i in rows if i not in good]
 
 
 @dataclass(frozen=True)
@@ -202,11 +196,9 @@ def decode(values: Sequence[bytes | None], writers: Mapping[int, Writer], reader
     ``writers``: schema id → writer schema, of the ids that are registered for the topic. ``reader``: the fields that
     every row must have, in the dtypes that every row gets; fields beyond them are kept as columns where they can be.
     """
-    ids = [schema_id(v) for v in values]
     bad: dict[int, str] = {}
     tables: list[pl.DataFrame] = []
-    for number in dict.fromkeys(ids):
-        rows = [i for i, n in enumerate(ids) if n == number] if len(ids) != ids.count(number) else range(len(ids))
+    for number, rows in by_schema(values).items():
         if number is None:
             bad.update(dict.fromkeys(rows, "no Confluent header (magic byte 0 and a 4-byte schema id)"))
         elif number not in writers:
@@ -214,11 +206,11 @@ def decode(values: Sequence[bytes | None], writers: Mapping[int, Writer], reader
         elif missing := _unresolvable(writers[number], reader):
             bad.update(dict.fromkeys(rows, f"schema id {number} has no usable field {missing}"))
         else:
-            bodies = [values[i][HEADER_BYTES:] for i in rows]  # type: ignore[index]
-            table, broken = writers[number].decode(bodies)
+            whole = len(rows) == len(values)
+            table, broken = writers[number].decode(values if whole else [values[i] for i in rows])  # type: ignore[misc,arg-type]
             bad.update({rows[i]: f"not one Avro record of schema id {number}" for i in broken})
-            if isinstance(rows, list):
-                table = table.with_columns(pl.Series(ROW, [rows[i] for i in table[ROW]], dtype=pl.Int64))
+            if not whole:
+                table = table.with_columns(pl.Series(ROW, rows, dtype=pl.Int64).gather(table[ROW]))
             tables.append(table.cast(reader.columns))  # type: ignore[arg-type]
     if not tables:
         return Decoded(pl.DataFrame(schema={**reader.columns, ROW: pl.Int64()}), bad)

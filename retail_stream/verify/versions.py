@@ -14,14 +14,13 @@ def seen(entity: Entity, group: Group) -> str:
     """SQL: the good raw records that a consumer of the clean topic has behind it, as columns of ``raw_<entity>``.
 
     A record counts when its offset is not above the largest ``source.offset`` before the consumer's position (table
-    ``positions``); of two with one ``replay.of`` the second does not.
+    ``positions``); of two of a partition with one ``replay.of`` the second does not.
     """
     return f"""
         SELECT * FROM (
             SELECT r.*, row_number() OVER (
-                PARTITION BY r.replay_of, CASE WHEN r.replay_of IS NULL THEN r.partition END,
-                             CASE WHEN r.replay_of IS NULL THEN r.offset END
-                ORDER BY r.partition, r.offset) AS nth
+                PARTITION BY r.partition, r.replay_of, CASE WHEN r.replay_of IS NULL THEN r.offset END
+                ORDER BY r.offset) AS nth
             FROM raw_{entity} r
             JOIN places_{entity} p ON p.partition = r.partition AND p.offset = r.offset AND p.good
             JOIN ({behind(entity, group)}) b ON b.partition = r.partition AND r.offset <= b.source_offset

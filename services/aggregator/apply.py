@@ -1,12 +1,12 @@
 """One transaction of the aggregator: gather what is stored → decide → write everything back, positions included."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confluent_kafka import Message
 from sqlalchemy import Connection
 
-from retail_stream import batches, positions
+from retail_stream import batches, positions, replays
 from retail_stream.positions import Position
 from retail_stream.topics import Group
 from services.aggregator import facts, lifecycle, outbox, ownership, warehouse, windows
@@ -44,9 +44,13 @@ def apply(
     # gather
     marks = warehouse.lock(connection, desk.topic)
     others = marks.idle - owned.keys()
+    fresh = {
+        p: replace(s, rows=replays.without_second(connection, Group.AGGREGATOR, (desk.topic, p), s.rows))
+        for p, s in parts.items()
+    }
     state = State(marks.watermarks, others | idle, marks.stream, {p: o.held for p, o in owned.items()})
     # decide
-    did = step(parts, state, marks.now, rules)
+    did = step(fresh, state, marks.now, rules)
     past = did.stream.watermark
     due = past if windows.may_be_due(rules.windows, rules.lateness, marks.stream.watermark, past) else None
     stored = warehouse.window_rows(connection, did.deltas, due, rules.lateness)

@@ -137,9 +137,9 @@ class Worker:
             end = messages[-1].offset() + 1
         else:
             rows, end = pl.DataFrame(), max(start, self.ends.get(partition, start))
-        wanted = [batches.OFFSET, batches.SOURCE, batches.TIMESTAMP, *self.desk.sale.columns]
-        schema = dict.fromkeys(wanted[:3], pl.Int64()) | self.desk.sale.columns
-        rows = rows.select(wanted) if rows.width else pl.DataFrame(schema=schema)
+        numbers = dict.fromkeys((batches.OFFSET, batches.SOURCE, batches.TIMESTAMP), pl.Int64())
+        schema = {**numbers, batches.REPLAY_OF: pl.Binary(), **self.desk.sale.columns}
+        rows = rows.select(list(schema)) if rows.width else pl.DataFrame(schema=schema)
         return Slice(start, end, rows, tuple(r for r in owned.replayed if r.next_offset <= end))
 
     def hint(self) -> None:

@@ -1,17 +1,22 @@
 """`python -m services.cleaner`: the one place that builds real clients."""
 
+import gc
 import signal
 import sys
+from functools import partial
 
 import structlog
 
 from retail_stream import kafka, logs, metrics
+from retail_stream.entities import Entity
 from retail_stream.errors import SettingsError
 from retail_stream.registry import Registry
 from retail_stream.settings import load
-from retail_stream.topics import TOPICS
+from retail_stream.topics import TOPICS, raw
 from retail_stream.waiting import wait_for
 from services.cleaner.app import build
+from services.cleaner.delivery import Delivery
+from services.cleaner.metrics import Lag
 from services.cleaner.settings import CleanerSettings
 from services.cleaner.transport import run
 
@@ -29,9 +34,19 @@ def main() -> int:
     # Until the app takes the signal over: there is nothing to finish yet.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     wait_for(lambda: kafka.require_topics(settings, [t.name for t in TOPICS]))
+    registry = Registry(settings.schema_registry_url)
+    # Without it nothing can be decoded: so no partitions are taken from a replica that may know its schemas already.
+    wait_for(partial(registry.versions, f"{raw(Entity.SALES)}-value"))
+    # Ten thousand records in hand are as many objects: at Python's default (700) the collector would look at them over
+    # and over, for a quarter of all the time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
     log.info("cleaner starts", kafka=settings.kafka_bootstrap_servers, dlq_max_ratio=settings.dlq_max_ratio)
-    health.ready = True
-    code = run(build(settings, Registry(settings.schema_registry_url), kafka.producer(settings)))
+    app = build(settings, registry, Delivery(partial(kafka.producer, settings)))
+    Lag(app.progress)
+    health.ready = lambda: app.is_settled
+    code = run(app)
     log.info("cleaner stopped", exit_code=code)
     return code
 

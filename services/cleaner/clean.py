@@ -1,17 +1,19 @@
 """The pure middle of the cleaner: a chunk of raw records becomes, record by record, a clean one or a dead letter."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
 from retail_stream.entities import Entity
-from retail_stream.wire import HEADER_BYTES, ROW, Decoded, Writer, decode, encode, frame, schema_id
+from retail_stream.wire import HEADER_BYTES, ROW, Decoded, Writer, by_schema, decode, encode, frame
 from services.cleaner import expectations as declared
 from services.cleaner.expectations import RULES, TOMBSTONE_RULES, Action, Stage
 from services.cleaner.verdict import KEY, RECORD_TIME, Verdict, judge
+
+_MICROSECONDS = 1000  # in a millisecond
 
 #: Fields that are null or a string in raw records and always a string in clean ones.
 MADE_PLAIN = {Entity.CUSTOMERS: "email", Entity.STORES: "manager"}
@@ -21,15 +23,17 @@ MADE_PLAIN = {Entity.CUSTOMERS: "email", Entity.STORES: "manager"}
 class Raw:
     """Raw records of one partition, as parallel columns.
 
-    ``times``: Kafka's record timestamps, microseconds. ``sequence_times``: for tombstones, the header
+    ``timestamps``: Kafka's record timestamps, milliseconds. ``sequence_times``: for tombstones, the header
     ``sequence.time`` in microseconds, or None where a header is there but is no such number; else the timestamp.
+    ``unreadable``: rows whose headers cannot be read.
     """
 
     entity: Entity
     values: Sequence[bytes | None]
     keys: Sequence[bytes | None]
-    times: Sequence[int]
+    timestamps: Sequence[int]
     sequence_times: Mapping[int, int | None] = field(default_factory=dict)
+    unreadable: Set[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,22 @@ class Rejection:
 
 @dataclass
 class Cleaned:
-    """``values``: row → the clean value, for every row that is not in ``rejected``.
+    """``values``: the clean values, row by row; without meaning for the rows in ``rejected``.
 
     ``counts``: (action, rule) → how many records broke it.
     """
 
-    values: dict[int, bytes | None]
+    values: Sequence[bytes | None]
     rejected: dict[int, Rejection]
     counts: Counter[tuple[Action, str]]
+
+    @property
+    def good(self) -> list[bool]:
+        """Row by row, whether it is not rejected."""
+        flags = [True] * len(self.values)
+        for row in self.rejected:
+            flags[row] = False
+        return flags
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ def clean(raw: Raw, writers: Mapping[int, Writer], reader: Writer, targets: Mapp
     ``writers``: raw schema id → its schema. ``reader``: the fields that the rules need. ``targets``: raw schema id →
     clean schema, for at least the ids of decodable values.
     """
-    tombstones = [i for i, v in enumerate(raw.values) if v is None]
+    tombstones = [i for i, v in enumerate(raw.values) if v is None] if None in raw.values else []
     decoded = decode(raw.values, writers, reader)
     verdict = judge(_with_context(decoded.table, raw), RULES[raw.entity])
     rejected = _undecodable(raw.entity, decoded, set(tombstones))
@@ -79,29 +91,41 @@ def clean(raw: Raw, writers: Mapping[int, Writer], reader: Writer, targets: Mapp
         verdict.rejected.update(buried.rejected)
     for row, rules in verdict.rejected.items():
         rejected[row] = Rejection(rules, Stage.TRANSFORMATION, f"{raw.entity} record breaks: {', '.join(rules)}")
+    for row in raw.unreadable:
+        rules = (declared.HEADERS_READABLE, *(rejected[row].rules if row in rejected else ()))
+        rejected[row] = Rejection(rules, Stage.HEADER_CONVERTER, "its headers are lost: the name of one is no UTF-8")
+        counts[Action.REJECT, declared.HEADERS_READABLE] += 1
     values = _values(raw, writers, targets, verdict, rejected)
     return Cleaned(values, rejected, counts)
 
 
 def _with_context(table: pl.DataFrame, raw: Raw) -> pl.DataFrame:
-    rows = table[ROW]
-    keys = pl.Series(KEY, [_text(k) for k in raw.keys], dtype=pl.String)
-    times = pl.Series(RECORD_TIME, raw.times, dtype=pl.Int64)
-    if len(rows) != len(keys):
-        keys, times = keys.gather(rows), times.gather(rows)
+    keys = _texts(raw.keys)
+    times = pl.Series(RECORD_TIME, raw.timestamps, dtype=pl.Int64) * _MICROSECONDS
+    if table.height != len(keys):
+        keys, times = keys.gather(table[ROW]), times.gather(table[ROW])
     return table.with_columns(keys, times)
+
+
+def _texts(keys: Sequence[bytes | None]) -> pl.Series:
+    try:
+        return pl.Series(KEY, keys, dtype=pl.Binary).cast(pl.String)
+    except pl.exceptions.ComputeError:
+        # At least one is no UTF-8.
+        return pl.Series(KEY, [_text(k) for k in keys], dtype=pl.String)
 
 
 def _tombstones(raw: Raw, rows: Sequence[int]) -> pl.DataFrame:
     keys = [_text(raw.keys[i]) for i in rows]
-    sequence = [raw.sequence_times.get(i, raw.times[i]) for i in rows]
+    times = [raw.timestamps[i] * _MICROSECONDS for i in rows]
+    sequence = [raw.sequence_times.get(i, time) for i, time in zip(rows, times, strict=True)]
     return pl.DataFrame(
         {
             ROW: rows,
             KEY: keys,
             "id": [_int32(k) for k in keys],
-            RECORD_TIME: [raw.times[i] for i in rows],
-            "sequence_time": [raw.times[i] if s is None else s for i, s in zip(rows, sequence, strict=True)],
+            RECORD_TIME: times,
+            "sequence_time": [time if s is None else s for time, s in zip(times, sequence, strict=True)],
             "sequence_time_valid": [s is not None for s in sequence],
         },
         schema_overrides={KEY: pl.String, "id": pl.Int32, RECORD_TIME: pl.Int64, "sequence_time": pl.Int64},
@@ -125,24 +149,24 @@ def _values(
     targets: Mapping[int, Target],
     verdict: Verdict,
     rejected: Mapping[int, Rejection],
-) -> dict[int, bytes | None]:
-    made_plain = MADE_PLAIN.get(raw.entity)
-    values: dict[int, bytes | None] = {}
-    for row, value in enumerate(raw.values):
-        if row in rejected:
+) -> Sequence[bytes | None]:
+    encoded_again = raw.entity in MADE_PLAIN
+    groups = by_schema(raw.values)
+    if not encoded_again and all(i is None or i not in targets or targets[i].schema_id == i for i in groups):
+        return raw.values
+    values = list(raw.values)
+    for number, rows in groups.items():
+        if number is None or number not in targets:
             continue
-        number = schema_id(value)
-        if value is None or number is None:
-            values[row] = None
-        elif made_plain is None:
-            target = targets[number].schema_id
-            values[row] = value if target == number else frame(target, value[HEADER_BYTES:])
-        else:
-            record = writers[number].record(value[HEADER_BYTES:])
-            values[row] = frame(
-                targets[number].schema_id,
-                encode(targets[number].schema, {**(record or {}), **verdict.defaults.get(row, {})}),
-            )
+        target = targets[number]
+        for row in rows:
+            if row in rejected:
+                continue
+            body = (raw.values[row] or b"")[HEADER_BYTES:]
+            if encoded_again:
+                record = writers[number].record(body) or {}
+                body = encode(target.schema, {**record, **verdict.defaults.get(row, {})})
+            values[row] = frame(target.schema_id, body)
     return values
 
 

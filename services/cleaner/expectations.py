@@ -25,6 +25,7 @@ class Action(StrEnum):
 class Stage(StrEnum):
     """Where in the cleaner a record was rejected, in Kafka Connect's words."""
 
+    HEADER_CONVERTER = "HEADER_CONVERTER"
     VALUE_CONVERTER = "VALUE_CONVERTER"
     TRANSFORMATION = "TRANSFORMATION"
 
@@ -40,7 +41,8 @@ class Rule:
     default: str = ""
 
 
-#: The two rules that stand before all others, on bytes that have no fields yet.
+#: The rules that stand before all others, on bytes that have no fields yet.
+HEADERS_READABLE = "headers_readable"
 VALUE_PRESENT = "value_present"
 VALID_AVRO = "valid_avro"
 

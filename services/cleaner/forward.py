@@ -1,121 +1,97 @@
-"""The cleaner's edges: a chunk of Kafka messages in, delivered clean records and dead letters out."""
+"""The cleaner's edges: records of one partition in, delivered clean records and dead letters out."""
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
+from itertools import compress
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import Message
 
 from retail_stream import deadletters, topics
 from retail_stream.entities import Entity
-from retail_stream.kafka import SEQUENCE_TIME, SOURCE_OFFSET, as_big_endian, big_endian
 from retail_stream.registry import Registry, Writers
-from retail_stream.wire import Writer, schema_id
+from retail_stream.wire import Writer
 from services.cleaner import metrics
-from services.cleaner.clean import Cleaned, Raw, clean
+from services.cleaner.clean import Cleaned, clean
+from services.cleaner.delivery import Delivery
 from services.cleaner.expectations import RULES_VERSION
+from services.cleaner.records import Records
 from services.cleaner.targets import Targets
 
-_POLL_S = 0.1
+
+class NotLearnt(Exception):
+    """Schema ids have to be looked up first (`Forwarder.learn`), which can take as long as the registry is away."""
+
+    def __init__(self, ids: Set[int]) -> None:
+        """``ids``: those of the batch."""
+        super().__init__(ids)
+        self.ids = ids
 
 
 class Forwarder:
-    """Cleans chunks of one entity. One thread at a time may call it; the producer may be shared."""
+    """Cleans records of one entity. One thread at a time may call it."""
 
-    def __init__(self, entity: Entity, registry: Registry, producer: Producer, reader: Writer) -> None:
+    def __init__(self, entity: Entity, registry: Registry, delivery: Delivery, reader: Writer) -> None:
         """``reader``: the raw schema whose fields the rules read."""
         self.entity = entity
-        self._producer = producer
+        self._delivery = delivery
         self._reader = reader
         self._writers = Writers(registry, f"{topics.raw(entity)}-value")
         self._targets = Targets(registry, entity)
+        self._asked: frozenset[int] = frozenset()
 
-    def forward(self, messages: Sequence[Message]) -> list[bool]:
-        """Deliver what the records of one partition become, in order; returns, record by record, whether rejected.
+    def learn(self, ids: Iterable[int]) -> None:
+        """Look schema ids up, and register their clean schemas; a registry that is away is waited for."""
+        found = self._writers.get(ids)
+        self._targets.get({i: found[i] for i in ids if i in found})
+        self._asked = self._asked.union(ids)
 
-        When it returns, the brokers have acknowledged everything.
+    def forward(self, messages: Sequence[Message]) -> Cleaned:
+        """Deliver what records of one partition become, in order; the brokers have it all when this returns.
 
         Raises:
+            NotLearnt: there are schema ids that were not looked up yet; nothing was sent.
+            FailedExpectation: a record broke a rule with the action ``fail``; nothing was sent.
             KafkaException: a record cannot be delivered, ever.
         """
-        raw = _columns(self.entity, messages)
-        writers = self._writers.get(schema_id(v) for v in raw.values)
-        used = {n: writers[n] for n in {schema_id(v) for v in raw.values} if n is not None and n in writers}
-        cleaned = clean(raw, writers, self._reader, self._targets.get(used))
-        self._deliver(messages, cleaned)
-        self._count(len(messages), cleaned)
-        return [i in cleaned.rejected for i in range(len(messages))]
+        records = Records.of(messages)
+        ids = records.schema_ids()
+        writers = self._writers.get(())
+        targets = self._targets.get({})
+        if not ids <= self._asked:
+            raise NotLearnt(ids)
+        # An id that is not registered may be by the time of the next batch.
+        self._asked &= targets.keys()
+        cleaned = clean(records.raw(self.entity), writers, self._reader, targets)
+        self._send_clean(records, cleaned)
+        self._send_dead_letters(records, cleaned)
+        self._delivery.finish()
+        metrics.count(self.entity, len(records), cleaned)
+        metrics.observe_latency(self.entity, records.timestamps)
+        return cleaned
 
-    def _deliver(self, messages: Sequence[Message], cleaned: Cleaned) -> None:
-        delivery = _Delivery(len(messages))
-        clean_topic, dlq_topic = topics.clean(self.entity), topics.dlq(self.entity)
-        for row, m in enumerate(messages):
-            headers = list(m.headers() or ())
-            rejection = cleaned.rejected.get(row)
-            if rejection is None:
-                topic, value = clean_topic, cleaned.values[row]
-                headers.append((SOURCE_OFFSET, as_big_endian(m.offset())))
-            else:
-                topic, value = dlq_topic, m.value()
-                headers += deadletters.headers(
-                    m.topic(), m.partition(), m.offset(), rejection.stage, rejection.rules, RULES_VERSION, rejection.why
-                )
-            self._produce(topic, m, value, headers, delivery)
-        delivery.wait(self._producer)
+    def _send_clean(self, records: Records, cleaned: Cleaned) -> None:
+        rows = zip(cleaned.values, records.keys, records.timestamps, records.with_source(), strict=True)
+        good = compress(rows, cleaned.good) if cleaned.rejected else rows
+        self._delivery.send(topics.clean(self.entity), records.partition, good)
 
-    def _produce(
-        self, topic: str, m: Message, value: bytes | None, headers: deadletters.Headers, delivery: "_Delivery"
-    ) -> None:
-        while True:
-            try:
-                self._producer.produce(
-                    topic,
-                    value,
-                    m.key(),
-                    partition=m.partition(),
-                    timestamp=m.timestamp()[1],
-                    headers=headers,
-                    on_delivery=delivery.done,
-                )
-                return
-            except BufferError:
-                # The local queue is full: let the brokers take some.
-                self._producer.poll(_POLL_S)
-
-    def _count(self, records: int, cleaned: Cleaned) -> None:
-        entity = str(self.entity)
-        metrics.RECORDS_IN.labels(entity).inc(records)
-        metrics.RECORDS_REJECTED.labels(entity).inc(len(cleaned.rejected))
-        metrics.RECORDS_OUT.labels(entity).inc(records - len(cleaned.rejected))
-        for (action, rule), count in cleaned.counts.items():
-            metrics.RULES_BROKEN.labels(entity, action, rule).inc(count)
-
-
-class _Delivery:
-    """Counts down the acknowledgements of one chunk, whichever thread polls the shared producer."""
-
-    def __init__(self, outstanding: int) -> None:
-        self._outstanding = outstanding
-        self._lock = threading.Lock()
-        self._error: KafkaError | None = None
-
-    def done(self, error: KafkaError | None, _: Message) -> None:
-        with self._lock:
-            self._outstanding -= 1
-            self._error = self._error or error
-
-    def wait(self, producer: Producer) -> None:
-        while self._outstanding > 0:
-            producer.poll(_POLL_S)
-        if self._error is not None:
-            raise KafkaException(self._error)
-
-
-def _columns(entity: Entity, messages: Sequence[Message]) -> Raw:
-    values = [m.value() for m in messages]
-    times = [m.timestamp()[1] * 1000 for m in messages]
-    sequence_times = {
-        i: big_endian(header)
-        for i, v in enumerate(values)
-        if v is None and (header := dict(messages[i].headers() or ()).get(SEQUENCE_TIME)) is not None
-    }
-    return Raw(entity, values, [m.key() for m in messages], times, sequence_times)
+    def _send_dead_letters(self, records: Records, cleaned: Cleaned) -> None:
+        letters = [
+            (
+                records.values[row],
+                records.keys[row],
+                records.timestamps[row],
+                [
+                    *(records.headers[row] or ()),
+                    *deadletters.headers(
+                        records.topic,
+                        records.partition,
+                        records.offsets[row],
+                        rejection.stage,
+                        rejection.rules,
+                        RULES_VERSION,
+                        rejection.why,
+                    ),
+                ],
+            )
+            for row, rejection in sorted(cleaned.rejected.items())
+        ]
+        self._delivery.send(topics.dlq(self.entity), records.partition, letters)

@@ -1,6 +1,15 @@
 """What the cleaner counts."""
 
-from prometheus_client import Counter, Histogram
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from prometheus_client import REGISTRY, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from retail_stream.entities import Entity
+from services.cleaner.clean import Cleaned
+from services.cleaner.transport import Progress
 
 RECORDS_IN = Counter("cleaner_records_in", "Raw records read", ["entity"])
 RECORDS_OUT = Counter("cleaner_records_out", "Clean records delivered", ["entity"])
@@ -10,3 +19,49 @@ BATCH_RECORDS = Histogram(
     "cleaner_batch_records", "Records in a batch", buckets=(1, 10, 100, 1_000, 2_500, 5_000, 10_000, 25_000)
 )
 BATCH_SECONDS = Histogram("cleaner_batch_seconds", "From a batch's arrival to its delivery")
+LATENCY_SECONDS = Histogram(
+    "cleaner_latency_seconds",
+    "From the Kafka timestamp of a batch's oldest record to the delivery of the batch: no record of it took longer",
+    ["entity"],
+    buckets=(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
+)
+
+
+def count(entity: Entity, records: int, cleaned: Cleaned) -> None:
+    """``records``: how many were read and became ``cleaned``."""
+    RECORDS_IN.labels(entity).inc(records)
+    RECORDS_REJECTED.labels(entity).inc(len(cleaned.rejected))
+    RECORDS_OUT.labels(entity).inc(records - len(cleaned.rejected))
+    for (action, rule), broken in cleaned.counts.items():
+        RULES_BROKEN.labels(entity, action, rule).inc(broken)
+
+
+def observe_latency(entity: Entity, timestamps: Sequence[int]) -> None:
+    """A batch was delivered just now; ``timestamps``: those of its records, milliseconds."""
+    LATENCY_SECONDS.labels(entity).observe(max(0.0, time.time() - min(timestamps) / 1000))
+
+
+class Lag(Collector):
+    """Records behind the end, by partition; computed when it is scraped, so that it costs nothing otherwise."""
+
+    def __init__(self, progress: Callable[[], Mapping[tuple[str, int], Progress]]) -> None:
+        """``progress``: of the partitions that this process owns now; called from the scraper's thread."""
+        self._progress = progress
+        REGISTRY.register(self)
+
+    def describe(self) -> list[Metric]:
+        """Nothing: so that registering does not collect."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """One sample for each owned partition whose end is known."""
+        lag = GaugeMetricFamily(
+            "cleaner_lag_records",
+            "Offsets from the last acknowledged one to the partition's end, as of its last fetch",
+            labels=["topic", "partition"],
+        )
+        for (topic, partition), at in self._progress().items():
+            if at.end is not None:
+                # Nothing acknowledged, nothing committed: raw topics keep everything, so all of it is to be done.
+                lag.add_metric([topic, str(partition)], at.end - (at.acknowledged or 0))
+        yield lag

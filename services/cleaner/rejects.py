@@ -1,7 +1,7 @@
 """DLQ_MAX_RATIO: stop before a whole topic drains into the dead letter queue."""
 
-from collections.abc import Sequence
-from itertools import chain
+from collections import deque
+from collections.abc import Iterable
 
 from retail_stream.entities import Entity
 from retail_stream.errors import TooManyRejects
@@ -16,13 +16,21 @@ class RejectRatio:
         """``most``: the share of rejected records, 0 to 1, that is still accepted."""
         self._entity = entity
         self._most = most
-        self._last: list[bool] = []
+        self._seen = 0
+        # Which of all records seen were rejected; only those of the last WINDOW are kept.
+        self._rejected: deque[int] = deque()
 
-    def observe(self, rejected: Sequence[bool]) -> TooManyRejects | None:
-        """Take the next records into account; an answer says that too many of the last were rejected."""
-        self._last = list(chain(self._last, rejected))[-WINDOW:]
-        share = sum(self._last) / WINDOW
-        if len(self._last) < WINDOW or share <= self._most:
+    def observe(self, records: int, rejected: Iterable[int]) -> TooManyRejects | None:
+        """Take the next records into account; an answer says that too many of the last were rejected.
+
+        ``rejected``: which of these ``records``, by index, in any order.
+        """
+        self._rejected.extend(self._seen + row for row in sorted(rejected))
+        self._seen += records
+        while self._rejected and self._rejected[0] < self._seen - WINDOW:
+            self._rejected.popleft()
+        share = len(self._rejected) / WINDOW
+        if self._seen < WINDOW or share <= self._most:
             return None
         return TooManyRejects(
             f"{share:.0%} of the last {WINDOW:,} {self._entity} records were rejected, more than"

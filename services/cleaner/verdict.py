@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import polars as pl
 
@@ -41,11 +42,17 @@ def judge(table: pl.DataFrame, rules: Sequence[Rule]) -> Verdict:
     verdict = Verdict()
     if table.is_empty():
         return verdict
-    held = table.select(ROW, *(pl.sql_expr(r.condition).fill_null(value=False).alias(r.name) for r in rules))
+    held = table.select(ROW, *_conditions(tuple(rules)))
     broken = held.filter(~pl.all_horizontal(r.name for r in rules))
     for row in broken.iter_rows(named=True):
         _report(row, rules, verdict)
     return verdict
+
+
+@lru_cache
+def _conditions(rules: tuple[Rule, ...]) -> tuple[pl.Expr, ...]:
+    # Parsed once: for a small batch the parsing would cost more than the judging.
+    return tuple(pl.sql_expr(r.condition).fill_null(value=False).alias(r.name) for r in rules)
 
 
 def _report(row: Mapping[str, int | bool], rules: Sequence[Rule], verdict: Verdict) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy.exc
 from confluent_kafka import Message
 from sqlalchemy import Connection, Engine
 
-from retail_stream import batches, positions, postgres
+from retail_stream import batches, positions, postgres, replays
 from retail_stream.errors import PoisonRecord
 from retail_stream.kafka import TopicPartitionKey
 from retail_stream.positions import Position
@@ -78,26 +78,31 @@ class Merger:
     def _store(self, owned: Owned, batch: Batch) -> list[Position]:
         rows = {place: self._rows(owned[place], place, part) for place, part in batch.items()}
         moved = [_moved(owned[place], part, rows[place]) for place, part in batch.items()]
-        incoming = {
-            topic: pl.concat(changes(table.dimension, rows[place], place) for place in batch if place[0] == topic)
-            for topic, table in self._tables.items()
-            if any(place[0] == topic and rows[place].height for place in batch)
-        }
 
-        def write(connection: Connection) -> dict[str, Plan]:
+        def write(connection: Connection) -> dict[str, tuple[int, Plan]]:
             plans = {}
-            for topic, new in incoming.items():
+            for topic, new in self._incoming(connection, rows).items():
                 table = self._tables[topic]
                 stored = table.gather(connection, new)
-                plans[topic] = merge(table.dimension, new, stored)
-                table.apply(connection, plans[topic])
+                plans[topic] = new.height, merge(table.dimension, new, stored)
+                table.apply(connection, plans[topic][1])
             positions.advance(connection, Group.SCD_MERGER, moved)
             return plans
 
         plans = self._transaction(write)
-        for topic, plan in plans.items():
-            metrics.count(self._tables[topic].dimension, incoming[topic].height, plan)
+        for topic, (events, plan) in plans.items():
+            metrics.count(self._tables[topic].dimension, events, plan)
         return moved
+
+    def _incoming(
+        self, connection: Connection, rows: Mapping[TopicPartitionKey, pl.DataFrame]
+    ) -> dict[str, pl.DataFrame]:
+        found: dict[str, list[pl.DataFrame]] = {}
+        for place, some in rows.items():
+            counted = replays.without_second(connection, Group.SCD_MERGER, place, some)
+            if counted.height:
+                found.setdefault(place[0], []).append(changes(self._tables[place[0]].dimension, counted, place))
+        return {topic: pl.concat(parts) for topic, parts in found.items()}
 
     def _store_what_can_be(self, owned: Owned, batch: Batch) -> list[Position]:
         moved: list[Position] = []

@@ -62,7 +62,7 @@ def _load(entity: Entity, path: Path) -> Example:
     headers = {n: bytes.fromhex(h) for n, h in data.get("headers_hex", {}).items()}
     key = None if data["key"] is None else data["key"].encode()
     sequence = {0: big_endian(headers[SEQUENCE_TIME])} if SEQUENCE_TIME in headers else {}
-    raw = Raw(entity, [payload], [key], [micros(data["timestamp"])], sequence)
+    raw = Raw(entity, [payload], [key], [micros(data["timestamp"]) // 1000], sequence)
     return Example(entity, path, raw, value, data.get("rules", []), data.get("defaults", {}))
 
 

@@ -1,10 +1,12 @@
 """Every golden record is a test case; every rule that rejects has at least one."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
 from retail_stream.entities import Entity
-from retail_stream.wire import HEADER_BYTES, Writer, plain_schema, schema_id
+from retail_stream.wire import HEADER_BYTES, Writer, frame, plain_schema, schema_id
 from services.cleaner import expectations
 from services.cleaner.clean import Raw, Target, clean, clean_schema
 from services.cleaner.expectations import RULES, TOMBSTONE_RULES, Action
@@ -25,7 +27,7 @@ def run(raw: Raw):
 def test_an_invalid_record_is_rejected_by_exactly_the_rules_it_names(example: Example):
     cleaned = run(example.raw)
     assert sorted(cleaned.rejected[0].rules) == sorted(example.rules)
-    assert cleaned.values == {}
+    assert cleaned.good == [False]
 
 
 @pytest.mark.parametrize("example", examples("valid"), ids=str)
@@ -33,7 +35,7 @@ def test_a_valid_record_passes_with_its_defaults_applied(example: Example):
     cleaned = run(example.raw)
     assert cleaned.rejected == {}
     if example.value is None:
-        assert cleaned.values == {0: None}
+        assert list(cleaned.values) == [None]
     else:
         clean_writer = Writer(schema(example.entity, "clean"))
         assert clean_writer.record(cleaned.values[0][HEADER_BYTES:]) == {**example.value, **example.defaults}
@@ -63,17 +65,17 @@ def test_no_condition_is_null_when_every_nullable_field_is(entity: Entity):
     nullable = [f["name"] for f in schema(entity, "raw")["fields"] if isinstance(f["type"], list)]
     columns = Writer(schema(entity, "raw")).columns
     row = {**example.value, **dict.fromkeys(nullable), "key": None, "record_time": 0}
-    frame = pl.DataFrame([row], schema={**columns, "key": pl.String(), "record_time": pl.Int64()})
-    held = frame.select(pl.sql_expr(r.condition).alias(r.name) for r in RULES[entity])
+    table = pl.DataFrame([row], schema={**columns, "key": pl.String(), "record_time": pl.Int64()})
+    held = table.select(pl.sql_expr(r.condition).alias(r.name) for r in RULES[entity])
     assert [name for name in held.columns if held[name].null_count()] == []
 
 
 def test_tombstone_conditions_are_never_null():
-    frame = pl.DataFrame(
+    table = pl.DataFrame(
         {"key": [None], "id": [None], "record_time": [0], "sequence_time": [0], "sequence_time_valid": [False]},
         schema_overrides={"key": pl.String, "id": pl.Int32},
     )
-    held = frame.select(pl.sql_expr(r.condition).alias(r.name) for r in TOMBSTONE_RULES)
+    held = table.select(pl.sql_expr(r.condition).alias(r.name) for r in TOMBSTONE_RULES)
     assert [name for name in held.columns if held[name].null_count()] == []
 
 
@@ -90,7 +92,7 @@ def test_one_bad_record_does_not_change_the_verdict_on_its_neighbours():
         Entity.SALES,
         [good.values[0], torn, bad.values[0], None, good.values[0]],
         [b"7"] * 5,
-        [good.times[0]] * 5,
+        [good.timestamps[0]] * 5,
     )
     cleaned = run(raw)
     assert {row: r.rules for row, r in cleaned.rejected.items()} == {
@@ -98,4 +100,25 @@ def test_one_bad_record_does_not_change_the_verdict_on_its_neighbours():
         2: ("discount_not_negative",),
         3: ("value_present",),
     }
-    assert list(cleaned.values) == [0, 4]
+    assert cleaned.good == [True, False, False, False, True]
+    assert cleaned.values[0] == cleaned.values[4] == good.values[0]
+
+
+def test_a_record_whose_headers_cannot_be_read_is_rejected_with_all_its_other_reasons():
+    bad = next(e for e in examples("invalid") if str(e) == "sales-negative_discount").raw
+    good = next(e for e in examples("valid") if str(e) == "sales-sale").raw
+    raw = replace(good, values=[*good.values, *bad.values], keys=[*good.keys, *bad.keys], unreadable={0, 1})
+    rejected = run(replace(raw, timestamps=[*good.timestamps, *bad.timestamps])).rejected
+    assert {row: r.rules for row, r in rejected.items()} == {
+        0: ("headers_readable",),
+        1: ("headers_readable", "discount_not_negative"),
+    }
+
+
+def test_values_of_one_clean_schema_under_several_raw_ids_get_its_id():
+    good = next(e for e in examples("valid") if str(e) == "sales-sale").raw
+    writer = Writer(schema(Entity.SALES, "raw"))
+    other = frame(RAW_ID + 1, good.values[0][HEADER_BYTES:])
+    raw = Raw(Entity.SALES, [good.values[0], other], good.keys * 2, good.timestamps * 2)
+    targets = {i: Target(RAW_ID, writer.plain) for i in (RAW_ID, RAW_ID + 1)}
+    assert clean(raw, dict.fromkeys(targets, writer), writer, targets).values == [good.values[0]] * 2

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import faust
 from faust.app.base import BootStrategy
@@ -13,6 +13,7 @@ from mode.supervisors import SupervisorStrategy
 
 from .chunks import Chunk
 from .consumer import ChunkConsumer
+from .positions import Partition, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,18 @@ class App(faust.App):
             "web_enabled": False,
         }
         super().__init__(id, **{**defaults, **settings})
+
+    # Not app.consumer: whoever asks for it first creates it, and that is for the app's own thread to do.
+    @property
+    def is_settled(self) -> bool:
+        """Whether the group has given this worker its share, be it nothing; any thread may ask."""
+        consumer = cast("ChunkConsumer | None", self._consumer)
+        return consumer is not None and consumer.settled
+
+    def progress(self) -> dict[Partition, Progress]:
+        """Where each owned partition stands, as of the last fetches; any thread may ask."""
+        consumer = cast("ChunkConsumer | None", self._consumer)
+        return {} if consumer is None else consumer.positions.snapshot()
 
     async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
         # Not Service.crash(): it takes down every service at once, the consumer's thread too, and then nothing that

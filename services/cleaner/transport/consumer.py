@@ -42,12 +42,16 @@ class ChunkConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.positions = Positions()
+        #: whether the group has given us our share, which may be nothing
+        self.settled = False
         self.chunking = self.app.chunking
         self._readers: dict[str, Reader] = {}
         self._in_hand: set[Chunk] = set()
         self._changed = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._said_at = -REMIND_S
+        # Goes up whenever partitions are taken away.
+        self._generation = 0
 
     def _new_consumer_thread(self) -> MembershipThread:
         return MembershipThread(self, loop=self.loop, beacon=self.beacon)
@@ -166,15 +170,25 @@ class ChunkConsumer(driver.Consumer):
     # -- assignment --------------------------------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self.settled = False
+        self._generation += 1
         for reader in self._readers.values():
             async with reader.lock:
                 await reader.assign({})
         await super().on_partitions_revoked(revoked)
         self.positions.assign({})
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        await super().on_partitions_assigned(assigned, generation_id)
+        self.settled = True
+
     async def perform_seek(self) -> None:
         """Called by Faust when the partitions are ours: read on from the committed offsets."""
+        generation = self._generation
         committed = await self.seek_to_committed()
+        if generation != self._generation:
+            # Taken away while we asked; where we get nothing instead, nobody would call this again.
+            return
         self.positions.assign({TP(*partition): offset for partition, offset in committed.items()})
         for topic in {topic for topic, _ in committed}:
             if topic not in self._readers:
@@ -235,8 +249,8 @@ class ChunkConsumer(driver.Consumer):
     # -- facts -------------------------------------------------------------------------------------------------------
 
     def progress(self) -> dict[TP, Progress]:
-        """Where each owned partition stands, as of the last fetches; asks no broker."""
-        return {TP(*partition): self.positions.progress(partition) for partition in self.positions}
+        """Where each owned partition stands, as of the last fetches; asks no broker, and any thread may ask."""
+        return {TP(*partition): progress for partition, progress in self.positions.snapshot().items()}
 
     async def position(self, tp: TP) -> int | None:
         return self.positions.progress(tp).position
@@ -254,6 +268,7 @@ class ChunkConsumer(driver.Consumer):
             log.warning("Kafka at %s does not answer; waiting for it.", self._servers())
 
     async def on_stop(self) -> None:
+        self.settled = False
         await super().on_stop()
         self.positions.assign({})
         for reader in self._readers.values():

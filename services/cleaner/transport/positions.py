@@ -2,6 +2,7 @@
 
 Takes the place of Faust's lists of acknowledged offsets, which move on by one run of consecutive offsets for each
 commit interval and so fall behind when only the last offset of a chunk is acknowledged.  Pure: no I/O, no clock.
+One thread changes it; any thread may look at `snapshot`.
 
 One partition over time::
 
@@ -50,6 +51,9 @@ class _State:
     def advance(self) -> None:
         while self.entries and self.entries[0].chunk is None:
             self.acknowledged = self.entries.popleft().next_offset
+
+    def progress(self) -> Progress:
+        return Progress(self.position, self.acknowledged, self.committed, self.end)
 
 
 class Positions:
@@ -105,8 +109,10 @@ class Positions:
         """The next chunk for an agent, the partitions in turn, none of the partitions ``but``."""
         for partition, state in self._states.items():
             if state.waiting and partition not in but:
-                # To the back of the queue, so that a busy partition does not starve the others.
-                self._states[partition] = self._states.pop(partition)
+                # To the back of the queue, so that a busy partition does not starve the others; in a new dict, because
+                # another thread may be reading the old one.
+                others = {name: other for name, other in self._states.items() if name != partition}
+                self._states = {**others, partition: state}
                 return state.waiting.popleft()
         return None
 
@@ -148,5 +154,8 @@ class Positions:
 
     def progress(self, partition: Partition) -> Progress:
         """Raises KeyError for a partition that is not owned."""
-        state = self._states[partition]
-        return Progress(state.position, state.acknowledged, state.committed, state.end)
+        return self._states[partition].progress()
+
+    def snapshot(self) -> dict[Partition, Progress]:
+        """Where each owned partition stands."""
+        return {partition: state.progress() for partition, state in self._states.items()}
