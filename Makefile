@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.set-up
+PEERS := $(VENV)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up bench setup lint lock clean
+.PHONY: help demo test up bench bench-cleaner setup lint lock clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 demo: setup ## the whole pipeline for DEMO_SECONDS (60) of traffic, verified, with answers from the warehouse
 	@$(BIN)/retail-stream demo
@@ -22,13 +23,17 @@ up: setup ## the pipeline until Ctrl-C, without Docker
 bench: setup ## the benchmarks, as ratios measured in one run
 	@$(BIN)/python -m benchmarks
 
+bench-cleaner: setup $(PEERS)/.set-up ## the cleaner against other engines at the same job; its latency and memory
+	@$(BIN)/python -m benchmarks cleaner cleaner-latency cleaner-memory
+
 setup: $(SETUP) ## a virtual environment in .venv with the locked dependencies; the servers' downloads
 
 lint: setup ## formatting, lint, types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy retail_stream services benchmarks
 
-lock: setup ## resolve requirements.lock anew from pyproject.toml
+lock: setup ## resolve requirements.lock anew from pyproject.toml, and that of the benchmarks' peers
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --all-extras pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header benchmarks/peers/requirements.in -o benchmarks/peers/requirements.lock
 
 clean: ## remove the virtual environment and caches (servers' state: retail-stream infra --reset)
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info
@@ -42,4 +47,11 @@ $(SETUP): requirements.lock bootstrap.lock pyproject.toml
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --require-hashes -r requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m retail_stream.embedded
+	@touch $@
+
+# The other engines have an environment of their own, so that nobody else pays for them.
+$(PEERS)/.set-up: benchmarks/peers/requirements.lock $(SETUP)
+	@echo "Setting up $(PEERS) (once) ..."
+	@$(PYTHON) -m venv $(PEERS)
+	@VIRTUAL_ENV=$(PEERS) $(BIN)/uv pip install -q --require-hashes -r benchmarks/peers/requirements.lock
 	@touch $@

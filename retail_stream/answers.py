@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine, text
 
-from retail_stream.deadletter_counts import count_by_rule
+from retail_stream.dlq.counts import count_by_rule
 from retail_stream.settings import Connections
 
 

@@ -190,15 +190,20 @@ class Decoded:
     bad: Mapping[int, str]
 
 
-def decode(values: Sequence[bytes | None], writers: Mapping[int, Writer], reader: Writer) -> Decoded:
-    """Decode framed values of any mix of schema ids.
+def decode(
+    values: Sequence[bytes | None],
+    writers: Mapping[int, Writer],
+    reader: Writer,
+    groups: Mapping[int | None, Sequence[int]] | None = None,
+) -> Decoded:
+    """Decode framed values of any mix of schema ids (``groups``: what :func:`by_schema` says of them, where known).
 
     ``writers``: schema id → writer schema, of the ids that are registered for the topic. ``reader``: the fields that
     every row must have, in the dtypes that every row gets; fields beyond them are kept as columns where they can be.
     """
     bad: dict[int, str] = {}
     tables: list[pl.DataFrame] = []
-    for number, rows in by_schema(values).items():
+    for number, rows in (by_schema(values) if groups is None else groups).items():
         if number is None:
             bad.update(dict.fromkeys(rows, "no Confluent header (magic byte 0 and a 4-byte schema id)"))
         elif number not in writers:

@@ -14,6 +14,8 @@ Header = tuple[str, bytes | None]
 Headers = Mapping[str, bytes | None]
 
 _NO_HEADERS: Headers = {}
+#: Of a record one of whose headers has a name that is no UTF-8: the client cannot read any of them.
+UNREADABLE: Headers = {}
 
 _AVRO: dict[str, pl.DataType] = {
     "int": pl.Int64(),
@@ -36,9 +38,11 @@ BASE: Schema = {
     "headers": pl.Binary(),
     "replay_of": pl.Binary(),
 }
-#: ``sequence``: of the header, null where it is none; ``sequence_ok``: no such header, or eight bytes.
+#: ``headers_ok``: they could be read. ``sequence``: the header, null where it is none; ``sequence_ok``: none, or eight
+#: bytes.
 RAW: Schema = {
     **BASE,
+    "headers_ok": pl.Boolean(),
     "key_text": pl.String(),
     "sequence": pl.Int64(),
     "sequence_ok": pl.Boolean(),
@@ -76,8 +80,12 @@ def base_rows(messages: Iterable[Message]) -> list[tuple[Headers, tuple]]:
     """Per message its headers by name (of a repeated name the last) and its values of :data:`BASE`."""
     rows = []
     for m in messages:
-        headers, value = m.headers(), m.value()
-        named = dict(headers) if headers else _NO_HEADERS
+        value = m.value()
+        try:
+            headers = m.headers()
+            named = dict(headers) if headers else _NO_HEADERS
+        except (SystemError, UnicodeDecodeError):
+            headers, named = None, UNREADABLE
         number = schema_number(value)
         body = value if number is None else value[HEADER_BYTES:]
         comparable = _comparable(headers, named) if headers else None
@@ -94,7 +102,8 @@ def raw_frame(messages: Sequence[Message], decoder: Decoder, columns: Schema) ->
         sequence = headers.get(SEQUENCE_TIME)
         number = big_endian(sequence)
         decoded = fields.row(decoder.record(base[_SCHEMA_ID], base[_BODY]))
-        rows.append((*base, text(base[_KEY]), number, sequence is None or number is not None, *decoded))
+        sequence_ok = sequence is None or number is not None
+        rows.append((*base, headers is not UNREADABLE, text(base[_KEY]), number, sequence_ok, *decoded))
     return _frame(rows, {**RAW, **columns})
 
 

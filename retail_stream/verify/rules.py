@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from retail_stream.entities import FIELDS, Entity
 
 UNKNOWN = "Unknown"
+HEADERS_READABLE = "headers_readable"
 VALUE_PRESENT = "value_present"
 VALID_AVRO = "valid_avro"
 

@@ -62,6 +62,8 @@ def _judged(entity: Entity) -> str:
         f"CASE WHEN decoded THEN {rules.broken(rules.of_values(entity))}"
         f" WHEN body IS NOT NULL THEN '{rules.VALID_AVRO}' ELSE {nothing} END"
     )
+    both = f"concat_ws(',', nullif({verdict}, ''), '{rules.HEADERS_READABLE}')"
+    verdict = f"CASE WHEN headers_ok THEN {verdict} ELSE array_to_string(list_sort(string_split({both}, ',')), ',') END"
     default = rules.DEFAULTED.get(entity)
     # A tombstone keeps its nulls.
     made = f" REPLACE (CASE WHEN decoded THEN {rules.cleaned(entity, default)} END AS {default})" if default else ""

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -25,7 +26,7 @@ class Raw:
 
     ``timestamps``: Kafka's record timestamps, milliseconds. ``sequence_times``: for tombstones, the header
     ``sequence.time`` in microseconds, or None where a header is there but is no such number; else the timestamp.
-    ``unreadable``: rows whose headers cannot be read.
+    ``unreadable``: rows whose headers cannot be read. ``groups``: rows by schema id, see ``wire.by_schema``.
     """
 
     entity: Entity
@@ -34,6 +35,10 @@ class Raw:
     timestamps: Sequence[int]
     sequence_times: Mapping[int, int | None] = field(default_factory=dict)
     unreadable: Set[int] = frozenset()
+
+    @cached_property
+    def groups(self) -> Mapping[int | None, Sequence[int]]:
+        return by_schema(self.values)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def clean(raw: Raw, writers: Mapping[int, Writer], reader: Writer, targets: Mapp
     clean schema, for at least the ids of decodable values.
     """
     tombstones = [i for i, v in enumerate(raw.values) if v is None] if None in raw.values else []
-    decoded = decode(raw.values, writers, reader)
+    decoded = decode(raw.values, writers, reader, raw.groups)
     verdict = judge(_with_context(decoded.table, raw), RULES[raw.entity])
     rejected = _undecodable(raw.entity, decoded, set(tombstones))
     counts = verdict.counts
@@ -151,11 +156,10 @@ def _values(
     rejected: Mapping[int, Rejection],
 ) -> Sequence[bytes | None]:
     encoded_again = raw.entity in MADE_PLAIN
-    groups = by_schema(raw.values)
-    if not encoded_again and all(i is None or i not in targets or targets[i].schema_id == i for i in groups):
+    if not encoded_again and all(i is None or i not in targets or targets[i].schema_id == i for i in raw.groups):
         return raw.values
     values = list(raw.values)
-    for number, rows in groups.items():
+    for number, rows in raw.groups.items():
         if number is None or number not in targets:
             continue
         target = targets[number]

@@ -1,11 +1,12 @@
 """The cleaner's edges: records of one partition in, delivered clean records and dead letters out."""
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Set
 from itertools import compress
 
 from confluent_kafka import Message
 
-from retail_stream import deadletters, topics
+from retail_stream import topics
+from retail_stream.dlq import headers as deadletters
 from retail_stream.entities import Entity
 from retail_stream.registry import Registry, Writers
 from retail_stream.wire import Writer
@@ -44,8 +45,10 @@ class Forwarder:
         self._targets.get({i: found[i] for i in ids if i in found})
         self._asked = self._asked.union(ids)
 
-    def forward(self, messages: Sequence[Message]) -> Cleaned:
+    def forward(self, messages: list[Message]) -> Cleaned:
         """Deliver what records of one partition become, in order; the brokers have it all when this returns.
+
+        ``messages`` is empty afterwards.
 
         Raises:
             NotLearnt: there are schema ids that were not looked up yet; nothing was sent.
@@ -53,14 +56,17 @@ class Forwarder:
             KafkaException: a record cannot be delivered, ever.
         """
         records = Records.of(messages)
-        ids = records.schema_ids()
+        raw = records.raw(self.entity)
+        ids = {i for i in raw.groups if i is not None}
         writers = self._writers.get(())
         targets = self._targets.get({})
         if not ids <= self._asked:
             raise NotLearnt(ids)
         # An id that is not registered may be by the time of the next batch.
         self._asked &= targets.keys()
-        cleaned = clean(records.raw(self.entity), writers, self._reader, targets)
+        # To be freed here and now, not one by one on the event loop.
+        messages.clear()
+        cleaned = clean(raw, writers, self._reader, targets)
         self._send_clean(records, cleaned)
         self._send_dead_letters(records, cleaned)
         self._delivery.finish()

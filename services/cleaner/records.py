@@ -3,22 +3,25 @@
 import struct
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 
 from confluent_kafka import Message
 
 from retail_stream.entities import Entity
 from retail_stream.kafka import SEQUENCE_TIME, SOURCE_OFFSET, big_endian
-from retail_stream.wire import HEADER_BYTES, schema_id
 from services.cleaner.clean import Raw
 
 Headers = list[tuple[str, bytes | None]]
+
+#: In place of headers that cannot be read; recognised by its identity.
+_LOST: Headers = []
 
 _as_big_endian = struct.Struct(">q").pack
 
 
 @dataclass(frozen=True)
 class Records:
-    """Records of one partition, in order; ``timestamps`` in milliseconds, ``headers`` None where there are none."""
+    """Records of one partition, in order; ``timestamps`` in milliseconds."""
 
     topic: str
     partition: int
@@ -26,14 +29,11 @@ class Records:
     keys: Sequence[bytes | None]
     timestamps: Sequence[int]
     offsets: Sequence[int]
-    headers: Sequence[Headers | None]
-    #: rows whose headers the client cannot read: a name is no UTF-8
-    unreadable: Set[int] = frozenset()
+    messages: Sequence[Message]
 
     @classmethod
     def of(cls, messages: Sequence[Message]) -> "Records":
         """``messages``: at least one, all of one partition."""
-        headers, unreadable = _headers(messages)
         return cls(
             topic=str(messages[0].topic()),
             partition=int(messages[0].partition()),
@@ -41,22 +41,43 @@ class Records:
             keys=list(map(Message.key, messages)),
             timestamps=[time for _, time in map(Message.timestamp, messages)],
             offsets=list(map(Message.offset, messages)),
-            headers=headers,
-            unreadable=unreadable,
+            messages=messages,
         )
+
+    @property
+    def headers(self) -> Sequence[Headers | None]:
+        """Row by row; None where there are none, or none that can be read."""
+        return self._headers[0]
+
+    @property
+    def unreadable(self) -> Set[int]:
+        """Rows whose headers the client cannot read: the name of one is no UTF-8."""
+        return self._headers[1]
+
+    @cached_property
+    def _headers(self) -> tuple[Sequence[Headers | None], Set[int]]:
+        headers: list[Headers | None] = []
+        rest = map(Message.headers, self.messages)
+        while len(headers) < len(self.messages):
+            try:
+                headers.extend(rest)
+            except (SystemError, UnicodeDecodeError):
+                # It keeps a list with holes, and would hand that out to whoever asks it again: as the next try of a
+                # batch with a new schema id does.
+                self.messages[len(headers)].set_headers(_LOST)
+                headers.append(_LOST)
+        lost = {row for row, own in enumerate(headers) if own is _LOST}
+        return [None if own is _LOST else own for own in headers] if lost else headers, lost
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def schema_ids(self) -> set[int]:
-        """Of the values that have a Confluent header."""
-        return {i for head in {v and v[:HEADER_BYTES] for v in self.values} if (i := schema_id(head)) is not None}
-
     def raw(self, entity: Entity) -> Raw:
         """What the rules need of them."""
+        tombstones = None in self.values
         sequence_times = {
             row: big_endian(dict(headers)[SEQUENCE_TIME])
-            for row, (value, headers) in enumerate(zip(self.values, self.headers, strict=True))
+            for row, (value, headers) in enumerate(zip(self.values, self.headers, strict=True) if tombstones else ())
             if value is None and headers and SEQUENCE_TIME in dict(headers)
         }
         return Raw(entity, self.values, self.keys, self.timestamps, sequence_times, self.unreadable)
@@ -67,18 +88,3 @@ class Records:
         for own, offset in zip(self.headers, self.offsets, strict=True):
             source = (SOURCE_OFFSET, _as_big_endian(offset))
             yield [source] if own is None else [*own, source]
-
-
-def _headers(messages: Sequence[Message]) -> tuple[Sequence[Headers | None], Set[int]]:
-    try:
-        return list(map(Message.headers, messages)), frozenset()
-    except (SystemError, UnicodeDecodeError):
-        headers: list[Headers | None] = []
-        unreadable = set()
-        for row, message in enumerate(messages):
-            try:
-                headers.append(message.headers())
-            except (SystemError, UnicodeDecodeError):
-                headers.append(None)
-                unreadable.add(row)
-        return headers, unreadable

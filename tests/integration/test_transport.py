@@ -1,176 +1,20 @@
 """The record-batch transport against a real broker: workers are processes, as they are in life."""
 
 import functools
-import json
 import signal
-import subprocess
-import sys
 import threading
-import time
-import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka import TopicPartition
 
-WORKER = Path(__file__).with_name("transport_worker.py")
-ROOT = WORKER.parents[2]
-DEADLINE_S = 30.0
-
-
-def eventually(check: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not check():
-        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
-        time.sleep(0.05)
-
-
-class Log:
-    """A topic of its own, and the group that reads it."""
-
-    def __init__(self, kafka: str, partitions: int) -> None:
-        self.kafka, self.partitions = kafka, partitions
-        self.topic = self.group = f"transport-{uuid.uuid4().hex[:12]}"
-        self.admin = AdminClient({"bootstrap.servers": kafka})
-        self.admin.create_topics([NewTopic(self.topic, partitions, 1)])[self.topic].result(30)
-        self._next = [0] * partitions
-        self._committed = Consumer({"bootstrap.servers": kafka, "group.id": self.group})
-
-    def producer(self, **config: object) -> Producer:
-        return Producer({"bootstrap.servers": self.kafka, "linger.ms": 5, "enable.idempotence": True, **config})
-
-    def append(self, producer: Producer, partition: int, count: int) -> range:
-        """Records with values that go on from the last of the partition."""
-        values = range(self._next[partition], self._next[partition] + count)
-        for value in values:
-            producer.produce(self.topic, str(value).encode(), partition=partition)
-            producer.poll(0)
-        self._next[partition] = values.stop
-        return values
-
-    def fill(self, count: int) -> None:
-        producer = self.producer()
-        for partition in range(self.partitions):
-            self.append(producer, partition, count)
-        producer.flush()
-
-    def transaction(self, partition: int, count: int, *, commit: bool) -> range:
-        producer = self.producer(**{"transactional.id": uuid.uuid4().hex})
-        producer.init_transactions()
-        producer.begin_transaction()
-        values = self.append(producer, partition, count)
-        producer.flush()
-        producer.commit_transaction() if commit else producer.abort_transaction()
-        return values
-
-    def ends(self) -> list[int]:
-        asked = self.admin.list_offsets({TopicPartition(self.topic, p): OffsetSpec.latest() for p in self.all()})
-        return [asked[TopicPartition(self.topic, p)].result(10).offset for p in self.all()]
-
-    def committed(self) -> list[int | None]:
-        # Not AdminClient.list_consumer_group_offsets: it kills the process where the broker has just started and the
-        # coordinator is still moving (librdkafka issue 5040).
-        try:
-            found = self._committed.committed([TopicPartition(self.topic, p) for p in self.all()], timeout=10)
-        except KafkaException as error:
-            if not error.args[0].retriable() and error.args[0].code() != KafkaError.NOT_COORDINATOR:
-                raise
-            return [None] * self.partitions
-        return [tp.offset if tp.offset >= 0 else None for tp in found]
-
-    def all(self) -> range:
-        return range(self.partitions)
-
-    def is_drained(self) -> bool:
-        return self.committed() == self.ends()
-
-
-class Worker:
-    def __init__(self, log: Log, *options: str) -> None:
-        self.events: list[dict] = []
-        self._process = subprocess.Popen(
-            [sys.executable, str(WORKER), log.kafka, log.group, log.topic, *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        self.stderr = ""
-        self._threads = [threading.Thread(target=read, daemon=True) for read in (self._read_events, self._read_errors)]
-        for thread in self._threads:
-            thread.start()
-
-    def _read_events(self) -> None:
-        for line in self._process.stdout or ():
-            self.events.append(json.loads(line))
-
-    def _read_errors(self) -> None:
-        for line in self._process.stderr or ():
-            self.stderr += line
-
-    def of(self, event: str) -> list[dict]:
-        return [e for e in list(self.events) if e["event"] == event]
-
-    def stop(self, signum: int = signal.SIGTERM) -> int:
-        if self._process.poll() is None:
-            self._process.send_signal(signum)
-        return self.wait()
-
-    def wait(self) -> int:
-        code = self._process.wait(DEADLINE_S)
-        for thread in self._threads:
-            thread.join()
-        return code
-
-    def kill(self) -> None:
-        self._process.kill()
-        self.wait()
-
-
-@pytest.fixture
-def new_log(kafka: str) -> Iterator[Callable[[int], Log]]:
-    logs: list[Log] = []
-
-    def make(partitions: int) -> Log:
-        logs.append(Log(kafka, partitions))
-        return logs[-1]
-
-    yield make
-    for log in logs:
-        log.admin.delete_topics([log.topic])[log.topic].result(30)
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Worker]]:
-    workers: list[Worker] = []
-
-    def begin(log: Log, *options: str) -> Worker:
-        workers.append(Worker(log, *options))
-        return workers[-1]
-
-    yield begin
-    for worker in workers:
-        worker.kill()
-
-
-def counts(worker: Worker, event: str = "done") -> dict[int, int]:
-    """Partition → number of records."""
-    result: dict[int, int] = defaultdict(int)
-    for chunk in worker.of(event):
-        result[chunk["partition"]] += chunk["values"][2]
-    return dict(result)
-
-
-def assert_in_order(worker: Worker) -> None:
-    """Each partition's chunks follow one another, and so do the records in them."""
-    at: dict[int, int] = {}
-    for chunk in worker.of("done"):
-        assert chunk["ascending"]
-        assert chunk["first"] >= at.get(chunk["partition"], 0)
-        at[chunk["partition"]] = chunk["next"]
+from .transport import (
+    Worker,
+    assert_commits_keep_up,
+    assert_in_order,
+    assert_no_gap,
+    counts,
+    eventually,
+)
 
 
 def test_every_record_comes_once_in_order_and_the_end_is_committed(new_log, start):
@@ -269,16 +113,7 @@ def test_workers_that_join_leave_and_die_under_load_lose_nothing_and_keep_the_or
     assert workers[2].stop() == 0, workers[2].stderr
     assert workers[3].stop() == 0, workers[3].stderr
 
-    # Whoever begins with a chunk, everything before it was done by then: so a reader of what they write sees repeats
-    # at most, and never a gap.
-    done_to = [0] * 4
-    for event in sorted((e for w in workers for e in w.events), key=lambda e: e["at"]):
-        if event["event"] == "begin":
-            assert event["ascending"], event
-            assert event["first"] <= done_to[event["partition"]]
-        elif event["event"] == "done":
-            done_to[event["partition"]] = max(done_to[event["partition"]], event["next"])
-    assert done_to == log.ends()
+    assert assert_no_gap(*workers) == log.ends()
 
 
 def test_an_agent_that_raises_stops_the_worker_and_its_chunk_is_read_again(new_log, start):
@@ -316,12 +151,7 @@ def test_a_slow_agent_bounds_what_is_buffered_and_commits_keep_up_with_it(new_lo
     assert worker.stop() == 0, worker.stderr
     samples = [s for s in worker.of("progress") if s["acknowledged"] is not None]
     assert max(s["position"] - s["acknowledged"] for s in samples) <= 3 * 500
-    for partition in (0, 1):
-        seen = [s for s in samples if s["partition"] == partition]
-        for now in seen:
-            # The commit interval is 1 s; the rest is for the commit itself on a busy machine.
-            before = [s["acknowledged"] for s in seen if s["at"] < now["at"] - 1.5]
-            assert (now["committed"] or 0) >= max(before, default=0)
+    assert_commits_keep_up(worker, log.all())
 
 
 def test_a_seek_back_reads_again(new_log, start):

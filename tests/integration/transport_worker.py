@@ -56,8 +56,12 @@ def main(servers: str, group: str, topic: str, *options: str) -> int:
 
     @app.task
     async def watch():
+        was_settled = False
         while True:
             await asyncio.sleep(0.05)
+            if app.is_settled != was_settled:
+                was_settled = app.is_settled
+                say("settled" if was_settled else "unsettled")
             for tp, (position, acknowledged, committed, end) in app.consumer.progress().items():
                 say(
                     "progress",

@@ -10,7 +10,8 @@ from confluent_kafka import KafkaError, KafkaException, Message
 class Chunk:
     """Consecutive records of one partition; never empty, offsets ascending, gaps possible (compaction, transactions).
 
-    ``first_offset`` is that of the first record, ``next_offset`` the one after the last.
+    ``first_offset`` is that of the first record, ``next_offset`` the one after the last; the length stays that of the
+    beginning when an agent, to free memory early, empties ``records``.
     Two chunks are never equal: a chunk that is read again is another one.
     """
 
@@ -19,9 +20,13 @@ class Chunk:
     records: list[Message]
     first_offset: int
     next_offset: int
+    _length: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_length", len(self.records))
 
     def __len__(self) -> int:
-        return len(self.records)
+        return self._length
 
 
 @dataclass(frozen=True, slots=True)

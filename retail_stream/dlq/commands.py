@@ -1,0 +1,117 @@
+"""`retail-stream dlq`: list, show, replay."""
+
+from typing import Annotated
+
+import typer
+
+from retail_stream.entities import Entity
+
+app = typer.Typer(no_args_is_help=True, help="What was rejected and why; and back to be judged again.")
+
+EntityOption = Annotated[Entity | None, typer.Option("--entity", help="Only dead letters of this entity.")]
+RuleOption = Annotated[str | None, typer.Option("--rule", help="Only those that broke this rule.")]
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", help="Only records with this timestamp or a later one (ISO 8601; UTC if no zone)."),
+]
+UntilOption = Annotated[str | None, typer.Option("--until", help="Only records with an earlier timestamp.")]
+
+
+@app.command("list")
+def list_() -> None:
+    """Dead letters by entity and rule, with the times of the first and the last."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from retail_stream import logs
+    from retail_stream.connected import connected
+    from retail_stream.dlq.counts import count_by_rule
+    from retail_stream.settings import Connections
+    from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
+
+    logs.configure("dlq")
+    connections = connected(Connections)
+    table = Table(show_edge=False)
+    for column in ("entity", "rule", "count", "first", "last"):
+        table.add_column(column, no_wrap=True)
+    for c in wait_for(lambda: count_by_rule(connections), COMMAND_PATIENCE_S):
+        table.add_row(c.entity, c.rule, f"{c.count:,}", f"{c.first:%m-%d %H:%M:%S}", f"{c.last:%m-%d %H:%M:%S}")
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def show(
+    entity: EntityOption = None,
+    rule: RuleOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="So many, the newest first.")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Dead letters decoded, beside the reasons why they were rejected."""
+    import heapq
+    from functools import partial
+    from operator import attrgetter
+
+    from retail_stream import logs
+    from retail_stream.connected import connected
+    from retail_stream.dlq import letters, show
+    from retail_stream.registry import Registry
+    from retail_stream.settings import Connections
+    from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
+
+    logs.configure("dlq")
+    wanted = letters.Selection(entity, rule, letters.moment("--since", since), letters.moment("--until", until))
+    connections = connected(Connections)
+
+    def newest_ones() -> list[letters.Letter]:
+        return heapq.nlargest(limit, letters.read(connections, wanted), key=attrgetter("timestamp", "offset"))
+
+    newest = wait_for(newest_ones, COMMAND_PATIENCE_S)
+    registry = Registry(connections.schema_registry_url)
+    of = {e: wait_for(partial(show.writers, registry, e), COMMAND_PATIENCE_S) for e in {x.entity for x in newest}}
+    for letter in newest:
+        typer.echo((show.as_json if json else show.as_text)(letter, of[letter.entity]))
+    if not newest:
+        typer.echo("No dead letter matches.", err=True)
+
+
+@app.command()
+def replay(
+    entity: EntityOption = None,
+    rule: RuleOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Publish them; without this only say what would be.")
+    ] = False,
+) -> None:
+    """Put dead letters back on their raw topic, to be judged again; without --execute it only says which.
+
+    A record that is replayed twice counts once.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from retail_stream import logs
+    from retail_stream.connected import connected
+    from retail_stream.dlq import letters
+    from retail_stream.dlq import replay as replays
+    from retail_stream.settings import Connections
+    from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
+
+    logs.configure("dlq")
+    wanted = letters.Selection(entity, rule, letters.moment("--since", since), letters.moment("--until", until))
+    connections = connected(Connections)
+    counts = wait_for(lambda: replays.partitions(connections), COMMAND_PATIENCE_S)
+    chosen = letters.read(connections, wanted)
+    done = replays.execute(connections, chosen, counts) if execute else replays.plan(chosen, counts)
+    table = Table(show_edge=False)
+    for column in ("entity", "rules", "replayed" if execute else "would be replayed", "origin unknown"):
+        table.add_column(column, no_wrap=True)
+    for group in sorted(done.going | done.stuck, key=lambda g: (list(Entity).index(g[0]), g[1])):
+        table.add_row(group[0], group[1], f"{done.going[group]:,}", f"{done.stuck[group]:,}")
+    console = Console(highlight=False)
+    console.print(table)
+    if not execute:
+        console.print(f"Nothing was published. To publish these {done.going.total():,} records: --execute")

@@ -1,0 +1,134 @@
+"""Dead letters as they lie on the ``.dlq`` topics, and which of them somebody asks for."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from confluent_kafka import Message
+
+from retail_stream import kafka, topics
+from retail_stream.dlq.headers import Header
+from retail_stream.entities import Entity
+from retail_stream.errors import SettingsError
+from retail_stream.kafka import REPLAY_OF
+from retail_stream.settings import Connections
+
+Headers = Sequence[tuple[str, bytes | None]]
+_ADDED = frozenset(h.value for h in Header)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a record was when it was rejected."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One dead letter. ``timestamp``: the original record's, milliseconds; ``headers``: all of them."""
+
+    entity: Entity
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+    @classmethod
+    def of(cls, entity: Entity, m: Message) -> "Letter":
+        """``m``: a record of the entity's dead letter topic."""
+        headers = kafka.header_list(m)
+        return cls(entity, m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value(), headers)
+
+    @property
+    def at(self) -> datetime:
+        """The record's timestamp."""
+        return datetime.fromtimestamp(self.timestamp / 1000, UTC)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The broken rules; ``unknown`` where the header is missing."""
+        return tuple((self.text(Header.RULES) or "unknown").split(","))
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where it came from, or None where the headers do not name a place on the entity's raw topic."""
+        topic, numbers = self.text(Header.TOPIC), (self.text(Header.PARTITION), self.text(Header.OFFSET))
+        if topic != topics.raw(self.entity) or not all(n and n.isascii() and n.isdigit() for n in numbers):
+            return None
+        partition, offset = (int(n or 0) for n in numbers)
+        return Origin(topic, partition, offset) if partition < 2**31 and offset < 2**63 else None
+
+    @property
+    def replay_of(self) -> bytes | None:
+        """The first original, where this record was a replay itself."""
+        return dict(self.headers).get(REPLAY_OF)
+
+    @property
+    def own_headers(self) -> Headers:
+        """Those that the record had before it was rejected."""
+        return [(name, value) for name, value in self.headers if name not in _ADDED]
+
+    def text(self, header: str) -> str | None:
+        """A header as text; None where it is missing, damaged text with replacement characters."""
+        value = dict(self.headers).get(header)
+        return None if value is None else value.decode(errors="replace")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which letters: of an entity, that broke a rule, whose timestamp is in [since, until). None = any."""
+
+    entity: Entity | None = None
+    rule: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def takes(self, letter: Letter) -> bool:
+        """Whether a letter is meant."""
+        return (
+            (self.entity is None or letter.entity is self.entity)
+            and (self.rule is None or self.rule in letter.rules)
+            and (self.since is None or letter.at >= self.since)
+            and (self.until is None or letter.at < self.until)
+        )
+
+
+def read(connections: Connections, selection: Selection) -> Iterator[Letter]:
+    """The selected letters that are there now; those that come while this reads are left out.
+
+    Raises:
+        Unavailable: no broker answers.
+    """
+    for entity in Entity if selection.entity is None else (selection.entity,):
+        topic = topics.dlq(entity)
+        ends = kafka.end_offsets(connections, kafka.partitions(connections, topic))
+        for message in kafka.read_to_end(connections, topic):
+            if message.offset() < ends[topic, message.partition()]:
+                letter = Letter.of(entity, message)
+                if selection.takes(letter):
+                    yield letter
+
+
+def moment(option: str, text: str | None) -> datetime | None:
+    """A time that a person typed; without a zone it is UTC.
+
+    Raises:
+        SettingsError: it is no ISO 8601 time.
+    """
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as e:
+        raise SettingsError(
+            f"{option}={text!r} is no time: allowed is ISO 8601, such as 2026-11-23T13:00 or 2026-11-23T13:00:00+01:00."
+        ) from e
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

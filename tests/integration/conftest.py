@@ -1,0 +1,34 @@
+"""Topics and workers for the tests of the transport."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from .transport import Log, Worker
+
+
+@pytest.fixture
+def new_log(kafka: str) -> Iterator[Callable[..., Log]]:
+    logs: list[Log] = []
+
+    def make(partitions: int, **config: str) -> Log:
+        """``config``: of the topic, with _ for its dots."""
+        logs.append(Log(kafka, partitions, {name.replace("_", "."): value for name, value in config.items()}))
+        return logs[-1]
+
+    yield make
+    for log in logs:
+        log.admin.delete_topics([log.topic])[log.topic].result(30)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Worker]]:
+    workers: list[Worker] = []
+
+    def begin(log: Log, *options: str) -> Worker:
+        workers.append(Worker(log, *options))
+        return workers[-1]
+
+    yield begin
+    for worker in workers:
+        worker.kill()
