@@ -16,6 +16,7 @@ from services.cleaner.delivery import Delivery
 from services.cleaner.expectations import RULES_VERSION
 from services.cleaner.records import Records
 from services.cleaner.targets import Targets
+from services.cleaner.verdict import FailedExpectation
 
 
 class NotLearnt(Exception):
@@ -66,7 +67,11 @@ class Forwarder:
         self._asked &= targets.keys()
         # To be freed here and now, not one by one on the event loop.
         messages.clear()
-        cleaned = clean(raw, writers, self._reader, targets)
+        try:
+            cleaned = clean(raw, writers, self._reader, targets)
+        except FailedExpectation as e:
+            place = f"{records.topic}/{records.partition}@{records.offsets[e.row]}"
+            raise FailedExpectation(e.row, e.rule, place) from e
         self._send_clean(records, cleaned)
         self._send_dead_letters(records, cleaned)
         self._delivery.finish()

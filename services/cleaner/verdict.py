@@ -16,7 +16,14 @@ RECORD_TIME = "record_time"
 
 
 class FailedExpectation(RetailStreamError):
-    """A record broke a rule whose action is ``fail``."""
+    """A record broke a rule whose action is ``fail``; ``row``: its number in the table."""
+
+    def __init__(self, row: int, rule: Rule, place: str = "") -> None:
+        """``place``: the record's topic, partition and offset, where they are known."""
+        super().__init__(
+            f"{place or f'Row {row}'} breaks the rule {rule.name}, which stops the cleaner: expected {rule.condition}."
+        )
+        self.row, self.rule = row, rule
 
 
 @dataclass
@@ -68,7 +75,7 @@ def _report(row: Mapping[str, int | bool], rules: Sequence[Rule], verdict: Verdi
             case Action.DEFAULT:
                 verdict.defaults.setdefault(number, {})[rule.field] = rule.default
             case Action.FAIL:
-                raise FailedExpectation(f"Row {number} breaks the rule {rule.name}: expected {rule.condition}.")
+                raise FailedExpectation(number, rule)
             case Action.WARN:
                 pass
     if rejecting:

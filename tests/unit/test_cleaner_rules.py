@@ -9,7 +9,8 @@ from retail_stream.entities import Entity
 from retail_stream.wire import HEADER_BYTES, Writer, frame, plain_schema, schema_id
 from services.cleaner import expectations
 from services.cleaner.clean import Raw, Target, clean, clean_schema
-from services.cleaner.expectations import RULES, TOMBSTONE_RULES, Action
+from services.cleaner.expectations import RULES, TOMBSTONE_RULES, Action, Rule
+from services.cleaner.verdict import FailedExpectation, judge
 
 from .examples import CLEAN_ID, RAW_ID, Example, examples, schema
 
@@ -68,6 +69,21 @@ def test_no_condition_is_null_when_every_nullable_field_is(entity: Entity):
     table = pl.DataFrame([row], schema={**columns, "key": pl.String(), "record_time": pl.Int64()})
     held = table.select(pl.sql_expr(r.condition).alias(r.name) for r in RULES[entity])
     assert [name for name in held.columns if held[name].null_count()] == []
+
+
+@pytest.mark.parametrize("action", list(Action))
+def test_a_broken_rule_does_what_its_action_says(action: Action):
+    rule = Rule("is_seven", "n = 7", action, "n", "7")
+    table = pl.DataFrame({"row": [4, 5], "n": [7, 8]})
+    if action is Action.FAIL:
+        with pytest.raises(FailedExpectation, match=r"is_seven.* n = 7") as failed:
+            judge(table, [rule])
+        assert failed.value.row == 5
+        return
+    verdict = judge(table, [rule])
+    assert verdict.counts == {(action, "is_seven"): 1}
+    assert verdict.rejected == ({5: ("is_seven",)} if action is Action.REJECT else {})
+    assert verdict.defaults == ({5: {"n": "7"}} if action is Action.DEFAULT else {})
 
 
 def test_tombstone_conditions_are_never_null():

@@ -18,10 +18,11 @@ from time import monotonic
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP, ConsumerMessage, Message
+from faust.types import TP, Message
 
 from .chunks import Chunk
 from .membership import MembershipThread
+from .message import as_message
 from .positions import Positions, Progress
 from .reader import Reader
 
@@ -99,30 +100,13 @@ class ChunkConsumer(driver.Consumer):
             chunk = self.positions.take(but=self._paused_partitions)
             if chunk is not None:
                 tp = TP(chunk.topic, chunk.partition)
-                yield tp, self._to_message(tp, chunk)
+                yield tp, as_message(chunk, tp, self.app.consumer_generation_id)
                 continue
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), timeout)
             except TimeoutError:
                 return
-
-    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
-        last = record.records[-1]
-        timestamp_type, timestamp_ms = last.timestamp()
-        return ConsumerMessage(
-            topic=record.topic,
-            partition=record.partition,
-            offset=last.offset(),
-            timestamp=timestamp_ms / 1000,
-            timestamp_type=timestamp_type,
-            headers=None,
-            key=None,
-            value=record,
-            checksum=None,
-            tp=tp,
-            generation_id=self.app.consumer_generation_id,
-        )
 
     # -- acknowledging and committing --------------------------------------------------------------------------------
 
