@@ -6,22 +6,25 @@
 
 import asyncio
 import json
-import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any, TypeVar
 
 from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.registry import Registry
 from retail_stream.topics import SCHEMAS, Group
 from retail_stream.wire import Writer
-from services.cleaner import metrics
 from services.cleaner.delivery import Delivery
-from services.cleaner.forward import Forwarder, NotLearnt
+from services.cleaner.forward import Forwarder, NotLearnt, Sent
 from services.cleaner.rejects import RejectRatio
 from services.cleaner.settings import CleanerSettings
 from services.cleaner.transport import App, Chunk
-from services.cleaner.transport.consumer import ChunkConsumer
+
+T = TypeVar("T")
+
+#: Chunks of one entity that are sent before their delivery is waited for.
+MOST_SENT = 4
 
 
 def build(settings: CleanerSettings, registry: Registry, delivery: Delivery) -> App:
@@ -40,20 +43,26 @@ def build(settings: CleanerSettings, registry: Registry, delivery: Delivery) -> 
 def _agent(app: App, desk: ThreadPoolExecutor, forwarder: Forwarder, ratio: RejectRatio) -> None:
     @app.agent(app.topic(topics.raw(forwarder.entity)), name=f"clean_{forwarder.entity}")
     async def agent(chunks: Any) -> None:
-        loop = asyncio.get_running_loop()
+        def at_desk(work: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+            return asyncio.get_running_loop().run_in_executor(desk, work, *arguments)
+
+        sent: list[Sent] = []
         chunk: Chunk
         async for chunk in chunks:
-            started = time.perf_counter()
             try:
-                cleaned = await loop.run_in_executor(desk, forwarder.forward, chunk.records)
+                sent.append(await at_desk(forwarder.send, chunk.records))
             except NotLearnt as new:
                 # In a thread of its own: while the registry is away, other entities go on.
                 await asyncio.to_thread(forwarder.learn, new.ids)
-                cleaned = await loop.run_in_executor(desk, forwarder.forward, chunk.records)
-            metrics.BATCH_RECORDS.observe(len(chunk))
-            metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
-            too_many = ratio.observe(len(chunk), cleaned.rejected)
-            if too_many is not None:
+                sent.append(await at_desk(forwarder.send, chunk.records))
+            # Waiting for the brokers costs as much for several chunks as for one.
+            if len(sent) < MOST_SENT and chunks.more_waits:
+                chunks.hold_back()
+                continue
+            await at_desk(forwarder.finish, sent)
+            too_many = [why for one in sent if (why := ratio.observe(one.records, one.cleaned.rejected)) is not None]
+            sent.clear()
+            if too_many:
                 # What tripped it is delivered and counts as done; only what follows is left for later.
-                cast("ChunkConsumer", app.consumer).take_back(chunk, done=True)
-                raise too_many
+                chunks.acknowledge()
+                raise too_many[0]

@@ -1,6 +1,8 @@
 """The cleaner's edges: records of one partition in, delivered clean records and dead letters out."""
 
+import time
 from collections.abc import Iterable, Set
+from dataclasses import dataclass
 from itertools import compress
 
 from confluent_kafka import Message
@@ -28,6 +30,17 @@ class NotLearnt(Exception):
         self.ids = ids
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A chunk on its way: how many ``records`` it had, what they became, the ``oldest`` of their timestamps
+    (milliseconds), and when the work on it ``began`` (seconds of the performance counter)."""
+
+    records: int
+    cleaned: Cleaned
+    oldest: int
+    began: float
+
+
 class Forwarder:
     """Cleans records of one entity. One thread at a time may call it."""
 
@@ -46,16 +59,15 @@ class Forwarder:
         self._targets.get({i: found[i] for i in ids if i in found})
         self._asked = self._asked.union(ids)
 
-    def forward(self, messages: list[Message]) -> Cleaned:
-        """Deliver what records of one partition become, in order; the brokers have it all when this returns.
-
-        ``messages`` is empty afterwards.
+    def send(self, messages: list[Message]) -> Sent:
+        """Send what records of one partition become, in order; ``messages`` is empty afterwards.
 
         Raises:
             NotLearnt: there are schema ids that were not looked up yet; nothing was sent.
             FailedExpectation: a record broke a rule with the action ``fail``; nothing was sent.
             KafkaException: a record cannot be delivered, ever.
         """
+        began = time.perf_counter()
         records = Records.of(messages)
         raw = records.raw(self.entity)
         ids = {i for i in raw.groups if i is not None}
@@ -74,10 +86,18 @@ class Forwarder:
             raise FailedExpectation(e.row, e.rule, place) from e
         self._send_clean(records, cleaned)
         self._send_dead_letters(records, cleaned)
+        return Sent(len(records), cleaned, min(records.timestamps), began)
+
+    def finish(self, sent: Iterable[Sent]) -> None:
+        """Wait until the brokers have acknowledged everything that was sent, then count it.
+
+        Raises:
+            KafkaException: a record cannot be delivered, ever.
+        """
         self._delivery.finish()
-        metrics.count(self.entity, len(records), cleaned)
-        metrics.observe_latency(self.entity, records.timestamps)
-        return cleaned
+        for one in sent:
+            metrics.count(self.entity, one.records, one.cleaned)
+            metrics.observe(self.entity, one.records, one.oldest, one.began)
 
     def _send_clean(self, records: Records, cleaned: Cleaned) -> None:
         rows = zip(cleaned.values, records.keys, records.timestamps, records.with_source(), strict=True)

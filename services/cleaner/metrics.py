@@ -1,7 +1,7 @@
 """What the cleaner counts."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -36,9 +36,11 @@ def count(entity: Entity, records: int, cleaned: Cleaned) -> None:
         RULES_BROKEN.labels(entity, action, rule).inc(broken)
 
 
-def observe_latency(entity: Entity, timestamps: Sequence[int]) -> None:
-    """A batch was delivered just now; ``timestamps``: those of its records, milliseconds."""
-    LATENCY_SECONDS.labels(entity).observe(max(0.0, time.time() - min(timestamps) / 1000))
+def observe(entity: Entity, records: int, oldest: int, began: float) -> None:
+    """A batch was delivered just now; ``oldest``: of its records' timestamps, ms; ``began``: ``perf_counter`` then."""
+    BATCH_RECORDS.observe(records)
+    BATCH_SECONDS.observe(time.perf_counter() - began)
+    LATENCY_SECONDS.labels(entity).observe(max(0.0, time.time() - oldest / 1000))
 
 
 class Lag(Collector):

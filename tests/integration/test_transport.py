@@ -133,6 +133,29 @@ def test_an_agent_that_raises_stops_the_worker_and_its_chunk_is_read_again(new_l
     assert counts(again) == {0: 1_000 - failed["first"]}
 
 
+def test_chunks_that_are_held_back_are_acknowledged_with_the_one_that_is_not(new_log, start):
+    log = new_log(2)
+    log.fill(2_000)
+    worker = start(log, "max_records=100", "together=3", "work_s=0.01")
+    eventually(log.is_drained, "committed = end")
+    assert counts(worker) == {0: 2_000, 1: 2_000}
+    assert {done["held"] for done in worker.of("done")} == {0, 1, 2}
+
+
+def test_chunks_that_are_held_back_when_an_agent_raises_are_all_read_again(new_log, start):
+    log = new_log(1)
+    log.fill(1_000)
+    worker = start(log, "max_records=100", "fail_at=650", "together=1000", "work_s=0.05")
+    assert worker.wait() == 7
+    done = worker.of("done")
+    assert done[-1]["held"] > 0
+    acknowledged = [d["next"] for d in done if d["held"] == 0]
+    assert log.committed() == [acknowledged[-1] if acknowledged else None]
+
+    start(log)
+    eventually(log.is_drained, "committed = end")
+
+
 def test_a_stop_waits_for_the_chunk_in_hand_but_not_for_ever(new_log, start):
     patient, hasty = new_log(1), new_log(1)
     for log, grace_s, committed in ((patient, 5, [100]), (hasty, 0.1, [None])):

@@ -28,6 +28,7 @@ def main(servers: str, group: str, topic: str, *options: str) -> int:
     given = dict(option.split("=") for option in options)
     work_s = float(given.get("work_s", 0))
     fail_at = int(given.get("fail_at", -1))
+    together = int(given.get("together", 1))
     app = App(
         group,
         broker=f"kafka://{servers}",
@@ -38,6 +39,7 @@ def main(servers: str, group: str, topic: str, *options: str) -> int:
 
     @app.agent(app.topic(topic))
     async def work(chunks):
+        held = 0
         async for chunk in chunks:
             values = [int(record.value()) for record in chunk.records]
             offsets = [record.offset() for record in chunk.records]
@@ -52,7 +54,10 @@ def main(servers: str, group: str, topic: str, *options: str) -> int:
             if fail_at in values:
                 raise Boom(f"value {fail_at}")
             await asyncio.sleep(work_s)
-            say("done", **facts)
+            held = held + 1 if held + 1 < together and chunks.more_waits else 0
+            if held:
+                chunks.hold_back()
+            say("done", held=held, **facts)
 
     @app.task
     async def watch():

@@ -55,7 +55,7 @@ def test_what_can_never_be_delivered_is_raised_and_not_forgotten():
 
 
 @pytest.mark.parametrize("kind", ["valid", "invalid"])
-def test_a_batch_is_delivered_when_it_is_forwarded_so_that_it_may_be_acknowledged(kind: str):
+def test_a_batch_is_delivered_when_it_is_finished_so_that_it_may_be_acknowledged(kind: str):
     made = Made()
     forwarder = Forwarder(Entity.SALES, OneSchema(), Delivery(made), Writer(schema(Entity.SALES, "raw")))  # type: ignore[arg-type]
     example = next(e for e in examples(kind) if e.entity is Entity.SALES and e.raw.values[0] is not None)
@@ -68,8 +68,10 @@ def test_a_batch_is_delivered_when_it_is_forwarded_so_that_it_may_be_acknowledge
         timestamp=(1, example.raw.timestamps[0]),
     )
     with pytest.raises(NotLearnt):
-        forwarder.forward([message])
+        forwarder.send([message])
     forwarder.learn([RAW_ID])
-    cleaned = forwarder.forward([message])
-    assert bool(cleaned.rejected) is (kind == "invalid")
+    sent = forwarder.send([message])
+    assert bool(sent.cleaned.rejected) is (kind == "invalid")
+    assert len(made.producer) > 0
+    forwarder.finish([sent])
     assert len(made.producer) == 0

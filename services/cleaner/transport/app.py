@@ -39,6 +39,22 @@ class ChunkStream(faust.Stream):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "enable_acks": False})
+        self._in_hand: list[Chunk] = []
+        self._held_back = False
+
+    @property
+    def more_waits(self) -> bool:
+        """Whether the next chunk is there already."""
+        channel: Any = self.channel
+        return not channel.empty()
+
+    def hold_back(self) -> None:
+        """The chunk in hand is not done when the agent asks for the next one, but together with that one."""
+        self._held_back = True
+
+    def acknowledge(self) -> None:
+        """All chunks in hand are done, whatever the agent does next."""
+        self._take_back(done=True)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self._acknowledging(super().__aiter__())
@@ -47,14 +63,21 @@ class ChunkStream(faust.Stream):
         consumer: Any = self.app.consumer
         async for value in values:
             event: Any = self.current_event
-            chunk: Chunk = event.value
-            done = False
-            consumer.hand_over(chunk)
+            consumer.hand_over(event.value)
+            self._in_hand.append(event.value)
+            self._held_back = done = False
             try:
                 yield value
                 done = True
             finally:
-                consumer.take_back(chunk, done=done)
+                if not (done and self._held_back):
+                    self._take_back(done=done)
+
+    def _take_back(self, *, done: bool) -> None:
+        consumer: Any = self.app.consumer
+        for chunk in self._in_hand:
+            consumer.take_back(chunk, done=done)
+        self._in_hand.clear()
 
 
 class Transport(driver.Transport):
@@ -103,7 +126,8 @@ class App(faust.App):
             "agent_supervisor": NeverRestart,
             "key_serializer": "raw",
             "value_serializer": "raw",
-            "broker_commit_interval": 1.0,
+            # A commit takes a moment, too: what is acknowledged is committed within a second.
+            "broker_commit_interval": 0.5,
             # A worker that was killed gives its partitions back after this; Faust's default is a minute.
             "broker_session_timeout": 10.0,
             "stream_wait_empty": True,
