@@ -15,6 +15,8 @@ from services.cleaner.expectations import RULES, TOMBSTONE_RULES, Action, Stage
 from services.cleaner.verdict import KEY, RECORD_TIME, Verdict, judge
 
 _MICROSECONDS = 1000  # in a millisecond
+# Kafka takes timestamps of which the microseconds have no place in 64 bits; all of them are far from any year allowed.
+_FAR = 2**62 // _MICROSECONDS
 
 #: Fields that are null or a string in raw records and always a string in clean ones.
 MADE_PLAIN = {Entity.CUSTOMERS: "email", Entity.STORES: "manager"}
@@ -106,7 +108,7 @@ def clean(raw: Raw, writers: Mapping[int, Writer], reader: Writer, targets: Mapp
 
 def _with_context(table: pl.DataFrame, raw: Raw) -> pl.DataFrame:
     keys = _texts(raw.keys)
-    times = pl.Series(RECORD_TIME, raw.timestamps, dtype=pl.Int64) * _MICROSECONDS
+    times = pl.Series(RECORD_TIME, raw.timestamps, dtype=pl.Int64).clip(-_FAR, _FAR) * _MICROSECONDS
     if table.height != len(keys):
         keys, times = keys.gather(table[ROW]), times.gather(table[ROW])
     return table.with_columns(keys, times)
@@ -122,7 +124,7 @@ def _texts(keys: Sequence[bytes | None]) -> pl.Series:
 
 def _tombstones(raw: Raw, rows: Sequence[int]) -> pl.DataFrame:
     keys = [_text(raw.keys[i]) for i in rows]
-    times = [raw.timestamps[i] * _MICROSECONDS for i in rows]
+    times = [min(max(raw.timestamps[i], -_FAR), _FAR) * _MICROSECONDS for i in rows]
     sequence = [raw.sequence_times.get(i, time) for i, time in zip(rows, times, strict=True)]
     return pl.DataFrame(
         {

@@ -131,6 +131,14 @@ def test_a_record_whose_headers_cannot_be_read_is_rejected_with_all_its_other_re
     }
 
 
+@pytest.mark.parametrize("timestamp", [-(2**63), -(10**16), -(10**15)])
+@pytest.mark.parametrize("name", ["sales-sale", "customers-delete"])
+def test_a_kafka_timestamp_that_no_calendar_has_makes_every_time_lie_after_it(name: str, timestamp: int):
+    good = next(e for e in examples("valid") if str(e) == name).raw
+    (rejected,) = run(replace(good, timestamps=[timestamp])).rejected.values()
+    assert {"time_not_future", "time_in_range"} & set(rejected.rules)
+
+
 def test_values_of_one_clean_schema_under_several_raw_ids_get_its_id():
     good = next(e for e in examples("valid") if str(e) == "sales-sale").raw
     writer = Writer(schema(Entity.SALES, "raw"))
