@@ -1,19 +1,25 @@
-"""`make bench`: all benchmarks, one after the other; `python -m benchmarks decode` runs one."""
+"""`make bench`: benchmarks of the pipeline, one after the other; `python -m benchmarks decode` runs one.
+
+`make bench-cleaner` runs those of the cleaner, which take longer and need other engines.
+"""
 
 import sys
 
 from benchmarks import decode, load
+from benchmarks.cleaner import latency, memory, rate
 
-BENCHMARKS = {"decode": decode.main, "load": load.main}
+USUAL = {"decode": decode.main, "load": load.main}
+CLEANER = {"cleaner": rate.main, "cleaner-latency": latency.main, "cleaner-memory": memory.main}
+BENCHMARKS = {**USUAL, **CLEANER}
 
 
 def main(names: list[str]) -> int:
-    """Run the named benchmarks, or all; the worst of their exit codes."""
+    """Run the named benchmarks, or the usual ones; the worst of their exit codes."""
     unknown = sorted(set(names) - set(BENCHMARKS))
     if unknown:
         print(f"There is no benchmark {unknown[0]!r}; allowed: {', '.join(BENCHMARKS)}.", file=sys.stderr)
         return 2
-    return max(BENCHMARKS[name]() for name in names or BENCHMARKS)
+    return max(BENCHMARKS[name]() for name in names or USUAL)
 
 
 if __name__ == "__main__":

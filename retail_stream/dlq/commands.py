@@ -22,10 +22,12 @@ def list_() -> None:
     """Dead letters by entity and rule, with the times of the first and the last."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from retail_stream import logs
     from retail_stream.connected import connected
     from retail_stream.dlq.counts import count_by_rule
+    from retail_stream.dlq.show import for_terminal
     from retail_stream.settings import Connections
     from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
@@ -33,9 +35,10 @@ def list_() -> None:
     connections = connected(Connections)
     table = Table(show_edge=False)
     for column in ("entity", "rule", "count", "first", "last"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold")
     for c in wait_for(lambda: count_by_rule(connections), COMMAND_PATIENCE_S):
-        table.add_row(c.entity, c.rule, f"{c.count:,}", f"{c.first:%m-%d %H:%M:%S}", f"{c.last:%m-%d %H:%M:%S}")
+        times = (f"{time:%m-%d %H:%M:%S}" if time else "unknown" for time in (c.first, c.last))
+        table.add_row(c.entity, Text(for_terminal(c.rule, most=200)), f"{c.count:,}", *times)
     Console(highlight=False).print(table)
 
 
@@ -61,7 +64,7 @@ def show(
     from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
     logs.configure("dlq")
-    wanted = letters.Selection(entity, rule, letters.moment("--since", since), letters.moment("--until", until))
+    wanted = letters.Selection.asked(entity, rule, since, until)
     connections = connected(Connections)
 
     def newest_ones() -> list[letters.Letter]:
@@ -90,28 +93,35 @@ def replay(
 
     A record that is replayed twice counts once.
     """
+    import time
+
     from rich.console import Console
-    from rich.table import Table
 
     from retail_stream import logs
     from retail_stream.connected import connected
-    from retail_stream.dlq import letters
-    from retail_stream.dlq import replay as replays
+    from retail_stream.dlq import letters, told
+    from retail_stream.dlq import replay as edge
+    from retail_stream.dlq.plan import Plan
     from retail_stream.settings import Connections
     from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
     logs.configure("dlq")
-    wanted = letters.Selection(entity, rule, letters.moment("--since", since), letters.moment("--until", until))
+    wanted = letters.Selection.asked(entity, rule, since, until)
     connections = connected(Connections)
-    counts = wait_for(lambda: replays.partitions(connections), COMMAND_PATIENCE_S)
-    chosen = letters.read(connections, wanted)
-    done = replays.execute(connections, chosen, counts) if execute else replays.plan(chosen, counts)
-    table = Table(show_edge=False)
-    for column in ("entity", "rules", "replayed" if execute else "would be replayed", "origin unknown"):
-        table.add_column(column, no_wrap=True)
-    for group in sorted(done.going | done.stuck, key=lambda g: (list(Entity).index(g[0]), g[1])):
-        table.add_row(group[0], group[1], f"{done.going[group]:,}", f"{done.stuck[group]:,}")
-    console = Console(highlight=False)
-    console.print(table)
-    if not execute:
-        console.print(f"Nothing was published. To publish these {done.going.total():,} records: --execute")
+
+    def fresh() -> Plan:
+        return Plan(edge.partitions(connections), now=time.time_ns() // 1_000_000)
+
+    def look() -> Plan:
+        plan = fresh()
+        for letter in letters.read(connections, wanted):
+            plan.take(letter)
+        return plan
+
+    if execute:
+        plan = wait_for(fresh, COMMAND_PATIENCE_S)
+        records = (record for letter in letters.read(connections, wanted) if (record := plan.take(letter)))
+        edge.publish(connections, records)
+    else:
+        plan = wait_for(look, COMMAND_PATIENCE_S)
+    told.tell(Console(highlight=False), plan, published=execute)

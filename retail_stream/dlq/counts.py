@@ -10,13 +10,16 @@ from retail_stream.settings import Connections
 
 @dataclass
 class RuleCount:
-    """How many dead letters of an entity broke a rule, and the timestamps of the first and the last of them."""
+    """How many dead letters of an entity broke a rule, and the timestamps of the first and the last of them.
+
+    None: none of them has a timestamp that is a date.
+    """
 
     entity: Entity
     rule: str
-    count: int
-    first: datetime
-    last: datetime
+    count: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
 
 
 def count_by_rule(connections: Connections) -> list[RuleCount]:
@@ -28,7 +31,9 @@ def count_by_rule(connections: Connections) -> list[RuleCount]:
     counts: dict[tuple[Entity, str], RuleCount] = {}
     for letter in letters.read(connections, letters.Selection()):
         for rule in letter.rules:
-            seen = counts.setdefault((letter.entity, rule), RuleCount(letter.entity, rule, 0, letter.at, letter.at))
+            seen = counts.setdefault((letter.entity, rule), RuleCount(letter.entity, rule))
             seen.count += 1
-            seen.first, seen.last = min(seen.first, letter.at), max(seen.last, letter.at)
+            if letter.at is not None:
+                seen.first = min(seen.first or letter.at, letter.at)
+                seen.last = max(seen.last or letter.at, letter.at)
     return sorted(counts.values(), key=lambda c: (list(Entity).index(c.entity), -c.count, c.rule))

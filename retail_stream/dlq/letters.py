@@ -1,8 +1,9 @@
 """Dead letters as they lie on the ``.dlq`` topics, and which of them somebody asks for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 from confluent_kafka import Message
 
@@ -14,7 +15,9 @@ from retail_stream.kafka import REPLAY_OF
 from retail_stream.settings import Connections
 
 Headers = Sequence[tuple[str, bytes | None]]
-_ADDED = frozenset(h.value for h in Header)
+_CONNECT = "__connect.errors."
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,17 @@ class Letter:
         return cls(entity, m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value(), headers)
 
     @property
-    def at(self) -> datetime:
-        """The record's timestamp."""
-        return datetime.fromtimestamp(self.timestamp / 1000, UTC)
+    def at(self) -> datetime | None:
+        """The record's timestamp; None where it is no date of the years 1 to 9999."""
+        try:
+            return _EPOCH + self.timestamp * _MILLISECOND
+        except OverflowError:
+            return None
 
     @property
     def rules(self) -> tuple[str, ...]:
         """The broken rules; ``unknown`` where the header is missing."""
-        return tuple((self.text(Header.RULES) or "unknown").split(","))
+        return tuple(dict.fromkeys((self.text(Header.RULES) or "unknown").split(",")))
 
     @property
     def origin(self) -> Origin | None:
@@ -69,17 +75,32 @@ class Letter:
     @property
     def replay_of(self) -> bytes | None:
         """The first original, where this record was a replay itself."""
-        return dict(self.headers).get(REPLAY_OF)
+        return self._named.get(REPLAY_OF)
 
     @property
     def own_headers(self) -> Headers:
-        """Those that the record had before it was rejected."""
-        return [(name, value) for name, value in self.headers if name not in _ADDED]
+        """Those that the record had before it was rejected.
+
+        What a dead letter adds it adds behind them: of several headers with the name ``rules`` the last is not theirs.
+        """
+        added: set[str] = set()
+        own = []
+        for name, value in reversed(self.headers):
+            if name.startswith(_CONNECT) or (name in (Header.RULES, Header.RULES_VERSION) and name not in added):
+                added.add(name)
+            else:
+                own.append((name, value))
+        return own[::-1]
 
     def text(self, header: str) -> str | None:
         """A header as text; None where it is missing, damaged text with replacement characters."""
-        value = dict(self.headers).get(header)
+        value = self._named.get(header)
         return None if value is None else value.decode(errors="replace")
+
+    @cached_property
+    def _named(self) -> Mapping[str, bytes | None]:
+        """Headers by name; of a repeated name the last, which is the dead letter's."""
+        return dict(self.headers)
 
 
 @dataclass(frozen=True)
@@ -91,13 +112,25 @@ class Selection:
     since: datetime | None = None
     until: datetime | None = None
 
+    @classmethod
+    def asked(cls, entity: Entity | None, rule: str | None, since: str | None, until: str | None) -> "Selection":
+        """Of what a person typed.
+
+        Raises:
+            SettingsError: a time is none, or nothing can be between the two.
+        """
+        first, after = moment("--since", since), moment("--until", until)
+        if first is not None and after is not None and first >= after:
+            raise SettingsError(f"--since={since!r} is not before --until={until!r}: allowed is an earlier time.")
+        return cls(entity, rule, first, after)
+
     def takes(self, letter: Letter) -> bool:
         """Whether a letter is meant."""
         return (
             (self.entity is None or letter.entity is self.entity)
             and (self.rule is None or self.rule in letter.rules)
-            and (self.since is None or letter.at >= self.since)
-            and (self.until is None or letter.at < self.until)
+            and (self.since is None or letter.timestamp >= _milliseconds(self.since))
+            and (self.until is None or letter.timestamp < _milliseconds(self.until))
         )
 
 
@@ -107,11 +140,12 @@ def read(connections: Connections, selection: Selection) -> Iterator[Letter]:
     Raises:
         Unavailable: no broker answers.
     """
-    for entity in Entity if selection.entity is None else (selection.entity,):
+    asked = tuple(Entity) if selection.entity is None else (selection.entity,)
+    ends = kafka.end_offsets(connections, kafka.partitions(connections, *map(topics.dlq, asked)))
+    for entity in asked:
         topic = topics.dlq(entity)
-        ends = kafka.end_offsets(connections, kafka.partitions(connections, topic))
         for message in kafka.read_to_end(connections, topic):
-            if message.offset() < ends[topic, message.partition()]:
+            if message.offset() < ends.get((topic, message.partition()), 0):
                 letter = Letter.of(entity, message)
                 if selection.takes(letter):
                     yield letter
@@ -132,3 +166,8 @@ def moment(option: str, text: str | None) -> datetime | None:
             f"{option}={text!r} is no time: allowed is ISO 8601, such as 2026-11-23T13:00 or 2026-11-23T13:00:00+01:00."
         ) from e
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _milliseconds(time: datetime) -> float:
+    # Not the other way round: not every timestamp is a date.
+    return (time - _EPOCH) / _MILLISECOND

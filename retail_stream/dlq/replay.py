@@ -1,39 +1,21 @@
-"""Dead letters back to where they came from, to be judged again: same key, value, timestamp and partition.
-
-Each carries the header ``replay.of`` with the place of the first original, whatever number of times it was rejected
-and replayed since; consumers drop the second record of one ``replay.of``, so that replaying twice counts once.
-"""
+"""The edge of a replay: how many partitions there are, and records out to Kafka until the brokers have them all."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from retail_stream import kafka, topics
-from retail_stream.dlq.letters import Headers, Letter
+from retail_stream.dlq.plan import Record
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError
-from retail_stream.kafka import REPLAY_OF
 from retail_stream.settings import Connections
 from retail_stream.waiting import COMMAND_PATIENCE_S
 
 _WAIT_S = 1.0
 
-
-class Plan:
-    """What a replay does, or did: (entity, rules) → how many letters go back, and how many cannot."""
-
-    def __init__(self) -> None:
-        """Nothing yet."""
-        self.going: Counter[tuple[Entity, str]] = Counter()
-        self.stuck: Counter[tuple[Entity, str]] = Counter()
-
-    def take(self, letter: Letter, partitions: Mapping[str, int]) -> bool:
-        """Count a letter; whether it can go back: its headers name a place on the entity's raw topic that exists."""
-        origin = letter.origin
-        possible = origin is not None and origin.partition < partitions[origin.topic]
-        (self.going if possible else self.stuck)[letter.entity, ", ".join(letter.rules)] += 1
-        return possible
+Failed = list[tuple[Record, KafkaError]]
 
 
 def partitions(connections: Connections) -> Mapping[str, int]:
@@ -47,68 +29,60 @@ def partitions(connections: Connections) -> Mapping[str, int]:
     return {name: counted[name] for name in names}
 
 
-def headers(letter: Letter) -> Headers:
-    """Of the record that goes back: its own, and ``replay.of`` of the first original."""
-    own = letter.own_headers
-    if letter.replay_of is not None:
-        return own
-    return [*((name, value) for name, value in own if name != REPLAY_OF), (REPLAY_OF, str(letter.origin).encode())]
-
-
-def plan(letters: Iterable[Letter], counts: Mapping[str, int]) -> Plan:
-    """What a replay of these letters would do; ``counts``: :func:`partitions`."""
-    would = Plan()
-    for letter in letters:
-        would.take(letter, counts)
-    return would
-
-
-def execute(connections: Connections, letters: Iterable[Letter], counts: Mapping[str, int]) -> Plan:
-    """Publish every letter that can go back; returns when the brokers have them all.
+def publish(connections: Connections, records: Iterable[Record], patience_s: float = COMMAND_PATIENCE_S) -> int:
+    """Publish records, in order; returns how many, when the brokers have them all.
 
     Raises:
-        Unavailable: the brokers take nothing for 30 s. What they took stays; a second replay counts nothing twice.
-        RetailStreamError: a record can never be delivered.
+        Unavailable: the brokers take nothing for ``patience_s``. What they took stays.
+        RetailStreamError: some can never be delivered; all the others were.
     """
-    failed: list[KafkaError] = []
-
-    def delivered(error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            failed.append(error)
-
-    producer = kafka.producer(connections, on_delivery=delivered)
-    did = Plan()
-    for letter in letters:
-        origin = letter.origin
-        if not did.take(letter, counts) or origin is None:
-            continue
-        while True:
-            try:
-                producer.produce(
-                    origin.topic,
-                    letter.value,
-                    letter.key,
-                    partition=origin.partition,
-                    timestamp=letter.timestamp,
-                    headers=list(headers(letter)),
-                )
-                break
-            except BufferError:
-                _drain(connections, producer, enough=len(producer) - 1)
-            except KafkaException as e:
-                raise RetailStreamError(f"{origin} cannot be published: {e.args[0].str()}.") from e
+    failed: Failed = []
+    producer = kafka.producer(connections)
+    number = 0
+    for record in records:
+        number += 1
+        _hand_over(connections, producer, record, failed, patience_s)
         producer.poll(0)
-    _drain(connections, producer, enough=0)
+    _drain(connections, producer, 0, patience_s)
     if failed:
-        raise RetailStreamError(f"{len(failed):,} records cannot be published: {failed[0].str()}.")
-    return did
+        record, error = failed[0]
+        raise RetailStreamError(
+            f"{len(failed):,} of {number:,} records cannot be published, the first of them to {record.topic}/"
+            f"{record.partition}: {error.str()}. The others were; a second replay of a record counts no second time."
+        )
+    return number
 
 
-def _drain(connections: Connections, producer: Producer, enough: int) -> None:
+def _hand_over(connections: Connections, producer: Producer, record: Record, failed: Failed, patience_s: float) -> None:
+    while True:
+        try:
+            producer.produce(
+                record.topic,
+                record.value,
+                record.key,
+                partition=record.partition,
+                timestamp=record.timestamp,
+                headers=list(record.headers),
+                on_delivery=partial(_note, failed, record),
+            )
+            return
+        except BufferError:
+            _drain(connections, producer, len(producer) - 1, patience_s)
+        except KafkaException as e:
+            failed.append((record, e.args[0]))
+            return
+
+
+def _note(failed: Failed, record: Record, error: KafkaError | None, _: Message) -> None:
+    if error is not None:
+        failed.append((record, error))
+
+
+def _drain(connections: Connections, producer: Producer, enough: int, patience_s: float) -> None:
     """Wait until at most ``enough`` records are undelivered."""
-    patience = COMMAND_PATIENCE_S
+    patience = patience_s
     while (left := len(producer)) > enough:
         producer.flush(_WAIT_S) if enough == 0 else producer.poll(_WAIT_S)
-        patience = COMMAND_PATIENCE_S if len(producer) < left else patience - _WAIT_S
+        patience = patience_s if len(producer) < left else patience - _WAIT_S
         if patience <= 0:
             raise kafka.unavailable(connections)

@@ -31,13 +31,13 @@ def writers(registry: Registry, entity: Entity) -> Writers:
 
 def described(letter: Letter, known: Writers) -> dict[str, Any]:
     """Everything about a letter, as plain values for JSON; ``value`` is null where the bytes are no known record."""
-    value = letter.value
-    origin = letter.origin
+    value, origin, at = letter.value, letter.origin, letter.at
     return {
         "entity": letter.entity.value,
         "origin": None if origin is None else str(origin),
         "letter": f"{topics.dlq(letter.entity)}/{letter.partition}/{letter.offset}",
-        "time": letter.at.isoformat(timespec="milliseconds"),
+        "time": None if at is None else at.isoformat(timespec="milliseconds"),
+        "timestamp_ms": letter.timestamp,
         "rules": list(letter.rules),
         "rules_version": letter.text(Header.RULES_VERSION),
         "message": letter.text(Header.MESSAGE),
@@ -50,22 +50,24 @@ def described(letter: Letter, known: Writers) -> dict[str, Any]:
 
 
 def as_json(letter: Letter, known: Writers) -> str:
-    """One line."""
-    return json.dumps(described(letter, known), ensure_ascii=False, allow_nan=False)
+    """One line of ASCII: what some programs take for the end of a line is escaped too."""
+    return json.dumps(described(letter, known), allow_nan=False)
 
 
 def as_text(letter: Letter, known: Writers) -> str:
     """A few lines: reasons first, then the record."""
     told = described(letter, known)
-    value = told["value"]
+    origin, value = letter.origin, told["value"]
     if value is not None:
-        shown = "  ".join(f"{name}={_quoted(field)}" for name, field in value.items())
+        shown = "  ".join(f"{name}={json.dumps(field, ensure_ascii=False)}" for name, field in value.items())
     elif letter.value is None:
         shown = "null"
     else:
         shown = f"{told['value_bytes']:,} bytes: {told['value_hex']}{'…' if len(letter.value) > _SHOWN_BYTES else ''}"
+    place = "from nowhere known" if origin is None else f"{origin.topic}/{origin.partition}@{origin.offset}"
+    time = told["time"] or f"timestamp {letter.timestamp}"
     lines = [
-        f"{told['origin'] or 'from nowhere known'}   {told['time']}   ({told['letter']})",
+        f"{place}   {time}   ({topics.dlq(letter.entity)}/{letter.partition}@{letter.offset})",
         f"  rules    {', '.join(told['rules'])}   (version {told['rules_version'] or 'unknown'})",
         f"  why      {told['message'] or 'unknown'}",
         f"  key      {told['key']}",
@@ -73,8 +75,13 @@ def as_text(letter: Letter, known: Writers) -> str:
     ]
     if told["replay_of"] is not None:
         lines.append(f"  replay   of {told['replay_of']}")
-    # Control characters of a hostile record are not for the terminal.
-    return "\n".join("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line) for line in lines)
+    return "\n".join(map(for_terminal, lines))
+
+
+def for_terminal(text: str, most: int = 2000) -> str:
+    """A text that anyone may have written, on one line and without what would steer a terminal."""
+    kept = text if len(text) <= most else f"{text[:most]}…"
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in kept)
 
 
 def _decoded(value: bytes | None, known: Writers) -> dict[str, Any] | None:
@@ -86,7 +93,11 @@ def _decoded(value: bytes | None, known: Writers) -> dict[str, Any] | None:
     return {name: _plain(field, name in times) for name, field in record.items()}
 
 
-def _plain(field: Any, is_time: bool) -> Any:
+def _plain(field: Any, is_time: bool = False) -> Any:
+    if isinstance(field, dict):
+        return {str(name): _plain(inner) for name, inner in field.items()}
+    if isinstance(field, list):
+        return list(map(_plain, field))
     if isinstance(field, bytes):
         return field.hex()
     if isinstance(field, float) and not math.isfinite(field):
@@ -97,7 +108,3 @@ def _plain(field: Any, is_time: bool) -> Any:
         except OverflowError:
             return field
     return field
-
-
-def _quoted(field: Any) -> str:
-    return json.dumps(field, ensure_ascii=False, default=str)

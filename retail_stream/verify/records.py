@@ -60,6 +60,8 @@ DEAD: Schema = {
     "message": pl.String(),
 }
 _KEY, _SCHEMA_ID, _BODY = (list(BASE).index(n) for n in ("key", "schema_id", "body"))
+#: Farther from 1970 no time is told apart: Kafka takes timestamps that have no microseconds in 64 bits.
+_FAR = 2**62
 _CONNECT = "__connect.errors."
 _PLACE = ("topic", "partition", "offset", "exception.message")
 _DEAD = ("rules", "rules.version")
@@ -89,9 +91,14 @@ def base_rows(messages: Iterable[Message]) -> list[tuple[Headers, tuple]]:
         number = schema_number(value)
         body = value if number is None else value[HEADER_BYTES:]
         comparable = _comparable(headers, named) if headers else None
-        base = (m.partition(), m.offset(), m.timestamp()[1] * 1000, m.key(), number, body, comparable)
+        base = (m.partition(), m.offset(), _microseconds(m), m.key(), number, body, comparable)
         rows.append((named, (*base, named.get(REPLAY_OF))))
     return rows
+
+
+def _microseconds(message: Message) -> int:
+    time = message.timestamp()[1] * 1000
+    return time if -_FAR < time < _FAR else _FAR if time > 0 else -_FAR
 
 
 def raw_frame(messages: Sequence[Message], decoder: Decoder, columns: Schema) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from operator import itemgetter
 from typing import TypeVar
 
 import polars as pl
@@ -98,7 +99,8 @@ class Merger:
         self, connection: Connection, rows: Mapping[TopicPartitionKey, pl.DataFrame]
     ) -> dict[str, pl.DataFrame]:
         found: dict[str, list[pl.DataFrame]] = {}
-        for place, some in rows.items():
+        # In a fixed order, so that two workers never wait for each other's replays in a circle.
+        for place, some in sorted(rows.items(), key=itemgetter(0)):
             counted = replays.without_second(connection, Group.SCD_MERGER, place, some)
             if counted.height:
                 found.setdefault(place[0], []).append(changes(self._tables[place[0]].dimension, counted, place))

@@ -12,6 +12,7 @@ SERVICES = ("generator", "cleaner", "scd_merger", "aggregator")
 #: The pure middles: frames in, frames out, time and randomness as arguments.
 PURE = (
     "retail_stream/wire.py",
+    "retail_stream/dlq/plan.py",
     "services/cleaner/clean.py",
     "services/cleaner/verdict.py",
     "services/cleaner/expectations.py",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
@@ -47,19 +48,20 @@ def split(messages: Sequence[Message]) -> Fetched:
 
     Raises KafkaException for an error that the client does not retry by itself.
     """
-    by_partition: dict[int, list[Message]] = {}
     ends: dict[int, int] = {}
-    for message in messages:
-        error = message.error()
-        if error is None:
-            try:
-                by_partition[message.partition()].append(message)
-            except KeyError:
-                by_partition[message.partition()] = [message]
-        elif error.code() == KafkaError._PARTITION_EOF:
-            ends[message.partition()] = message.offset()
-        elif error.fatal() or not error.retriable():
-            raise KafkaException(error)
+    if any(map(Message.error, messages)):
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    ends[message.partition()] = message.offset()
+                elif error.fatal() or not error.retriable():
+                    raise KafkaException(error)
+        messages = [message for message in messages if message.error() is None]
+    by_partition: dict[int, list[Message]] = {}
+    # What one fetch brought of a partition comes in a row.
+    for partition, run in groupby(messages, Message.partition):
+        by_partition.setdefault(partition, []).extend(run)
     chunks = [
         Chunk(records[0].topic(), partition, records, records[0].offset(), records[-1].offset() + 1)
         for partition, records in by_partition.items()
