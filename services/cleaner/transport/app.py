@@ -126,8 +126,8 @@ class App(faust.App):
             "agent_supervisor": NeverRestart,
             "key_serializer": "raw",
             "value_serializer": "raw",
-            # A commit takes a moment, too: what is acknowledged is committed within a second.
-            "broker_commit_interval": 0.5,
+            # A commit takes its time, too: what is acknowledged is to be committed within a second.
+            "broker_commit_interval": 0.25,
             # A worker that was killed gives its partitions back after this; Faust's default is a minute.
             "broker_session_timeout": 10.0,
             "stream_wait_empty": True,
