@@ -23,8 +23,8 @@ from services.cleaner.transport import App, Chunk
 
 T = TypeVar("T")
 
-#: Chunks of one entity that are sent before their delivery is waited for.
-MOST_SENT = 4
+#: Records of one entity that are sent before their delivery is waited for: a third of a second's work.
+MOST_SENT = 100_000
 
 
 def build(settings: CleanerSettings, registry: Registry, delivery: Delivery) -> App:
@@ -56,7 +56,7 @@ def _agent(app: App, desk: ThreadPoolExecutor, forwarder: Forwarder, ratio: Reje
                 await asyncio.to_thread(forwarder.learn, new.ids)
                 sent.append(await at_desk(forwarder.send, chunk.records))
             # Waiting for the brokers costs as much for several chunks as for one.
-            if len(sent) < MOST_SENT and chunks.more_waits:
+            if sum(one.records for one in sent) < MOST_SENT and chunks.more_waits:
                 chunks.hold_back()
                 continue
             await at_desk(forwarder.finish, sent)

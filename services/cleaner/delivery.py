@@ -18,8 +18,7 @@ class Delivery:
         """``producer``: makes one from librdkafka settings that are added to its own."""
         self._failed: KafkaError | None = None
         # Called only for records that failed: a Python call for each that did not would be a third of the cost.
-        # We wait for each batch as a whole: the sooner its first records are on their way, the shorter.
-        self._producer = producer(**{"delivery.report.only.error": True, "on_delivery": self._note, "linger.ms": 1})
+        self._producer = producer(**{"delivery.report.only.error": True, "on_delivery": self._note})
 
     def _note(self, error: KafkaError, _: Message) -> None:
         self._failed = self._failed or error

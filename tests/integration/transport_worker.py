@@ -24,6 +24,15 @@ def say(event: str, **facts: object) -> None:
     sys.stdout.flush()
 
 
+async def comes(chunks) -> bool:
+    """Whether there is another chunk, or will be within two seconds."""
+    for _ in range(200):
+        if chunks.more_waits:
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
 def main(servers: str, group: str, topic: str, *options: str) -> int:
     given = dict(option.split("=") for option in options)
     work_s = float(given.get("work_s", 0))
@@ -54,7 +63,7 @@ def main(servers: str, group: str, topic: str, *options: str) -> int:
             if fail_at in values:
                 raise Boom(f"value {fail_at}")
             await asyncio.sleep(work_s)
-            held = held + 1 if held + 1 < together and chunks.more_waits else 0
+            held = held + 1 if held + 1 < together and await comes(chunks) else 0
             if held:
                 chunks.hold_back()
             say("done", held=held, **facts)

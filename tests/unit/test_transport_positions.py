@@ -29,6 +29,7 @@ class Ownership:
     read: list[Chunk | int] = field(default_factory=list)  # an int: the end was reached there
     handed: int = 0  # how many chunks the agents got
     done: set[Chunk] = field(default_factory=set)
+    aside: set[Chunk] = field(default_factory=set)
 
     @property
     def position(self) -> int | None:
@@ -100,6 +101,12 @@ class PositionsMachine(RuleBasedStateMachine):
         own.handed += 1
         return taken
 
+    @rule(chunk=held)
+    def set_aside(self, chunk: Chunk) -> None:
+        self.positions.set_aside(chunk)
+        if (chunk.topic, chunk.partition) in self.owned:
+            self.owned[chunk.topic, chunk.partition].aside.add(chunk)
+
     @rule(chunk=consumes(held))
     def acknowledge(self, chunk: Chunk) -> None:
         own = self.owned.get((chunk.topic, chunk.partition))
@@ -140,7 +147,8 @@ class PositionsMachine(RuleBasedStateMachine):
             assert at[:3] == (own.position, own.acknowledged, own.committed)
         for topic in ("a", "b"):
             assert self.positions.starts(topic) == {p: o.position for (t, p), o in self.owned.items() if t == topic}
-            open_ = [c for (t, _), own in self.owned.items() if t == topic for c in own.chunks if c not in own.done]
+            own = [own for (name, _), own in self.owned.items() if name == topic]
+            open_ = [c for o in own for c in o.chunks if c not in o.done | o.aside]
             assert self.positions.outstanding(topic) == (len(open_), sum(map(len, open_)))
 
 

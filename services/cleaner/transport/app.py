@@ -49,7 +49,11 @@ class ChunkStream(faust.Stream):
         return not channel.empty()
 
     def hold_back(self) -> None:
-        """The chunk in hand is not done when the agent asks for the next one, but together with that one."""
+        """The chunk in hand is not done when the agent asks for the next one, but together with that one.
+
+        Only for an agent that bounds what it holds back, and only when ``more_waits``: no room is kept for such chunks
+        in what is read ahead, and nothing else acknowledges them.
+        """
         self._held_back = True
 
     def acknowledge(self) -> None:
@@ -70,7 +74,9 @@ class ChunkStream(faust.Stream):
                 yield value
                 done = True
             finally:
-                if not (done and self._held_back):
+                if done and self._held_back:
+                    consumer.set_aside(event.value)
+                else:
                     self._take_back(done=done)
 
     def _take_back(self, *, done: bool) -> None:

@@ -114,6 +114,12 @@ class ChunkConsumer(driver.Consumer):
         """An agent begins with a chunk."""
         self._in_hand.add(chunk)
 
+    def set_aside(self, chunk: Chunk) -> None:
+        """An agent goes on to the next chunk before this one is done: no stop and no rebalance waits for it."""
+        self._in_hand.discard(chunk)
+        self.positions.set_aside(chunk)
+        self._changed.set()
+
     def take_back(self, chunk: Chunk, *, done: bool) -> None:
         """An agent is finished with a chunk: ``done``, or it failed or was cancelled."""
         self._in_hand.discard(chunk)

@@ -33,10 +33,14 @@ class Progress(NamedTuple):
 
 @dataclass(slots=True)
 class _Entry:
-    """Offsets up to ``next_offset``; ``chunk`` is None when they were acknowledged or hold no record."""
+    """Offsets up to ``next_offset``; ``chunk`` is None when they were acknowledged or hold no record.
+
+    ``set_aside``: the agent has sent it on its way, and only waits for the end of that.
+    """
 
     chunk: Chunk | None
     next_offset: int
+    set_aside: bool = False
 
 
 @dataclass(slots=True)
@@ -118,23 +122,30 @@ class Positions:
 
     def acknowledge(self, chunk: Chunk) -> bool:
         """The agent is done with a chunk.  False = it is not ours (any more), and nothing happens."""
-        state = self._states.get((chunk.topic, chunk.partition))
-        if state is not None:
-            for entry in state.entries:
-                if entry.chunk is chunk:
-                    entry.chunk = None
-                    state.advance()
-                    return True
+        for entry in self._entries(chunk):
+            entry.chunk = None
+            self._states[chunk.topic, chunk.partition].advance()
+            return True
         return False
 
+    def _entries(self, chunk: Chunk) -> Iterator[_Entry]:
+        """The one of this chunk, if it is ours."""
+        state = self._states.get((chunk.topic, chunk.partition))
+        return (entry for entry in (state.entries if state else ()) if entry.chunk is chunk)
+
+    def set_aside(self, chunk: Chunk) -> None:
+        """The agent went on before it was done with this chunk: it is not acknowledged, and not `outstanding`."""
+        for entry in self._entries(chunk):
+            entry.set_aside = True
+
     def outstanding(self, topic: str) -> tuple[int, int]:
-        """(chunks, records) of the topic that were read and not acknowledged."""
+        """(chunks, records) of the topic that were read and not acknowledged, without those that were set aside."""
         chunks = [
             entry.chunk
             for (name, _), state in self._states.items()
             if name == topic
             for entry in state.entries
-            if entry.chunk is not None
+            if entry.chunk is not None and not entry.set_aside
         ]
         return len(chunks), sum(map(len, chunks))
 
