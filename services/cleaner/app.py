@@ -55,14 +55,14 @@ def _agent(app: App, desk: ThreadPoolExecutor, forwarder: Forwarder, ratio: Reje
                 # In a thread of its own: while the registry is away, other entities go on.
                 await asyncio.to_thread(forwarder.learn, new.ids)
                 sent.append(await at_desk(forwarder.send, chunk.records))
+            why = ratio.observe(sent[-1].records, sent[-1].cleaned.rejected)
             # Waiting for the brokers costs as much for several chunks as for one.
-            if sum(one.records for one in sent) < MOST_SENT and chunks.more_waits:
+            if why is None and sum(one.records for one in sent) < MOST_SENT and chunks.more_waits:
                 chunks.hold_back()
                 continue
             await at_desk(forwarder.finish, sent)
-            too_many = [why for one in sent if (why := ratio.observe(one.records, one.cleaned.rejected)) is not None]
             sent.clear()
-            if too_many:
+            if why is not None:
                 # What tripped it is delivered and counts as done; only what follows is left for later.
                 chunks.acknowledge()
-                raise too_many[0]
+                raise why

@@ -25,7 +25,7 @@ class Chunking:
     ``librdkafka``: more settings for the readers, such as security.
     """
 
-    max_records: int = 10_000
+    max_records: int = 40_000
     linger_s: float = 0.01
     grace_s: float = 5.0
     librdkafka: Mapping[str, Any] = field(default_factory=dict)
