@@ -4,6 +4,7 @@ The cleaner is at-least-once with order kept, and numbers every record with its 
 (``source.offset``): a record whose number is not larger than the largest before it was there already.
 """
 
+import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import polars as pl
 from confluent_kafka import KafkaError, Message
 
+from retail_stream.avro_schema import as_json
 from retail_stream.errors import PoisonRecord, Unavailable
 from retail_stream.kafka import REPLAY_OF as REPLAY_HEADER
 from retail_stream.kafka import SEQUENCE_TIME, SOURCE_OFFSET, TopicPartitionKey, big_endian
 from retail_stream.registry import Writers
-from retail_stream.wire import ROW, Writer, by_schema, decode
+from retail_stream.wire import NESTED, ROW, Writer, by_schema, decode
 
 OFFSET = "offset"
 TIMESTAMP = "timestamp"
@@ -24,6 +26,7 @@ DELETED = "deleted"
 SEQUENCE = "sequence_time"
 KEY = "key"
 REPLAY_OF = "replay_of"
+EXTRA = "extra"
 
 _NUMBER = struct.Struct(">q")
 _MICROSECONDS = 1000  # in a millisecond
@@ -52,13 +55,14 @@ def by_partition(
     return records, ends
 
 
-def table(messages: Sequence[Message], writers: Writers, reader: Writer) -> pl.DataFrame:
+def table(messages: Sequence[Message], writers: Writers, reader: Writer, *, keep_extra: bool = False) -> pl.DataFrame:
     """Records of one clean partition as a frame, one row each, in order.
 
     Columns: ``offset`` and ``source_offset`` (int64; -1 where the header is missing), ``timestamp`` (the Kafka
     record's, int64 microseconds), ``key`` (its bytes), ``deleted`` (a tombstone: the reader's columns are null),
     ``sequence_time`` (of a tombstone: its header, else the record's timestamp; int64 microseconds), ``replay_of`` (the
-    header's bytes, null where there is none), then the reader's columns and whatever a newer writer adds.
+    header's bytes, null where there is none), then the reader's columns. ``keep_extra``: also ``extra``, the fields
+    that a newer writer adds and that are not null, as a JSON object's text; null for none.
 
     Raises:
         PoisonRecord: a value is not Avro of the topic's subject, which the cleaner lets nobody pass.
@@ -90,9 +94,23 @@ def table(messages: Sequence[Message], writers: Writers, reader: Writer) -> pl.D
         },
     ).with_columns(pl.col(TIMESTAMP) * _MICROSECONDS)
     base = base.with_columns(pl.when(DELETED).then(pl.coalesce(SEQUENCE, TIMESTAMP)).alias(SEQUENCE))
-    if decoded.table.height == base.height:
-        return base.hstack(decoded.table.drop(ROW)).drop(ROW)
-    return base.join(decoded.table, on=ROW, how="left", maintain_order="left").drop(ROW)
+    fields = decoded.table.select(ROW, *reader.columns, *([_extra(decoded.table, reader)] if keep_extra else []))
+    if fields.height == base.height:
+        return base.hstack(fields.drop(ROW)).drop(ROW)
+    return base.join(fields, on=ROW, how="left", maintain_order="left").drop(ROW)
+
+
+def _extra(decoded: pl.DataFrame, reader: Writer) -> pl.Series:
+    beyond = [c for c in decoded.columns if c not in reader.columns and c not in (ROW, NESTED)]
+    if not beyond and NESTED not in decoded.columns:
+        return pl.Series(EXTRA, [None] * decoded.height, dtype=pl.String)
+    nested = decoded[NESTED] if NESTED in decoded.columns else [None] * decoded.height
+    texts = []
+    for row, more in zip(decoded.select(ROW, *beyond).iter_rows(named=True), nested, strict=True):
+        given = {name: row[name] for name in beyond if row[name] is not None}
+        given.update({k: v for k, v in json.loads(more or "{}").items() if k not in reader.names})
+        texts.append(as_json(given) if given else None)
+    return pl.Series(EXTRA, texts, dtype=pl.String)
 
 
 def without_repeats(rows: pl.DataFrame, source_offset: int) -> pl.DataFrame:

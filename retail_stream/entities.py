@@ -13,20 +13,30 @@ class Entity(StrEnum):
     STORES = "stores"
 
 
-DIMENSIONS = (Entity.CUSTOMERS, Entity.PRODUCTS, Entity.STORES)
-
-
 @dataclass(frozen=True)
 class Fields:
-    """Names of fields: ``key`` is the record's Kafka key as decimal digits, ``time`` its event or sequence time."""
+    """What an entity's fields mean.
+
+    ``key``: its natural key, the record's Kafka key as decimal digits. ``time``: its event or sequence time.
+    ``history_on``: the fields whose changes make new versions of a dimension; empty: all but key and time.
+    ``history_except``: fields that make none, and are updated in place on the version that they fall in.
+    """
 
     key: str
     time: str
+    history_on: tuple[str, ...] = ()
+    history_except: tuple[str, ...] = ()
 
 
+#: The declaration of each entity; a dimension is one that is not sales.
 FIELDS = {
     Entity.SALES: Fields(key="store_id", time="event_time"),
     Entity.CUSTOMERS: Fields(key="customer_id", time="last_update_time"),
     Entity.PRODUCTS: Fields(key="product_id", time="last_update_time"),
     Entity.STORES: Fields(key="store_id", time="last_update_time"),
 }
+
+DIMENSIONS = tuple(e for e in Entity if e is not Entity.SALES)
+
+#: The dimensions that a sale refers to.
+JOINED = (Entity.CUSTOMERS, Entity.PRODUCTS, Entity.STORES)

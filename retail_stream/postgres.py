@@ -54,6 +54,12 @@ def is_outage(error: DBAPIError | psycopg.Error) -> bool:
     return isinstance(original, psycopg.OperationalError) and (state is None or state[:2] in ("08", "53", "57"))
 
 
+def is_rolled_back(error: DBAPIError | psycopg.Error) -> bool:
+    """Whether the server ended a transaction in favour of another: a deadlock or the like (SQLSTATE class 40)."""
+    original = error if isinstance(error, psycopg.Error) else error.orig
+    return str(getattr(original, "sqlstate", None)).startswith("40")
+
+
 def unavailable(engine: Engine) -> Unavailable:
     """The sentence for a database that does not answer."""
     return Unavailable(f"Postgres at {address(engine)} does not answer.")
@@ -61,10 +67,13 @@ def unavailable(engine: Engine) -> Unavailable:
 
 @contextmanager
 def outages(engine: Engine) -> Iterator[None]:
-    """Turn the errors of a server that is away, or goes away, into :class:`Unavailable`; others pass."""
+    """Turn the errors of a server that is away, or goes away, into :class:`Unavailable`, and those of a transaction
+    that is to be tried again; others pass."""
     try:
         yield
     except (DBAPIError, psycopg.Error) as e:
+        if is_rolled_back(e):
+            raise Unavailable(f"Postgres at {address(engine)} ended a transaction in favour of another.") from e
         if is_outage(e):
             raise unavailable(engine) from e
         raise

@@ -11,9 +11,10 @@ import httpx2 as httpx
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+from retail_stream.avro_schema import AvroSchema
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.waiting import wait_for
-from retail_stream.wire import AvroSchema, Writer
+from retail_stream.wire import Writer
 
 _TIMEOUT_S = 5
 _NOT_FOUND = 404

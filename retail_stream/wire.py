@@ -18,27 +18,18 @@ import numpy as np
 import polars as pl
 from fastavro.types import AvroMessage
 
+from retail_stream.avro_schema import DTYPES, AvroSchema, as_json, holds_of, plain_schema, scalar
 from retail_stream.avro_shape import PADDING, Shape
 
 MAGIC = b"\x00"
 HEADER_BYTES = 5
 ROW = "row"
-
-AvroSchema = Mapping[str, Any]
+NESTED = "__nested"
 
 _HEADER = "__header"
 _SYNC = bytes(16)
 # Below this many records, one by one is faster than a block.
 _FEW = 8
-_DTYPES: Mapping[str, pl.DataType] = {
-    "int": pl.Int32(),
-    "long": pl.Int64(),
-    "float": pl.Float64(),
-    "double": pl.Float64(),
-    "string": pl.String(),
-    "boolean": pl.Boolean(),
-    "bytes": pl.Binary(),
-}
 
 
 def frame(schema_id: int, payload: bytes) -> bytes:
@@ -72,30 +63,6 @@ def encode(schema: AvroSchema, record: Mapping[str, Any]) -> bytes:
     return out.getvalue()
 
 
-def plain_schema(schema: AvroSchema) -> dict[str, Any]:
-    """The same wire layout with logical types dropped: times stay int64 microseconds since 1970-01-01 UTC."""
-
-    def plain(node: Any) -> Any:
-        if isinstance(node, list):
-            return [plain(n) for n in node]
-        if isinstance(node, Mapping):
-            if isinstance(node["type"], str) and node["type"] in _DTYPES:
-                return node["type"]
-            return {k: plain(v) if k in ("type", "items", "values") else v for k, v in node.items()}
-        return node
-
-    fields = [{**f, "type": plain(f["type"])} for f in schema["fields"]]
-    return {**schema, "fields": fields}
-
-
-def _scalar(avro_type: Any) -> str | None:
-    """The primitive under a field's type, nullable or not; None for anything that has no column of its own."""
-    if isinstance(avro_type, list):
-        rest = [t for t in avro_type if t != "null"]
-        return _scalar(rest[0]) if len(rest) == 1 and len(avro_type) == 2 else None
-    return avro_type if isinstance(avro_type, str) and avro_type in _DTYPES else None
-
-
 class Writer:
     """One writer schema, ready to decode its records."""
 
@@ -104,7 +71,14 @@ class Writer:
         self.schema = schema
         self.plain = plain_schema(schema)
         #: column → dtype, for every field that polars can hold as a column
-        self.columns = {f["name"]: _DTYPES[s] for f in self.plain["fields"] if (s := _scalar(f["type"]))}
+        self.columns = {f["name"]: DTYPES[s] for f in self.plain["fields"] if (s := scalar(f["type"]))}
+        #: column → what it holds, for those that Postgres would not take every value of
+        self.holds = {
+            f["name"]: h for f in schema["fields"] if f["name"] in self.columns and (h := holds_of(f["type"]))
+        }
+        self.names = frozenset(f["name"] for f in self.plain["fields"])
+        #: column → what a reader takes for it from a record whose writer does not know the field
+        self.defaults = {f["name"]: f["default"] for f in self.plain["fields"] if "default" in f}
 
     @cached_property
     def _parsed(self) -> dict[str, Any]:
@@ -178,13 +152,20 @@ class Writer:
         records = {i: self.record(values[i][HEADER_BYTES:]) for i in rows}
         good = {i: r for i, r in records.items() if r is not None}
         columns: dict[str, Any] = {n: [r[n] for r in good.values()] for n in self.columns}
-        table = pl.DataFrame({**columns, ROW: list(good)}, schema={**self.columns, ROW: pl.Int64()})
+        schema = {**self.columns, ROW: pl.Int64()}
+        if nested := [f["name"] for f in self.plain["fields"] if f["name"] not in self.columns]:
+            columns[NESTED] = [as_json({n: r[n] for n in nested if r[n] is not None}) for r in good.values()]
+            schema[NESTED] = pl.String()
+        table = pl.DataFrame({**columns, ROW: list(good)}, schema=schema)
         return table, [i for i in rows if i not in good]
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """``table``: a row per good value, in order, its index among the values in ``row``; ``bad``: index → why not."""
+    """``table``: a row per good value, in order, its index among the values in ``row``; ``bad``: index → why not.
+
+    Fields that have no column of their own (arrays, maps, records …) are in ``__nested``, a JSON object's text.
+    """
 
     table: pl.DataFrame
     bad: Mapping[int, str]
@@ -216,10 +197,13 @@ def decode(
             bad.update({rows[i]: f"not one Avro record of schema id {number}" for i in broken})
             if not whole:
                 table = table.with_columns(pl.Series(ROW, rows, dtype=pl.Int64).gather(table[ROW]))
-            tables.append(table.cast(reader.columns))  # type: ignore[arg-type]
+            absent = [
+                pl.lit(reader.defaults[n], d).alias(n) for n, d in reader.columns.items() if n not in table.columns
+            ]
+            tables.append(table.with_columns(absent).cast(reader.columns))  # type: ignore[arg-type]
     if not tables:
         return Decoded(pl.DataFrame(schema={**reader.columns, ROW: pl.Int64()}), bad)
-    table = tables[0] if len(tables) == 1 else pl.concat(tables, how="diagonal").sort(ROW)
+    table = tables[0] if len(tables) == 1 else pl.concat(tables, how="diagonal_relaxed").sort(ROW)
     return Decoded(table, bad)
 
 
@@ -228,6 +212,8 @@ def _unresolvable(writer: Writer, reader: Writer) -> str | None:
     promotions: dict[Any, tuple[Any, ...]] = {pl.Int64(): (pl.Int32(),), pl.Float64(): (pl.Int32(), pl.Int64())}
     for name, dtype in reader.columns.items():
         given = writer.columns.get(name)
+        if name not in writer.names and name in reader.defaults:
+            continue
         if given != dtype and given not in promotions.get(dtype, ()):
             return name
     return None

@@ -9,9 +9,12 @@ from typing import Any
 import fastavro
 from fastavro.read import SchemaResolutionError
 
+from retail_stream.verify.layouts import Holds, of_fields
+
 Record = dict[str, Any]
 
 HEADER_BYTES = 5
+_YEAR_1900, _YEAR_10000 = -2_208_988_800_000_000, 253_402_300_800_000_000
 _BROKEN = (EOFError, ValueError, IndexError, TypeError, OverflowError, KeyError, SchemaResolutionError)
 
 
@@ -46,6 +49,11 @@ class Decoder:
         self._layout = reader["fields"]
         self._reader = fastavro.parse_schema(reader, _write_hint=False)
         self.layouts = {number: without_logical_types(s) for number, s in schemas.items()}
+        #: schema id → what its fields hold that the reader does not know
+        self._beyond = {
+            number: {name: held for name, held in of_fields(s["fields"]).items() if name not in self.fields}
+            for number, s in schemas.items()
+        }
         self._decoders = {number: self._decoder(layout) for number, layout in self.layouts.items()}
 
     def record(self, number: int | None, body: bytes | None) -> Record | None:
@@ -68,6 +76,15 @@ class Decoder:
                 return None
         return record
 
+    def unstorable(self, number: int | None, record: Record | None) -> str | None:
+        """Kinds of fields, with commas between, of which one that the reader does not know holds what no column could;
+        None for none."""
+        beyond = self._beyond.get(number) if number is not None else None
+        if record is None or not beyond:
+            return None
+        kinds = {held for name, held in beyond.items() if record[name] is not None and not _fits(record[name], held)}
+        return ",".join(sorted(kinds)) or None
+
     def _decoder(self, layout: Record) -> Callable[[io.BytesIO], Record]:
         writer = fastavro.parse_schema(layout, _write_hint=False)
         if _types(layout["fields"]) == _types(self._layout):
@@ -79,6 +96,14 @@ class Decoder:
             return {**everything, **fastavro.schemaless_reader(source, writer, self._reader)}  # type: ignore[dict-item]
 
         return resolved
+
+
+def _fits(value: Any, held: Holds) -> bool:
+    if held is Holds.TEXT:
+        return "\0" not in value
+    if held is Holds.AMOUNT:
+        return abs(value) < 1e9
+    return held is Holds.OTHER or _YEAR_1900 <= value < _YEAR_10000
 
 
 def _branches(avro_type: Any) -> list[Any]:

@@ -1,9 +1,10 @@
 """Checks 3, 8 and 9: every fact, the ids that sales name, and the dimension versions that the view joins to them."""
 
-from retail_stream.entities import DIMENSIONS, FIELDS, Entity
+from retail_stream.entities import FIELDS, JOINED, Entity
 from retail_stream.verify.compare import Column, Differences, Kind, check, columns, differences, listed
 from retail_stream.verify.engine import Engine, count
 from retail_stream.verify.report import Check
+from retail_stream.verify.versions import surrogate
 from retail_stream.verify.watermarks import IDENTITY
 
 KEYS = (Column("transaction_id"), Column("event_time", Kind.TIME), Column("store_id"))
@@ -50,7 +51,7 @@ def reference_check(engine: Engine) -> Check:
             SELECT r.{FIELDS[e].key} FROM raw_{e} r JOIN places_{e} p USING (partition, "offset") WHERE p.good
         ) USING ({FIELDS[e].key})
         """
-        for e in DIMENSIONS
+        for e in JOINED
     )
     found = listed(engine, strangers)
     return Check("sales with ids in no dimension", 0, found.count, found.count, found.examples)
@@ -62,20 +63,15 @@ def enriched_check(engine: Engine) -> Check:
     Reads ``dim_<entity>`` and ``fact_sales`` as loaded, so that a wrong version is not reported twice.
     """
     differing, found = Differences(), count(engine, "sales_enriched")
-    surrogates = [_surrogate(e) for e in DIMENSIONS]
-    versions = ", ".join(f"v_{e}.sk AS {_surrogate(e)}" for e in DIMENSIONS)
+    surrogates = [surrogate(e) for e in JOINED]
+    versions = ", ".join(f"v_{e}.sk AS {surrogate(e)}" for e in JOINED)
     joins = " ".join(
-        f"LEFT JOIN ({_valid(e)}) v_{e} ON {' AND '.join(f'v_{e}.{k.name} = f.{k.name}' for k in KEYS)}"
-        for e in DIMENSIONS
+        f"LEFT JOIN ({_valid(e)}) v_{e} ON {' AND '.join(f'v_{e}.{k.name} = f.{k.name}' for k in KEYS)}" for e in JOINED
     )
     keys = ", ".join(f"f.{k.name}" for k in KEYS)
     wanted = f"SELECT {keys}, {versions} FROM fact_sales f {joins}"
     differing += differences(engine, wanted, "sales_enriched", KEYS, columns(*surrogates))
     return Check("sales_enriched", count(engine, "fact_sales"), found, differing.count, differing.examples)
-
-
-def _surrogate(entity: Entity) -> str:
-    return f"{entity[:-1]}_sk"
 
 
 def _valid(entity: Entity) -> str:

@@ -39,13 +39,14 @@ BASE: Schema = {
     "replay_of": pl.Binary(),
 }
 #: ``headers_ok``: they could be read. ``sequence``: the header, null where it is none; ``sequence_ok``: none, or eight
-#: bytes.
+#: bytes. ``unstorable``: see :meth:`Decoder.unstorable`.
 RAW: Schema = {
     **BASE,
     "headers_ok": pl.Boolean(),
     "key_text": pl.String(),
     "sequence": pl.Int64(),
     "sequence_ok": pl.Boolean(),
+    "unstorable": pl.String(),
     "decoded": pl.Boolean(),
     "extra": pl.String(),
 }
@@ -108,9 +109,11 @@ def raw_frame(messages: Sequence[Message], decoder: Decoder, columns: Schema) ->
     for headers, base in base_rows(messages):
         sequence = headers.get(SEQUENCE_TIME)
         number = big_endian(sequence)
-        decoded = fields.row(decoder.record(base[_SCHEMA_ID], base[_BODY]))
+        record = decoder.record(base[_SCHEMA_ID], base[_BODY])
+        unstorable = decoder.unstorable(base[_SCHEMA_ID], record)
         sequence_ok = sequence is None or number is not None
-        rows.append((*base, headers is not UNREADABLE, text(base[_KEY]), number, sequence_ok, *decoded))
+        told = (headers is not UNREADABLE, text(base[_KEY]), number, sequence_ok, unstorable)
+        rows.append((*base, *told, *fields.row(record)))
     return _frame(rows, {**RAW, **columns})
 
 

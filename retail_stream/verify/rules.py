@@ -3,10 +3,11 @@
 Only the names are the cleaner's, so that they can be compared with the ``rules`` of a dead letter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from retail_stream.entities import FIELDS, Entity
+from retail_stream.verify.layouts import Holds, named
 
 UNKNOWN = "Unknown"
 HEADERS_READABLE = "headers_readable"
@@ -15,18 +16,6 @@ VALID_AVRO = "valid_avro"
 
 #: The field that is null or a string in raw and a string in clean.
 DEFAULTED: Mapping[Entity, str] = {Entity.CUSTOMERS: "email", Entity.STORES: "manager"}
-
-_TEXTS = {
-    Entity.SALES: ("payment_method",),
-    Entity.CUSTOMERS: ("name", "email", "address", "phone_number", "gender"),
-    Entity.PRODUCTS: ("name", "category", "brand", "size", "color", "description"),
-    Entity.STORES: ("name", "address", "manager", "status", "phone_number"),
-}
-_AMOUNTS = {
-    Entity.SALES: ("unit_price", "total_amount", "discount_applied", "tax_amount"),
-    Entity.PRODUCTS: ("price",),
-}
-_DATES = {Entity.CUSTOMERS: ("join_date",), Entity.STORES: ("open_date",)}
 
 _FIVE_MINUTES = 5 * 60 * 1_000_000
 # A blank is all of Unicode's White_Space: RE2 has the separators as a class and needs the six controls by name.
@@ -45,20 +34,29 @@ def _in_years(time: str) -> str:
     return f"{time} >= epoch_us(TIMESTAMP '1900-01-01') AND {time} < epoch_us(TIMESTAMP '10000-01-01')"
 
 
+def _all(name: str, kind: Holds, conditions: Iterable[str]) -> Good:
+    """Of declared fields and of those that only a newer writer has."""
+    beyond = f"NOT list_contains(string_split(coalesce(unstorable, ''), ','), '{kind}')"
+    return Good(name, " AND ".join([beyond, *conditions]))
+
+
+def _or_null(field: str, condition: str) -> str:
+    return f"({field} IS NULL OR ({condition}))"
+
+
 def of_values(entity: Entity) -> tuple[Good, ...]:
     """What must hold for a record that could be decoded; columns as in a raw table."""
     key, time = FIELDS[entity].key, FIELDS[entity].time
+    texts, amounts = named(entity, Holds.TEXT), named(entity, Holds.AMOUNT)
+    dates = tuple(d for d in named(entity, Holds.TIME) if d != time)
     rules = [
         Good("key_matches", f"key_text = {key}::VARCHAR"),
         Good("time_in_range", _in_years(time)),
         Good("time_not_future", f"{time} <= ts + {_FIVE_MINUTES}"),
-        Good("text_without_nul", " AND ".join(f"coalesce(instr({t}, chr(0)), 0) = 0" for t in _TEXTS[entity])),
+        _all("text_without_nul", Holds.TEXT, (f"coalesce(instr({t}, chr(0)), 0) = 0" for t in texts)),
+        _all("amounts_in_range", Holds.AMOUNT, (_or_null(a, f"isfinite({a}) AND abs({a}) < 1e9") for a in amounts)),
+        _all("dates_in_range", Holds.TIME, (_or_null(d, _in_years(d)) for d in dates)),
     ]
-    if entity in _AMOUNTS:
-        bounded = " AND ".join(f"isfinite({a}) AND {a} > -1e9 AND {a} < 1e9" for a in _AMOUNTS[entity])
-        rules.append(Good("amounts_in_range", bounded))
-    if entity in _DATES:
-        rules.append(Good("dates_in_range", " AND ".join(_in_years(d) for d in _DATES[entity])))
     if entity is Entity.SALES:
         # NaN is no negative discount; it is an amount out of range.
         rules.append(Good("discount_not_negative", "NOT discount_applied < 0"))

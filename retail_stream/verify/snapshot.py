@@ -9,11 +9,12 @@ import psycopg
 from sqlalchemy import Connection, Engine
 
 from retail_stream import postgres
-from retail_stream.entities import DIMENSIONS, FIELDS
+from retail_stream.entities import DIMENSIONS, FIELDS, JOINED, Entity
 from retail_stream.errors import RetailStreamError
 from retail_stream.verify import engine as duck
 from retail_stream.verify.facts import MONEY
-from retail_stream.verify.versions import TIME_FIELDS, attributes
+from retail_stream.verify.layouts import Holds, holds
+from retail_stream.verify.versions import attributes, surrogate
 from retail_stream.verify.windows import COUNTS, IDS, TABLES
 from retail_stream.verify.windows import MONEY as MEASURED_MONEY
 
@@ -39,10 +40,13 @@ def _cents(column: str) -> str:
     return f"({column} * 100)::bigint AS {column}"
 
 
-def _dimension(entity_fields: tuple[str, ...], key: str, time: str) -> str:
-    shown = [_us(f) if f in TIME_FIELDS else _cents(f) if f == "price" else f for f in entity_fields]
+def _dimension(entity: Entity) -> str:
+    key, time = FIELDS[entity].key, FIELDS[entity].time
+    as_number = {Holds.TIME: _us, Holds.AMOUNT: _cents}
+    shown = [as_number.get(holds(entity)[f], str)(f) for f in attributes(entity)]
     times = [_us(t) for t in (time, "valid_from", "valid_to")]
-    return ", ".join([key, *shown, *times, "is_current"])
+    columns = ", ".join([f"{surrogate(entity)} AS sk", key, *shown, *times, "is_current"])
+    return f"SELECT {columns} FROM dim_{entity}"
 
 
 def _windows(table: str, id_column: str) -> str:
@@ -57,16 +61,13 @@ def _windows(table: str, id_column: str) -> str:
 QUERIES: dict[str, str] = {
     "positions": "SELECT consumer_group, topic, partition, next_offset, source_offset FROM consumer_positions",
     "settings": "SELECT name, value FROM stored_settings",
-    **{
-        f"dim_{e}": f"SELECT {e[:-1]}_sk AS sk, {_dimension(attributes(e), FIELDS[e].key, FIELDS[e].time)} FROM dim_{e}"
-        for e in DIMENSIONS
-    },
+    **{f"dim_{e}": _dimension(e) for e in DIMENSIONS},
     "fact_sales": f"""
         SELECT transaction_id, {_us("event_time")}, store_id, customer_id, product_id, quantity, payment_method,
                {", ".join(map(_cents, MONEY))} FROM fact_sales
     """,
     "sales_enriched": f"""
-        SELECT transaction_id, {_us("event_time")}, store_id, {", ".join(f"{e[:-1]}_sk" for e in DIMENSIONS)}
+        SELECT transaction_id, {_us("event_time")}, store_id, {", ".join(map(surrogate, JOINED))}
         FROM sales_enriched
     """,
     **{table: _windows(table, IDS[kind]) for kind, table in TABLES.items()},

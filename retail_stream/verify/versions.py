@@ -4,10 +4,11 @@ from retail_stream.entities import FIELDS, Entity
 from retail_stream.topics import Group, clean
 from retail_stream.verify.compare import Column, Kind, check, columns
 from retail_stream.verify.engine import Engine
+from retail_stream.verify.layouts import Holds, holds, named
 from retail_stream.verify.report import Check
 from retail_stream.verify.tables import fields
 
-TIME_FIELDS = ("join_date", "open_date", "last_update_time", "event_time")
+_COLUMNS = {Holds.TIME: Kind.TIME, Holds.AMOUNT: Kind.CENTS}
 
 
 def seen(entity: Entity, group: Group) -> str:
@@ -51,8 +52,19 @@ def changes(entity: Entity) -> str:
 
 
 def attributes(entity: Entity) -> tuple[str, ...]:
-    """Fields that make a new version when they change, in schema order."""
+    """All fields but the key and the time, in schema order."""
     return tuple(f for f in fields(entity) if f not in (FIELDS[entity].key, FIELDS[entity].time))
+
+
+def surrogate(entity: Entity) -> str:
+    """The surrogate key's column."""
+    return f"{FIELDS[entity].key.removesuffix('_id')}_sk"
+
+
+def untracked(entity: Entity) -> tuple[str, ...]:
+    """Fields that make no new version: each version has those of its last change."""
+    on, but = FIELDS[entity].history_on, FIELDS[entity].history_except
+    return tuple(a for a in attributes(entity) if a in but or (on and a not in on))
 
 
 def expected(engine: Engine, entity: Entity, source: str) -> None:
@@ -61,7 +73,10 @@ def expected(engine: Engine, entity: Entity, source: str) -> None:
     """
     names = attributes(entity)
     larger = ", ".join(f"{a} DESC NULLS LAST" for a in names)
-    same = " AND ".join(f"{a} IS NOT DISTINCT FROM lag({a}) OVER history" for a in ("deleted", *names))
+    tracked = [a for a in names if a not in untracked(entity)]
+    same = " AND ".join(f"{a} IS NOT DISTINCT FROM lag({a}) OVER history" for a in ("deleted", *tracked))
+    last = ", ".join(f"last_value({a}) OVER stretch AS {a}" for a in untracked(entity))
+    replaced = f"REPLACE ({last})" if last else ""
     engine.execute(f"""
         CREATE OR REPLACE TABLE versions_{entity} AS
         WITH changes AS ({source}),
@@ -69,13 +84,20 @@ def expected(engine: Engine, entity: Entity, source: str) -> None:
             SELECT * FROM changes
             QUALIFY row_number() OVER (PARTITION BY id, moment ORDER BY deleted DESC, {larger}) = 1
         ),
-        turns AS (
-            SELECT * FROM winners
-            WINDOW history AS (PARTITION BY id ORDER BY moment)
-            QUALIFY NOT ({same})
+        marked AS (
+            SELECT *, NOT ({same}) AS turn FROM winners WINDOW history AS (PARTITION BY id ORDER BY moment)
+        ),
+        numbered AS (
+            SELECT *, sum(turn::INT) OVER (PARTITION BY id ORDER BY moment) AS nth FROM marked
+        ),
+        valued AS (
+            SELECT * {replaced} FROM numbered
+            WINDOW stretch AS (
+                PARTITION BY id, nth ORDER BY moment ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+            )
         ),
         spans AS (
-            SELECT *, lead(moment) OVER (PARTITION BY id ORDER BY moment) AS until FROM turns
+            SELECT *, lead(moment) OVER (PARTITION BY id ORDER BY moment) AS until FROM valued WHERE turn
         )
         SELECT id AS {FIELDS[entity].key}, {", ".join(names)}, moment AS {FIELDS[entity].time},
                moment AS valid_from, until AS valid_to, until IS NULL AS is_current
@@ -88,15 +110,10 @@ def version_check(engine: Engine, entity: Entity) -> Check:
     key, time = FIELDS[entity].key, FIELDS[entity].time
     found = f"dim_{entity}"
     wanted = f"versions_{entity}"
-    if entity is Entity.PRODUCTS:
-        wanted = f"SELECT * REPLACE (round_even(price * 100, 0)::BIGINT AS price) FROM {wanted}"
-    values = [Column(a, _kind(a)) for a in attributes(entity)]
+    if amounts := named(entity, Holds.AMOUNT):
+        cents = ", ".join(f"round_even({a} * 100, 0)::BIGINT AS {a}" for a in amounts)
+        wanted = f"SELECT * REPLACE ({cents}) FROM {wanted}"
+    values = [Column(a, _COLUMNS.get(holds(entity)[a], Kind.PLAIN)) for a in attributes(entity)]
     values += [*columns(time, "valid_to", kind=Kind.TIME), Column("is_current")]
     keys = [Column(key), Column("valid_from", Kind.TIME)]
     return check(engine, f"dim_{entity}", wanted, found, keys, values)
-
-
-def _kind(field: str) -> Kind:
-    if field in TIME_FIELDS:
-        return Kind.TIME
-    return Kind.CENTS if field == "price" else Kind.PLAIN

@@ -8,11 +8,14 @@ from typing import Any
 
 import polars as pl
 
+from retail_stream.avro_schema import Holds
 from retail_stream.entities import Entity
-from retail_stream.wire import HEADER_BYTES, ROW, Decoded, Writer, by_schema, decode, encode, frame
+from retail_stream.wire import HEADER_BYTES, NESTED, ROW, Decoded, Writer, by_schema, decode, encode, frame
 from services.cleaner import expectations as declared
-from services.cleaner.expectations import RULES, TOMBSTONE_RULES, Action, Stage
+from services.cleaner.expectations import TOMBSTONE_RULES, Action, Stage, rules
 from services.cleaner.verdict import KEY, RECORD_TIME, Verdict, judge
+
+Field = tuple[str, Holds]
 
 _MICROSECONDS = 1000  # in a millisecond
 # Kafka takes timestamps of which the microseconds have no place in 64 bits; all of them are far from any year allowed.
@@ -88,7 +91,7 @@ def clean(raw: Raw, writers: Mapping[int, Writer], reader: Writer, targets: Mapp
     """
     tombstones = [i for i, v in enumerate(raw.values) if v is None] if None in raw.values else []
     decoded = decode(raw.values, writers, reader, raw.groups)
-    verdict = judge(_with_context(decoded.table, raw), RULES[raw.entity])
+    verdict = judge(_with_context(decoded.table, raw), rules(raw.entity, _beyond(decoded.table, raw, writers, reader)))
     rejected = _undecodable(raw.entity, decoded, set(tombstones))
     counts = verdict.counts
     counts.update((Action.REJECT, rule) for r in rejected.values() for rule in r.rules)
@@ -96,14 +99,28 @@ def clean(raw: Raw, writers: Mapping[int, Writer], reader: Writer, targets: Mapp
         buried = judge(_tombstones(raw, tombstones), TOMBSTONE_RULES)
         counts.update(buried.counts)
         verdict.rejected.update(buried.rejected)
-    for row, rules in verdict.rejected.items():
-        rejected[row] = Rejection(rules, Stage.TRANSFORMATION, f"{raw.entity} record breaks: {', '.join(rules)}")
+    for row, broken in verdict.rejected.items():
+        rejected[row] = Rejection(broken, Stage.TRANSFORMATION, f"{raw.entity} record breaks: {', '.join(broken)}")
     for row in raw.unreadable:
-        rules = (declared.HEADERS_READABLE, *(rejected[row].rules if row in rejected else ()))
-        rejected[row] = Rejection(rules, Stage.HEADER_CONVERTER, "its headers are lost: the name of one is no UTF-8")
+        broken = (declared.HEADERS_READABLE, *(rejected[row].rules if row in rejected else ()))
+        rejected[row] = Rejection(broken, Stage.HEADER_CONVERTER, "its headers are lost: the name of one is no UTF-8")
         counts[Action.REJECT, declared.HEADERS_READABLE] += 1
     values = _values(raw, writers, targets, verdict, rejected)
     return Cleaned(values, rejected, counts)
+
+
+def _beyond(table: pl.DataFrame, raw: Raw, writers: Mapping[int, Writer], reader: Writer) -> tuple[Field, ...]:
+    """Fields of the batch that only a newer writer has: a later migration will make columns of them."""
+    new = [name for name in table.columns if name not in (*reader.columns, ROW, NESTED)]
+    if not new:
+        return ()
+    used = [writers[i] for i in raw.groups if i is not None and i in writers]
+    times = {name for writer in used for name, held in writer.holds.items() if held is Holds.TIME}
+    simple = {pl.String(): Holds.TEXT, pl.Float64(): Holds.AMOUNT}
+    found = {
+        n: Holds.TIME if n in times and table.schema[n] == pl.Int64() else simple.get(table.schema[n]) for n in new
+    }
+    return tuple(sorted((name, held) for name, held in found.items() if held is not None))
 
 
 def _with_context(table: pl.DataFrame, raw: Raw) -> pl.DataFrame:

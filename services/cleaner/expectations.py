@@ -7,10 +7,16 @@ where NaN is larger than everything.
 """
 
 import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
+from retail_stream.avro_schema import Holds
 from retail_stream.entities import FIELDS, Entity
+from retail_stream.topics import SCHEMAS
+from retail_stream.wire import Writer
 
 
 class Action(StrEnum):
@@ -59,52 +65,54 @@ def _key_and_time(entity: Entity) -> tuple[Rule, ...]:
     )
 
 
-def _no_nul(*fields: str) -> Rule:
-    # Postgres' text cannot hold U+0000.
-    return Rule("text_without_nul", " AND ".join(f"NOT REGEXP_LIKE(COALESCE({f}, ''), '\\x00')" for f in fields))
-
-
-def _bounded(*fields: str) -> Rule:
-    # Also refuses NaN and the infinities.
-    return Rule("amounts_in_range", " AND ".join(f"ABS({f}) < 1000000000" for f in fields))
+def _storable(fields: Mapping[str, Holds], time: str) -> Iterator[Rule]:
+    """What Postgres would refuse, or round to something else; null is for other rules to judge."""
+    texts, amounts, times = ([f for f, held in fields.items() if held is kind] for kind in Holds)
+    if amounts:
+        # Also refuses NaN and the infinities.
+        yield Rule("amounts_in_range", " AND ".join(f"ABS(COALESCE({f}, 0)) < 1000000000" for f in amounts))
+    if dates := [t for t in times if t != time]:
+        yield Rule("dates_in_range", " AND ".join(f"COALESCE({d}, 0) {_YEARS_1900_TO_9999}" for d in dates))
+    if texts:
+        # Postgres' text cannot hold U+0000.
+        yield Rule("text_without_nul", " AND ".join(f"NOT REGEXP_LIKE(COALESCE({f}, ''), '\\x00')" for f in texts))
 
 
 def _or_unknown(field: str) -> Rule:
     return Rule(f"{field}_present", f"REGEXP_LIKE(COALESCE({field}, ''), '\\S')", Action.DEFAULT, field, "Unknown")
 
 
-RULES: dict[Entity, tuple[Rule, ...]] = {
+#: What the retailer expects of each entity, beyond what every record must be.
+EXPECTED: Mapping[Entity, tuple[Rule, ...]] = {
     Entity.SALES: (
-        *_key_and_time(Entity.SALES),
         Rule("discount_not_negative", "discount_applied >= 0"),
-        _bounded("unit_price", "total_amount", "discount_applied", "tax_amount"),
-        _no_nul("payment_method"),
         Rule("total_matches", "ABS(total_amount - quantity * unit_price) <= 0.011", Action.WARN),
         Rule("quantity_not_zero", "quantity <> 0", Action.WARN),
         Rule("unit_price_not_negative", "unit_price >= 0", Action.WARN),
     ),
     Entity.CUSTOMERS: (
-        *_key_and_time(Entity.CUSTOMERS),
-        Rule("dates_in_range", f"join_date {_YEARS_1900_TO_9999}"),
-        _no_nul("name", "email", "address", "phone_number", "gender"),
         _or_unknown("email"),
         Rule("age_plausible", "age BETWEEN 0 AND 120", Action.WARN),
         Rule("loyalty_points_not_negative", "loyalty_points >= 0", Action.WARN),
     ),
     Entity.PRODUCTS: (
-        *_key_and_time(Entity.PRODUCTS),
-        _bounded("price"),
-        _no_nul("name", "category", "brand", "size", "color", "description"),
         Rule("price_not_negative", "price >= 0", Action.WARN),
         Rule("stock_not_negative", "stock_quantity >= 0", Action.WARN),
     ),
-    Entity.STORES: (
-        *_key_and_time(Entity.STORES),
-        Rule("dates_in_range", f"open_date {_YEARS_1900_TO_9999}"),
-        _no_nul("name", "address", "manager", "status", "phone_number"),
-        _or_unknown("manager"),
-    ),
+    Entity.STORES: (_or_unknown("manager"),),
 }
+
+
+@lru_cache
+def rules(entity: Entity, beyond: tuple[tuple[str, Holds], ...] = ()) -> tuple[Rule, ...]:
+    """All rules of an entity's records. ``beyond``: fields that a newer writer adds to the raw schema."""
+    declared = Writer(json.loads((SCHEMAS / "raw" / f"{entity}.avsc").read_text())).holds
+    storable = _storable({**declared, **dict(beyond)}, FIELDS[entity].time)
+    return (*_key_and_time(entity), *storable, *EXPECTED.get(entity, ()))
+
+
+#: The rules as they are declared.
+RULES: Mapping[Entity, tuple[Rule, ...]] = {entity: rules(entity) for entity in Entity}
 
 #: A delete has no fields but its key and its ``sequence_time`` (the header's, else the record's timestamp).
 TOMBSTONE_RULES: tuple[Rule, ...] = (

@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 
 from retail_stream import logs, metrics, topics
-from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.entities import JOINED, Entity
 from retail_stream.errors import RetailStreamError, SettingsError
 from retail_stream.registry import Registry
 from retail_stream.settings import load
@@ -73,7 +73,7 @@ def run(settings: GeneratorSettings, started: threading.Event, stop: threading.E
         for e in Entity
     }
     reader = Reader(settings, registry, schemas)
-    states = {e: wait_for(partial(reader.dimension, e)) for e in DIMENSIONS}
+    states = {e: wait_for(partial(reader.dimension, e)) for e in JOINED}
     tail = wait_for(reader.sales)
 
     seed = secrets.randbits(32) if settings.generator_seed is None else settings.generator_seed
@@ -87,12 +87,12 @@ def run(settings: GeneratorSettings, started: threading.Event, stop: threading.E
         sales_per_s=settings.generator_sales_per_s,
         changes_per_s=settings.generator_changes_per_s,
         next_sale=tail.next_id,
-        **{f"next_{e}": states[e].next_id for e in DIMENSIONS},
+        **{f"next_{e}": states[e].next_id for e in JOINED},
     )
     pools = Pools(seed)
     outage = Outage(settings)
-    supplies = {e: Supply() for e in DIMENSIONS}
-    publishers = {e: Publisher(settings, e, stop, outage, supplies[e].delivered) for e in DIMENSIONS}
+    supplies = {e: Supply() for e in JOINED}
+    publishers = {e: Publisher(settings, e, stop, outage, supplies[e].delivered) for e in JOINED}
     publishers[Entity.SALES] = Publisher(settings, Entity.SALES, stop, outage)
     health.ready = True
     started.set()
@@ -113,7 +113,7 @@ def run(settings: GeneratorSettings, started: threading.Event, stop: threading.E
                 publishers[e],
                 stop,
             )
-            for e in DIMENSIONS
+            for e in JOINED
         ]
         sales = SalesStream(
             np.random.default_rng([seed, tail.records]),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.entities import JOINED, Entity
 from services.generator.supply import Change
 
 Ints = npt.NDArray[np.int64]
@@ -61,7 +61,7 @@ class Market:
     """A shelf for each dimension."""
 
     def __init__(self) -> None:
-        self.shelves = {e: Shelf() for e in DIMENSIONS}
+        self.shelves = {e: Shelf() for e in JOINED}
 
     @property
     def customers(self) -> Shelf:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import fastavro
 
-from retail_stream.wire import AvroSchema, frame, plain_schema
+from retail_stream.avro_schema import AvroSchema, plain_schema
+from retail_stream.wire import frame
 from services.generator.faults import Fault
 
 #: A row of an entity: field → value, times as int64 microseconds.

@@ -1,10 +1,13 @@
-"""Records of a clean topic as changes of a dimension."""
+"""Records of a clean topic, and stored ones that are read again, as changes of a dimension."""
 
+import json
 import re
+from typing import Any
 
 import polars as pl
 
-from retail_stream.batches import DELETED, KEY, OFFSET, SEQUENCE
+from retail_stream.avro_schema import as_json
+from retail_stream.batches import DELETED, EXTRA, KEY, OFFSET, SEQUENCE
 from retail_stream.errors import PoisonRecord
 from retail_stream.kafka import TopicPartitionKey
 from services.scd_merger.dimensions import Dimension
@@ -36,3 +39,17 @@ def changes(dimension: Dimension, rows: pl.DataFrame, place: TopicPartitionKey) 
         )
         .select(pl.col(name).cast(dtype) for name, dtype in dimension.change_schema.items())
     )
+
+
+def understood(dimension: Dimension, outdated: pl.DataFrame) -> pl.DataFrame:
+    """Changes as they would come today: what ``extra`` holds of attributes moves into their columns.
+
+    Such a change beats the stored one at its moment, since null is smaller than anything.
+    """
+    columns: dict[str, list[Any]] = outdated.to_dict(as_series=False)
+    for row, extra in enumerate(columns[EXTRA]):
+        rest = json.loads(extra or "{}")
+        for name in rest.keys() & dimension.attributes.keys():
+            columns[name][row] = rest.pop(name)
+        columns[EXTRA][row] = as_json(rest) if rest else None
+    return pl.DataFrame(columns, schema=dimension.change_schema)

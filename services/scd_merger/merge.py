@@ -10,13 +10,16 @@ first change a key is deleted. An upsert that is a boundary starts a version, an
 
 A late change can alter the boundaries at its own time and at its stored successor, nowhere else. So a few neighbours
 decide it, however long the key's history is (see :class:`Neighbours`).
+
+Only tracked attributes make boundaries. Of its untracked ones a version has the values of the last change before its
+end; a change that is no boundary therefore updates them in place.
 """
 
 from dataclasses import dataclass
 
 import polars as pl
 
-from services.scd_merger.dimensions import Dimension
+from services.scd_merger.dimensions import Dimension, Kind, cents
 
 FROM = "valid_from"
 TO = "valid_to"
@@ -28,6 +31,10 @@ _START = "_start"  # a stored version starts here ...
 _OLD_TO = "_old_to"  # ... and ends there
 _EDGE = "_edge"  # a stored version starts or ends here
 _BOUNDARY = "_boundary"
+_TOUCHED = "_touched"  # what is before this row may be another than it was
+_RUN = "_run"  # rows from one boundary up to the next have one number
+_WAS = "_was_"  # before the name of an untracked attribute: its value in the stored version that starts here
+_LAST = "_last_"  # ... and in the one that ended where this one ends
 _NEVER = 2**63 - 1
 
 
@@ -36,8 +43,8 @@ class Neighbours:
     """What is stored around the (key, time) pairs of a batch; rows may repeat, and more than asked for does no harm.
 
     ``changes``: a frame of changes, for each pair the last one before the time and the first two from it on (the one
-    of the very moment and its successor). ``versions``: key, ``valid_from``, ``valid_to`` (null: open), for each pair
-    the last version that starts before the time and the first two that start from it on.
+    of the very moment and its successor). ``versions``: key, ``valid_from``, ``valid_to`` (null: open), the untracked
+    attributes, for each pair the last version that starts before the time and the first two that start from it on.
     """
 
     changes: pl.DataFrame
@@ -50,14 +57,15 @@ class Plan:
 
     ``vanished``, ``shrunk``, ``extended``: key, ``valid_from``, ``valid_to``: versions to delete, then those that get
     an earlier end, then those that get a later one (null: none). ``rewritten``: versions that stay where they are
-    with other attributes. ``opened``: new versions. ``added``, ``replaced``: winning changes at moments that had none,
-    and that had another.
+    with other attributes, ``refreshed``: those where only the untracked ones are others. ``opened``: new versions.
+    ``added``, ``replaced``: winning changes at moments that had none, and that had another.
     """
 
     vanished: pl.DataFrame
     shrunk: pl.DataFrame
     extended: pl.DataFrame
     rewritten: pl.DataFrame
+    refreshed: pl.DataFrame
     opened: pl.DataFrame
     added: pl.DataFrame
     replaced: pl.DataFrame
@@ -66,7 +74,7 @@ class Plan:
 def winners(dimension: Dimension, changes: pl.DataFrame) -> pl.DataFrame:
     """One change per (key, time), the last by the tie rule; sorted by key and time."""
     moment = [dimension.key, dimension.sequence]
-    ordered = changes.sort([*moment, DELETED, *dimension.attributes], nulls_last=False)
+    ordered = changes.sort([*moment, DELETED, *dimension.compared], nulls_last=False)
     return ordered.filter(_differs_from(ordered, moment, -1))
 
 
@@ -77,21 +85,27 @@ def merge(dimension: Dimension, changes: pl.DataFrame, stored: Neighbours) -> Pl
     first = _differs_from(line, [key], 1)
     # Only a change of this batch and the one right behind it can see another predecessor than before.
     touched = line[_FRESH] | (line[_FRESH].shift(1, fill_value=False) & ~first)
-    differs = (~line[DELETED] & first) | (_differs_from(line, [DELETED, *dimension.attributes], 1) & ~first)
+    differs = (~line[DELETED] & first) | (_differs_from(line, [DELETED, *dimension.tracked], 1) & ~first)
     line = line.with_columns(
         pl.when(touched).then(differs).otherwise(pl.col(_EDGE)).alias(_BOUNDARY),
     )
     line = line.with_columns(_next_boundary(key, time).alias(TO), pl.col(time).alias(FROM))
+    fresh = line.filter(_FRESH).select(*dimension.change_schema, _REPLACES)
+    if dimension.untracked:
+        line = _with_last_values(dimension, line.with_columns(touched.alias(_TOUCHED)), first, stored.versions)
     starts = line.filter(pl.col(_BOUNDARY) & ~pl.col(DELETED))
     kept = starts.filter(_START)
     span = [key, FROM, TO]
     new_end, old_end = pl.col(TO).fill_null(_NEVER), pl.col(_OLD_TO).fill_null(_NEVER)
-    fresh = line.filter(_FRESH).select(*dimension.change_schema, _REPLACES)
+    others = [_as_stored(dimension, u).ne_missing(pl.col(_WAS + u)) for u in dimension.untracked]
     return Plan(
         vanished=line.filter(pl.col(_START) & ~(pl.col(_BOUNDARY) & ~pl.col(DELETED))).select(span),
         shrunk=kept.filter(new_end < old_end).select(span),
         extended=kept.filter(new_end > old_end).select(span),
         rewritten=kept.filter(_FRESH).select(key, FROM, *dimension.attributes),
+        refreshed=kept.filter(~pl.col(_FRESH) & pl.any_horizontal(pl.lit(value=False), *others)).select(
+            key, FROM, *dimension.untracked
+        ),
         opened=starts.filter(~pl.col(_START)).select(key, *dimension.attributes, FROM, TO),
         added=fresh.filter(~pl.col(_REPLACES)).drop(_REPLACES),
         replaced=fresh.filter(_REPLACES).drop(_REPLACES),
@@ -112,10 +126,10 @@ def _timeline(dimension: Dimension, changes: pl.DataFrame, stored: Neighbours) -
             stored.changes.unique(moment).with_columns(pl.lit(False).alias(_FRESH)),
         ]
     ).sort(
-        [*moment, DELETED, *dimension.attributes, _FRESH],
+        [*moment, DELETED, *dimension.compared, _FRESH],
         nulls_last=False,
         # Of two equal changes the stored one comes last and wins: a duplicate is nothing new.
-        descending=[False] * (3 + len(dimension.attributes)) + [True],
+        descending=[False] * (3 + len(dimension.compared)) + [True],
     )
     beaten = ~_differs_from(both, moment, 1)
     both = both.with_columns((beaten & both[_FRESH]).alias(_REPLACES)).filter(_differs_from(both, moment, -1))
@@ -127,10 +141,38 @@ def _timeline(dimension: Dimension, changes: pl.DataFrame, stored: Neighbours) -
     )
 
 
+def _with_last_values(
+    dimension: Dimension, line: pl.DataFrame, first: pl.Series, versions: pl.DataFrame
+) -> pl.DataFrame:
+    """The line with the untracked attributes that the version starting in a row gets: those of its last change.
+
+    That is known where the version ends in front of a touched row, as what stands before one was read, or with a change
+    of this batch. Any other end is where a stored version ended before, and that one has the values.
+    """
+    key, last = dimension.key, pl.col(_RUN).is_last_distinct()
+    same_key_below = ~first.shift(-1, fill_value=True)
+    known = line[_FRESH] | (line[_TOUCHED].shift(-1, fill_value=False) & same_key_below)
+    numbered = line.with_columns(known.alias("_known"), (line[_BOUNDARY] | first).cum_sum().alias(_RUN))
+    stored = versions.unique([key, FROM]).select(
+        key, pl.col(TO).fill_null(_NEVER), *(pl.col(u).alias(_LAST + u) for u in dimension.untracked)
+    )
+    ends = numbered.filter(last).with_columns(pl.col(TO).fill_null(_NEVER)).join(stored, on=[key, TO], how="left")
+    values = ends.select(
+        _RUN, *(pl.when("_known").then(u).otherwise(pl.col(_LAST + u)).alias(u) for u in dimension.untracked)
+    )
+    return numbered.drop(dimension.untracked).join(values, on=_RUN, how="left", maintain_order="left")
+
+
+def _as_stored(dimension: Dimension, attribute: str) -> pl.Expr:
+    column = pl.col(attribute)
+    return cents(column) if dimension.attributes[attribute] == Kind.MONEY else column
+
+
 def _edges(dimension: Dimension, versions: pl.DataFrame) -> pl.DataFrame:
     key, time = dimension.key, dimension.sequence
     versions = versions.unique([key, FROM])
-    starts = versions.select(key, pl.col(FROM).alias(time), pl.col(TO).alias(_OLD_TO), pl.lit(True).alias(_START))
+    was = (pl.col(u).alias(_WAS + u) for u in dimension.untracked)
+    starts = versions.select(key, pl.col(FROM).alias(time), pl.col(TO).alias(_OLD_TO), pl.lit(True).alias(_START), *was)
     ends = versions.filter(pl.col(TO).is_not_null()).select(key, pl.col(TO).alias(time))
     ends = ends.join(starts, on=[key, time], how="anti").with_columns(pl.lit(False).alias(_START))
     return pl.concat([starts, ends], how="diagonal").with_columns(pl.lit(True).alias(_EDGE))

@@ -1,7 +1,9 @@
 """One batch: gather → merge → apply → positions, in one transaction; and what to do when Postgres does not take it."""
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from typing import TypeVar
 
@@ -21,7 +23,7 @@ from retail_stream.waiting import wait_for
 from retail_stream.wire import Writer
 from services.scd_merger import metrics
 from services.scd_merger.dimensions import Dimension, clean_schema
-from services.scd_merger.events import changes
+from services.scd_merger.events import changes, understood
 from services.scd_merger.merge import Plan, merge
 from services.scd_merger.reader import Slice
 from services.scd_merger.tables import DimensionTable
@@ -29,6 +31,10 @@ from services.scd_merger.tables import DimensionTable
 T = TypeVar("T")
 Batch = Mapping[TopicPartitionKey, Slice]
 Owned = Mapping[TopicPartitionKey, Position]
+
+_OUTDATED = 5000
+# A large batch is merged in two transactions at a time: while one computes, Postgres works at the other.
+_WORTH_LANES = 2000
 
 _REFUSED = (
     PoisonRecord,
@@ -52,10 +58,17 @@ class Merger:
         """``writers``: topic → its writer schemas. ``check``: called before each attempt; may raise to give up."""
         self._engine, self._writers, self._check = engine, writers, check
         self._tables = {d.topic: DimensionTable(d) for d in dimensions}
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="merger")
         self._readers = {topic: Writer(clean_schema(t.dimension.entity)) for topic, t in self._tables.items()}
 
     def claim(self, places: list[TopicPartitionKey]) -> list[Position]:
-        """Become the owner of partitions; a database that is away is waited for."""
+        """Become the owner of partitions; a database that is away is waited for.
+
+        Changes that were stored when the declaration knew fewer fields are merged again first.
+        """
+        for table in self._tables.values():
+            while self._transaction(partial(_catch_up, table)):
+                pass
         return self._transaction(
             lambda connection: [positions.claim(connection, Group.SCD_MERGER, *place) for place in sorted(places)]
         )
@@ -71,10 +84,24 @@ class Merger:
             PoisonRecord: one record cannot be stored; the rest of its partition's batch is stored up to it, and what
                 came of other partitions wholly.
         """
+        parts = lanes(batch)
+        tried = [self._threads.submit(self._try_to_store, owned, part) for part in parts]
+        wait(tried)
+        moved: list[Position] = []
+        refused: dict[TopicPartitionKey, Slice] = {}
+        for part, future in zip(parts, tried, strict=True):
+            stored = future.result()
+            if stored is None:
+                refused.update(part)
+            else:
+                moved += stored
+        return moved + self._store_what_can_be(owned, refused)
+
+    def _try_to_store(self, owned: Owned, batch: Batch) -> list[Position] | None:
         try:
             return self._store(owned, batch)
         except _REFUSED:
-            return self._store_what_can_be(owned, batch)
+            return None
 
     def _store(self, owned: Owned, batch: Batch) -> list[Position]:
         rows = {place: self._rows(owned[place], place, part) for place, part in batch.items()}
@@ -129,7 +156,7 @@ class Merger:
             return position
 
     def _rows(self, position: Position, place: TopicPartitionKey, part: Slice) -> pl.DataFrame:
-        rows = batches.table(part.messages, self._writers[place[0]], self._readers[place[0]])
+        rows = batches.table(part.messages, self._writers[place[0]], self._readers[place[0]], keep_extra=True)
         return batches.without_repeats(rows, position.source_offset)
 
     def _transaction(self, write: Callable[[Connection], T]) -> T:
@@ -139,6 +166,29 @@ class Merger:
                 return write(connection)
 
         return wait_for(attempt)
+
+
+def lanes(batch: Batch) -> list[Batch]:
+    """A large batch in two of about one size, partitions whole and no key in both; any other as it is.
+
+    A key is in one partition, unless the number of partitions was changed: two transactions that change one key do not
+    see each other's changes.
+    """
+    if sum(len(part.messages) for part in batch.values()) < _WORTH_LANES:
+        return [batch]
+    halves: tuple[dict[TopicPartitionKey, Slice], ...] = ({}, {})
+    for place, part in sorted(batch.items(), key=lambda item: -len(item[1].messages)):
+        min(halves, key=lambda half: sum(len(p.messages) for p in half.values()))[place] = part
+    keys = [{(place[0], m.key()) for place, part in half.items() for m in part.messages} for half in halves]
+    return list(halves) if keys[1] and keys[0].isdisjoint(keys[1]) else [batch]
+
+
+def _catch_up(table: DimensionTable, connection: Connection) -> int:
+    outdated = table.outdated(connection, _OUTDATED)
+    if outdated.height:
+        again = understood(table.dimension, outdated)
+        table.apply(connection, merge(table.dimension, again, table.gather(connection, again)))
+    return outdated.height
 
 
 def _moved(position: Position, part: Slice, rows: pl.DataFrame) -> Position:

@@ -4,13 +4,14 @@ Every statement is set-based and finds its rows by index, so that a batch costs 
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import polars as pl
 from sqlalchemy import Connection, text
 
 from retail_stream import postgres
-from services.scd_merger.dimensions import KEY_DTYPE, TIME_DTYPE, Dimension, Kind
+from retail_stream.batches import EXTRA
+from services.scd_merger.dimensions import KEY_DTYPE, TIME_DTYPE, Dimension, Kind, cents
 from services.scd_merger.merge import FROM, TO, Neighbours, Plan
 
 # Joins go from the few rows of the batch to the index of a table that may be large and newly filled (no statistics).
@@ -18,7 +19,9 @@ _PLANNER = text("""
     SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
            set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)
 """)
-_CENTS = 100
+# Batches of different partitions never meet at a key; whoever changes keys of any partition waits for them to end.
+_SHARED = text("SELECT pg_advisory_xact_lock_shared(hashtext(:table))")
+_ALONE = text("SELECT pg_advisory_xact_lock(hashtext(:table))")
 
 
 class DimensionTable:
@@ -28,8 +31,10 @@ class DimensionTable:
         """``dimension``: the declaration that the migration's tables follow."""
         self.dimension = dimension
         d, key, time = dimension, dimension.key, dimension.sequence
-        attributes = ", ".join(f'"{a}"' for a in d.attributes)
-        self._probes, self._spans, self._rewritten = (f"{d.entity}_{n}" for n in ("probes", "spans", "rewritten"))
+        attributes = ", ".join(map(_quoted, d.attributes))
+        self._probes, self._spans, self._rewritten, self._refreshed = (
+            f"{d.entity}_{n}" for n in ("probes", "spans", "rewritten", "refreshed")
+        )
         #: temporary tables in the columns' own types
         self._prepare = [
             f"CREATE TEMP TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS AS SELECT {what} WITH NO DATA"
@@ -37,16 +42,24 @@ class DimensionTable:
                 self._probes: f"{key}, {time} FROM {d.changes_table}",
                 self._spans: f"''::text AS step, {key}, {FROM}, {TO} FROM {d.table}",
                 self._rewritten: f"{key}, {FROM}, {attributes} FROM {d.table}",
+                self._refreshed: ", ".join((key, FROM, *map(_quoted, d.untracked))) + f" FROM {d.table}",
             }.items()
         ]
-        texts = d.of_kind(Kind.TEXT)
+        texts = {EXTRA, *d.of_kind(Kind.TEXT)}
         self._near_changes = _near(d.changes_table, self._probes, key, time, time, list(d.change_schema), texts)
-        self._near_versions = _near(d.table, self._probes, key, time, FROM, [key, FROM, TO], [])
+        self._near_versions = _near(d.table, self._probes, key, time, FROM, [key, FROM, TO, *d.untracked], texts)
+        self._outdated = f"""
+            SELECT {_lines(d.change_schema, texts)} FROM (
+                SELECT * FROM {d.changes_table}
+                WHERE {EXTRA} IS NOT NULL AND EXISTS (SELECT FROM json_object_keys({EXTRA}) k WHERE k = ANY(:names))
+                LIMIT :most
+            ) near
+        """
         same = f"d.{key} = s.{key} AND d.{FROM} = s.{FROM}"
         self._delete = f"DELETE FROM {d.table} d USING {self._spans} s WHERE {same} AND s.step = 'vanished'"
         self._retime = f"UPDATE {d.table} d SET {TO} = s.{TO} FROM {self._spans} s WHERE {same} AND s.step = "
-        values = ", ".join(f'"{a}" = s."{a}"' for a in d.attributes)
-        self._rewrite = f"UPDATE {d.table} d SET {values} FROM {self._rewritten} s WHERE {same}"
+        self._rewrite = f"UPDATE {d.table} d SET {_values(d.attributes)} FROM {self._rewritten} s WHERE {same}"
+        self._refresh = f"UPDATE {d.table} d SET {_values(d.untracked)} FROM {self._refreshed} s WHERE {same}"
         self._forget = (
             f"DELETE FROM {d.changes_table} c USING {self._probes} p WHERE c.{key} = p.{key} AND c.{time} = p.{time}"
         )
@@ -57,13 +70,25 @@ class DimensionTable:
         for statement in self._prepare:
             connection.execute(text(statement))
         connection.execute(_PLANNER)
+        connection.execute(_SHARED, {"table": d.table})
         probes = changes.select(d.key, d.sequence).unique().sort(d.key, d.sequence)
         postgres.copy(connection, self._probes, probes, times=[d.sequence])
-        span = {d.key: KEY_DTYPE, FROM: TIME_DTYPE, TO: TIME_DTYPE}
+        span = {d.key: KEY_DTYPE, FROM: TIME_DTYPE, TO: TIME_DTYPE, **d.dtypes(d.untracked)}
+        times = d.of_kind(Kind.TIME)
         return Neighbours(
-            changes=_read(connection, self._near_changes, d.change_schema, [d.sequence, *d.of_kind(Kind.TIME)]),
-            versions=_read(connection, self._near_versions, span, [FROM, TO]),
+            changes=_read(connection, self._near_changes, d.change_schema, [d.sequence, *times]),
+            versions=_read(connection, self._near_versions, span, [FROM, TO, *(t for t in times if t in d.untracked)]),
         )
+
+    def outdated(self, connection: Connection, most: int) -> pl.DataFrame:
+        """Up to ``most`` stored changes whose ``extra`` holds attributes: they came before these had columns.
+
+        Nobody else changes the dimension until the transaction ends.
+        """
+        d = self.dimension
+        connection.execute(_ALONE, {"table": d.table})
+        rows = connection.execute(text(self._outdated), {"names": list(d.attributes), "most": most})
+        return _parsed(rows.scalar_one(), d.change_schema, [d.sequence, *d.of_kind(Kind.TIME)])
 
     def apply(self, connection: Connection, plan: Plan) -> None:
         """Write a plan, in the transaction that gathered for it."""
@@ -80,6 +105,9 @@ class DimensionTable:
         if plan.rewritten.height:
             self._copy_versions(connection, self._rewritten, plan.rewritten)
             connection.execute(text(self._rewrite))
+        if plan.refreshed.height:
+            self._copy_versions(connection, self._refreshed, plan.refreshed)
+            connection.execute(text(self._refresh))
         if plan.opened.height:
             self._copy_versions(connection, d.table, plan.opened)
         if plan.replaced.height:
@@ -92,25 +120,38 @@ class DimensionTable:
 
     def _copy_versions(self, connection: Connection, table: str, versions: pl.DataFrame) -> None:
         d = self.dimension
-        # cents / 100 is written with the two decimals that numeric(14,2) holds exactly
-        cents = [(pl.col(m) * _CENTS).round(0, mode="half_to_even") / _CENTS for m in d.of_kind(Kind.MONEY)]
+        money = [cents(pl.col(m)) for m in d.of_kind(Kind.MONEY) if m in versions.columns]
         times = [c for c in (FROM, TO, *d.of_kind(Kind.TIME)) if c in versions.columns]
-        postgres.copy(connection, table, versions.with_columns(cents), times=times)
+        postgres.copy(connection, table, versions.with_columns(money), times=times)
 
 
-def _near(table: str, probes: str, key: str, probe_time: str, time: str, columns: list[str], texts: list[str]) -> str:
-    """For every probe the last row of its key before its time and the first two from it on; rows may repeat.
+def _quoted(column: str) -> str:
+    return f'"{column}"'
 
-    The answer is a single CSV text, or NULL for no rows: COPY would send a message per row, and most of a batch's time
-    would go into receiving them.
+
+def _values(columns: Iterable[str]) -> str:
+    return ", ".join(f'"{c}" = s."{c}"' for c in columns)
+
+
+def _lines(columns: Iterable[str], texts: Container[str]) -> str:
+    """SQL: the rows of ``near`` as a single CSV text, or NULL for no rows.
+
+    COPY would send a message per row, and most of a batch's time would go into receiving them.
     """
-    quoted = """'"' || replace(near."{0}", '"', '""') || '"'"""
+    quoted = """'"' || replace(near."{0}"::text, '"', '""') || '"'"""
     cells = ((quoted if c in texts else 'CAST(near."{0}" AS text)').format(c) for c in columns)
     line = " || ',' || ".join(f"coalesce({cell}, '')" for cell in cells)
-    names = ", ".join(f'"{c}"' for c in columns)
+    return f"string_agg({line}, chr(10))"
+
+
+def _near(
+    table: str, probes: str, key: str, probe_time: str, time: str, columns: list[str], texts: Container[str]
+) -> str:
+    """For every probe the last row of its key before its time and the first two from it on; rows may repeat."""
+    names = ", ".join(map(_quoted, columns))
     this_key = f"FROM {table} WHERE {key} = p.{key} AND {time}"
     return f"""
-        SELECT string_agg({line}, chr(10))
+        SELECT {_lines(columns, texts)}
         FROM {probes} p CROSS JOIN LATERAL (
             (SELECT {names} {this_key} < p.{probe_time} ORDER BY {time} DESC LIMIT 1)
             UNION ALL
@@ -120,8 +161,11 @@ def _near(table: str, probes: str, key: str, probe_time: str, time: str, columns
 
 
 def _read(connection: Connection, sql: str, schema: Mapping[str, pl.DataType], times: list[str]) -> pl.DataFrame:
-    """The CSV text that ``sql`` answers with, as a frame; ``times`` become int64 microseconds. Sessions speak UTC."""
-    csv = connection.execute(text(sql)).scalar_one()
+    return _parsed(connection.execute(text(sql)).scalar_one(), schema, times)
+
+
+def _parsed(csv: str | None, schema: Mapping[str, pl.DataType], times: list[str]) -> pl.DataFrame:
+    """A CSV text of :func:`_lines` as a frame; ``times`` become int64 microseconds. Sessions speak UTC."""
     if csv is None:
         return pl.DataFrame(schema=schema)
     flags = [c for c, dtype in schema.items() if dtype == pl.Boolean()]

@@ -25,7 +25,7 @@ from retail_stream.topics import Group
 from retail_stream.wire import Writer, encode, frame
 from services.scd_merger.dimensions import Dimension, clean_schema, declare, dimensions
 from services.scd_merger.merge import merge
-from services.scd_merger.merger import Merger
+from services.scd_merger.merger import Merger, lanes
 from services.scd_merger.reader import Slice
 from services.scd_merger.tables import DimensionTable
 from tests.unit.scd_oracle import Event, Version, batches, delete, history, oracle, upsert
@@ -211,6 +211,51 @@ def test_the_record_that_postgres_refuses_is_named_and_no_other_is_lost(warehous
     assert stored_position(warehouse, 1) == (20, 19)
     assert len(versions(warehouse, range(1, 2))) == 13
     assert len(versions(warehouse, range(2, 3))) == 20
+
+
+def test_a_batch_that_lost_a_deadlock_is_taken_again(warehouse: Engine) -> None:
+    service, place = merger(warehouse), (TOPIC, 0)
+    [owned] = service.claim([place])
+    with warehouse.begin() as connection:
+        # As Postgres ends one of two transactions that wait for each other; a sequence is not rolled back.
+        connection.execute(text("CREATE SEQUENCE attempts"))
+        connection.execute(
+            text("""
+            CREATE FUNCTION lose_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                IF nextval('attempts') = 1 THEN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END IF;
+                RETURN NULL;
+            END $$
+        """)
+        )
+        connection.execute(text("CREATE TRIGGER lose_once AFTER INSERT ON dim_products EXECUTE FUNCTION lose_once()"))
+    service.take({place: owned}, {place: Slice(messages([upsert(1, "a")]))})
+    assert versions(warehouse, range(1, 2)) == [(1, 1, None, "a", 1.0)]
+
+
+def test_only_partitions_without_a_common_key_are_merged_side_by_side() -> None:
+    def batch(*keys: int, size: int = 1000) -> dict[tuple[str, int], Slice]:
+        parts = (messages([upsert(t, "a", key) for t in range(size)], partition=p) for p, key in enumerate(keys))
+        return {(TOPIC, p): Slice(part) for p, part in enumerate(parts)}
+
+    assert [sorted(p for _, p in part) for part in lanes(batch(1, 2, 3, 4))] == [[0, 2], [1, 3]]
+    assert len(lanes(batch(1, 2, 3, 1))) == 1, "key 1 is in two partitions that would part"
+    assert len(lanes(batch(1, 2, 1, 3))) == 2, "... and here in two that would not"
+    assert len(lanes(batch(1, 2, size=999))) == 1, "too small to be worth it"
+    assert len(lanes(batch(1, size=5000))) == 1
+    assert lanes({}) == [{}]
+
+
+def test_a_large_batch_is_merged_in_two_transactions_and_one_bad_record_spoils_neither(warehouse: Engine) -> None:
+    service, places = merger(warehouse), [(TOPIC, p) for p in range(3)]
+    owned = dict(zip(places, service.claim(places), strict=True))
+    events = {p: [upsert(t, f"v{t}", key=p + 1) for t in range(1000)] for p in range(3)}
+    events[1][700] = upsert(700, "\0", key=2)
+    batch = {(TOPIC, p): Slice(messages(e, partition=p)) for p, e in events.items()}
+    with pytest.raises(PoisonRecord, match=rf"{TOPIC}/1@700\b"):
+        service.take(owned, batch)
+    assert [stored_position(warehouse, p)[0] for p in range(3)] == [1000, 700, 1000]
+    for partition, size in ((0, 1000), (1, 700), (2, 1000)):
+        assert len(versions(warehouse, range(partition + 1, partition + 2))) == size
 
 
 def start(connections: Connections) -> subprocess.Popen:

@@ -20,7 +20,8 @@ def delete(time: int, key: int = 1) -> Event:
     return (key, time, True, None, None)
 
 
-def oracle(events: Iterable[Event]) -> list[Version]:
+def oracle(events: Iterable[Event], prices_have_history: bool = True) -> list[Version]:
+    """The right versions; without a history of prices a version has that of its last change."""
     by_moment = {event[:2]: event for event in sorted(events, key=_order)}
     versions: list[Version] = []
     state: tuple[str, float] | None = None
@@ -30,6 +31,10 @@ def oracle(events: Iterable[Event]) -> list[Version]:
             state, last_key = None, key
         new = None if name is None or price is None else (name, price)
         if new == state:
+            continue
+        if not prices_have_history and new and state and new[0] == state[0]:
+            versions[-1] = (*versions[-1][:4], new[1])
+            state = new
             continue
         if state is not None:
             _, start, _, *attributes = versions[-1]

@@ -91,3 +91,12 @@ def test_no_module_grows_beyond_what_one_reads_in_one_go():
         if (n := len(p.read_text().splitlines())) > 280
     }
     assert long == {}
+
+
+def test_the_images_get_the_versions_that_are_tested():
+    def pinned(name: str) -> set[str]:
+        lines = (ROOT / name).read_text().splitlines()
+        return {line.split(" ")[0] for line in lines if "==" in line and not line.startswith((" ", "#"))}
+
+    assert pinned("services.lock") < pinned("requirements.lock")
+    assert len(pinned("services.lock")) > 50

@@ -5,8 +5,9 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
+from retail_stream.avro_schema import plain_schema
 from retail_stream.entities import Entity
-from retail_stream.wire import HEADER_BYTES, Writer, frame, plain_schema, schema_id
+from retail_stream.wire import HEADER_BYTES, Writer, frame, schema_id
 from services.cleaner import expectations
 from services.cleaner.clean import Raw, Target, clean, clean_schema
 from services.cleaner.expectations import RULES, TOMBSTONE_RULES, Action, Rule

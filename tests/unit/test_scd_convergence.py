@@ -7,6 +7,7 @@ each on keys of its own, so that one call of the merge decides a batch of every 
 import random
 from bisect import bisect_left
 from collections.abc import Iterable
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -19,18 +20,25 @@ from tests.unit.scd_oracle import Event, Version, batches, delete, history, last
 DIMENSION = Dimension(
     Entity.PRODUCTS, "product_id", "last_update_time", {"name": Kind.TEXT, "price": Kind.MONEY}, "product_sk"
 )
+#: The same, but no history is kept of prices.
+PRICELESS = replace(DIMENSION, untracked=("price",))
+
+
+def frame(events: Iterable[Event]) -> pl.DataFrame:
+    return pl.DataFrame([(*event, None) for event in events], schema=DIMENSION.change_schema, orient="row")
 
 
 class Store:
     """What Postgres does, over dicts: per key the sorted times of changes and of version starts."""
 
-    def __init__(self) -> None:
+    def __init__(self, dimension: Dimension = DIMENSION) -> None:
+        self.dimension = dimension
         self.changes: dict[int, dict[int, Event]] = {}
         self.versions: dict[int, dict[int, Version]] = {}
 
     def gather(self, changes: pl.DataFrame) -> Neighbours:
         near_changes: list[Event] = []
-        near_versions: list[tuple[int, int, int | None]] = []
+        near_versions: list[tuple] = []
         probes: dict[int, set[int]] = {}
         for key, time in changes.select("product_id", "last_update_time").iter_rows():
             probes.setdefault(key, set()).add(time)
@@ -39,12 +47,11 @@ class Store:
             moments, starts = sorted(history), sorted(versions)
             for time in times:
                 near_changes += [history[t] for t in _around(moments, time)]
-                near_versions += [versions[t][:3] for t in _around(starts, time)]
-        span = {"product_id": pl.Int64, "valid_from": pl.Int64, "valid_to": pl.Int64}
-        return Neighbours(
-            pl.DataFrame(near_changes, schema=DIMENSION.change_schema, orient="row"),
-            pl.DataFrame(near_versions, schema=span, orient="row"),
-        )
+                near_versions += [versions[t] for t in _around(starts, time)]
+        span = {n: pl.Int64() for n in ("product_id", "valid_from", "valid_to")}
+        shown = [*span, *self.dimension.untracked]
+        span |= self.dimension.dtypes(self.dimension.attributes)
+        return Neighbours(frame(near_changes), pl.DataFrame(near_versions, schema=span, orient="row").select(shown))
 
     def apply(self, plan: Plan) -> None:
         for key, start, _ in plan.vanished.iter_rows():
@@ -53,19 +60,22 @@ class Store:
             self.versions[key][start] = (key, start, end, *self.versions[key][start][3:])
         for key, start, *attributes in plan.rewritten.iter_rows():
             self.versions[key][start] = (*self.versions[key][start][:3], *attributes)
+        for key, start, price in plan.refreshed.iter_rows() if self.dimension.untracked else ():
+            assert self.versions[key][start][4] != price
+            self.versions[key][start] = (*self.versions[key][start][:4], price)
         for key, *attributes, start, end in plan.opened.iter_rows():
             assert start not in self.versions.setdefault(key, {})
             self.versions[key][start] = (key, start, end, *attributes)
-        for event in plan.added.iter_rows():
+        for *event, _ in plan.added.iter_rows():
             assert event[1] not in self.changes.setdefault(event[0], {})
-            self.changes[event[0]][event[1]] = event
-        for event in plan.replaced.iter_rows():
+            self.changes[event[0]][event[1]] = tuple(event)  # type: ignore[assignment]
+        for *event, _ in plan.replaced.iter_rows():
             assert event[1] in self.changes[event[0]]
-            self.changes[event[0]][event[1]] = event
+            self.changes[event[0]][event[1]] = tuple(event)  # type: ignore[assignment]
 
     def take(self, batch: Iterable[Event]) -> Plan:
-        frame = pl.DataFrame(list(batch), schema=DIMENSION.change_schema, orient="row")
-        plan = merge(DIMENSION, frame, self.gather(frame))
+        changes = frame(batch)
+        plan = merge(self.dimension, changes, self.gather(changes))
         self.apply(plan)
         return plan
 
@@ -78,10 +88,11 @@ def _around(times: list[int], time: int) -> list[int]:
     return times[max(at - 1, 0) : at + 2]
 
 
+@pytest.mark.parametrize("dimension", [DIMENSION, PRICELESS], ids=["all tracked", "price untracked"])
 @pytest.mark.parametrize("part", range(4))
-def test_any_order_and_batching_gives_the_oracles_table(part: int) -> None:
+def test_any_order_and_batching_gives_the_oracles_table(part: int, dimension: Dimension) -> None:
     seeds = range(part * 625, (part + 1) * 625)
-    store = Store()
+    store = Store(dimension)
     streams: dict[int, tuple[list[Event], list[list[Event]]]] = {}
     for seed in seeds:
         rng = random.Random(seed)
@@ -91,7 +102,7 @@ def test_any_order_and_batching_gives_the_oracles_table(part: int) -> None:
         store.take(event for _, cut in streams.values() for event in cut[i])
     for seed, (events, _) in streams.items():
         keys = range(seed * 5, seed * 5 + 5)
-        assert store.table(keys) == oracle(events), f"seed {seed}"
+        assert store.table(keys) == oracle(events, "price" not in dimension.untracked), f"seed {seed}"
         assert _current(store.table(keys)) == last_write_wins(events), f"seed {seed}"
 
 
@@ -191,10 +202,33 @@ def test_a_repeat_changes_nothing() -> None:
     assert all(frame.is_empty() for frame in vars(plan).values())
 
 
+#        1    2    3    4
+#   a    |---------)         b@3 ends it
+#   b              |----
+#   1.0  2.0  3.0  4.0       a version has the price of its last change
+def test_an_untracked_attribute_is_updated_in_place() -> None:
+    store = Store(PRICELESS)
+    store.take([upsert(1, "a", price=1.0), upsert(3, "b", price=3.0)])
+    plan = store.take([upsert(2, "a", price=2.0), upsert(4, "b", price=4.0)])
+    assert store.table([1]) == [(1, 1, 3, "a", 2.0), (1, 3, None, "b", 4.0)]
+    assert sorted(plan.refreshed.rows()) == [(1, 1, 2.0), (1, 3, 4.0)]
+    assert plan.opened.is_empty()
+
+
+#        1    2    3    4
+#   a    |-------------------     price 3.0, of a@3
+#   b         |----)              a split leaves each part the price of its own last change
+def test_both_parts_of_a_split_version_keep_their_own_last_untracked_values() -> None:
+    store = Store(PRICELESS)
+    store.take([upsert(1, "a", price=1.0), upsert(3, "a", price=3.0), upsert(4, "a", price=4.0)])
+    store.take([upsert(2, "b", price=2.0)])
+    assert store.table([1]) == [(1, 1, 2, "a", 1.0), (1, 2, 3, "b", 2.0), (1, 3, None, "a", 4.0)]
+
+
 def test_a_batch_reads_and_writes_no_more_for_a_long_history() -> None:
     store = Store()
     store.take(upsert(time, f"v{time}") for time in range(0, 2000, 2))
-    batch = pl.DataFrame([upsert(1001, "late")], schema=DIMENSION.change_schema, orient="row")
+    batch = frame([upsert(1001, "late")])
     stored = store.gather(batch)
     assert stored.changes.height <= 3
     assert stored.versions.height <= 3

@@ -1,0 +1,52 @@
+"""The dimension of suppliers."""
+
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    """Both tables have the fields of the clean schema; the database itself refuses a wrong history."""
+    op.execute("""
+        CREATE TABLE suppliers_changes (
+            supplier_id integer NOT NULL,
+            last_update_time timestamptz NOT NULL,
+            deleted boolean NOT NULL,
+            name text COLLATE "C",
+            country text COLLATE "C",
+            contact text COLLATE "C",
+            lead_time_days integer,
+            rating double precision,
+            preferred boolean,
+            contract_end timestamptz,
+            extra json,
+            PRIMARY KEY (supplier_id, last_update_time)
+        );
+        CREATE INDEX suppliers_changes_extra ON suppliers_changes (supplier_id) WHERE extra IS NOT NULL;
+
+        CREATE TABLE dim_suppliers (
+            supplier_sk bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            supplier_id integer NOT NULL,
+            name text COLLATE "C" NOT NULL,
+            country text COLLATE "C" NOT NULL,
+            contact text COLLATE "C",
+            lead_time_days integer NOT NULL,
+            rating numeric(14, 2) NOT NULL,
+            preferred boolean NOT NULL,
+            contract_end timestamptz NOT NULL,
+            last_update_time timestamptz GENERATED ALWAYS AS (valid_from) STORED,
+            valid_from timestamptz NOT NULL,
+            valid_to timestamptz,
+            is_current boolean GENERATED ALWAYS AS (valid_to IS NULL) STORED,
+            UNIQUE (supplier_id, valid_from),
+            CONSTRAINT dim_suppliers_not_empty CHECK (valid_from < valid_to),
+            CONSTRAINT dim_suppliers_no_overlap
+                EXCLUDE USING gist (supplier_id WITH =, tstzrange(valid_from, valid_to) WITH &&)
+        );
+
+        CREATE VIEW suppliers_current AS SELECT * FROM dim_suppliers WHERE is_current;
+        CREATE FUNCTION suppliers_as_of(moment timestamptz) RETURNS SETOF dim_suppliers
+            LANGUAGE sql STABLE PARALLEL SAFE
+            AS 'SELECT * FROM dim_suppliers WHERE valid_from <= moment AND (valid_to > moment OR valid_to IS NULL)';
+    """)

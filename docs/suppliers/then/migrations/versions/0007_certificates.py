@@ -1,0 +1,15 @@
+"""Suppliers have a certificate."""
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    """A column in both tables, optional like the field; the merger fills it from what came before."""
+    op.execute("""
+        ALTER TABLE suppliers_changes ADD COLUMN certificate text COLLATE "C";
+        ALTER TABLE dim_suppliers ADD COLUMN certificate text COLLATE "C";
+        CREATE OR REPLACE VIEW suppliers_current AS SELECT * FROM dim_suppliers WHERE is_current;
+    """)

@@ -1,0 +1,24 @@
+"""Dimensions as people ask for them; fields that came before their columns."""
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    """Add ``extra`` to the changes; per dimension a view of current rows and a function of those of any moment."""
+    for entity, key in (("customers", "customer_id"), ("products", "product_id"), ("stores", "store_id")):
+        op.execute(f"""
+            ALTER TABLE {entity}_changes ADD COLUMN extra json;
+            COMMENT ON COLUMN {entity}_changes.extra IS
+                'fields of a newer schema that have no column yet; the merger moves them once a migration has made one';
+            CREATE INDEX {entity}_changes_extra ON {entity}_changes ({key}) WHERE extra IS NOT NULL;
+
+            CREATE VIEW {entity}_current AS SELECT * FROM dim_{entity} WHERE is_current;
+            COMMENT ON VIEW {entity}_current IS 'the open versions of dim_{entity}: what last-write-wins would give';
+            CREATE FUNCTION {entity}_as_of(moment timestamptz) RETURNS SETOF dim_{entity}
+                LANGUAGE sql STABLE PARALLEL SAFE
+                AS 'SELECT * FROM dim_{entity} WHERE valid_from <= moment AND (valid_to > moment OR valid_to IS NULL)';
+            COMMENT ON FUNCTION {entity}_as_of IS 'the versions of dim_{entity} that were valid at a moment';
+        """)

@@ -1,0 +1,188 @@
+"""docs/suppliers as written: a dimension more, then a field more, in a copy of the project that really runs.
+
+The records of the new field come before its migration; what was kept of them must be what a rebuild makes of them.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import Producer
+
+from retail_stream.embedded.stack import Stack
+from retail_stream.kafka import SEQUENCE_TIME, as_big_endian
+from retail_stream.registry import Registry
+from retail_stream.wire import Writer, encode, frame
+
+from ..servers import private_stack
+from .cleaner.world import LONG_AGO_US, eventually
+
+ROOT = Path(__file__).parents[2]
+STEPS = ROOT / "docs" / "suppliers"
+FOLDERS = ("retail_stream", "services", "schemas", "migrations")
+RAW = "suppliers.raw"
+SERVICES = ("cleaner", "scd_merger", "aggregator")
+
+
+class Project:
+    """A copy of the project, and its processes on servers of its own."""
+
+    def __init__(self, folder: Path, stack: Stack) -> None:
+        self.folder, self.stack = folder, stack
+        self.env = {**os.environ, **stack.env, "METRICS_PORT": "0", "PYTHONPATH": str(folder), "DLQ_MAX_RATIO": "1"}
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        for name in FOLDERS:
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def add(self, step: str) -> None:
+        """Do what docs/suppliers says: copy the files, apply the patch."""
+        for name in ("schemas", "migrations"):
+            shutil.copytree(STEPS / step / name, self.folder / name, dirs_exist_ok=True)
+        for patch in (STEPS / step).glob("*.patch"):
+            subprocess.run(["git", "apply", str(patch)], cwd=self.folder, check=True)
+        self.command("init")
+
+    def command(self, name: str, **env: str) -> None:
+        self.try_command(name, **env).check_returncode()
+
+    def try_command(self, name: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "retail_stream.cli", name],
+            cwd=self.folder,
+            env={**self.env, **env},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def start(self, name: str, **env: str) -> None:
+        command = [sys.executable, "-m", f"services.{name}"]
+        self.running[name] = subprocess.Popen(command, cwd=self.folder, env={**self.env, **env})
+
+    def stop(self, *names: str) -> None:
+        for name in names:
+            self.running[name].terminate()
+        for name in names:
+            assert self.running.pop(name).wait(60) == 0
+
+    def kill(self) -> None:
+        for process in self.running.values():
+            process.kill()
+            process.wait()
+
+    def publish(self, step: str, *records: Mapping[str, Any] | tuple[int, int]) -> None:
+        """``records``: suppliers, or (id, time) of deletes."""
+        schema = json.loads((STEPS / step / "schemas" / "raw" / "suppliers.avsc").read_text())
+        number = Registry(self.stack.env["SCHEMA_REGISTRY_URL"]).register(f"{RAW}-value", schema)
+        plain = Writer(schema).plain
+        producer = Producer({"bootstrap.servers": self.stack.env["KAFKA_BOOTSTRAP_SERVERS"]})
+        for record in records:
+            if isinstance(record, tuple):
+                key, at = record
+                producer.produce(RAW, None, str(key), key % 4, headers=[(SEQUENCE_TIME, as_big_endian(at))])
+            else:
+                key = record["supplier_id"]
+                producer.produce(RAW, frame(number, encode(plain, record)), str(key), key % 4)
+        assert producer.flush(30) == 0
+
+    def verified(self) -> bool:
+        """Whether everything that is on the topics arrived, and as `verify` would have it."""
+        status = self.try_command("verify")
+        self.said = status.stdout
+        return status.returncode == 0
+
+    def query(self, sql: str, database: str | None = None) -> list[tuple]:
+        with psycopg.connect(database or self.stack.env["DATABASE_URL"]) as connection:
+            return connection.execute(sql).fetchall()
+
+
+@pytest.fixture
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with private_stack(tmp_path_factory) as stack:
+        made = Project(tmp_path_factory.mktemp("project"), stack)
+        yield made
+        made.kill()
+
+
+def supplier(rng: random.Random, **more: Any) -> dict[str, Any]:
+    return {
+        "supplier_id": rng.randrange(30),
+        "name": rng.choice("ab"),
+        "country": rng.choice(["PT", "TR"]),
+        "contact": rng.choice([None, "", "Ana"]),
+        "lead_time_days": 14,
+        "rating": rng.choice([1.0, 2.5, 4.125]),
+        "preferred": rng.random() < 0.5,
+        "contract_end": LONG_AGO_US + 5,
+        "last_update_time": LONG_AGO_US + rng.randrange(200),
+        **more,
+    }
+
+
+def certified(rng: random.Random) -> dict[str, Any]:
+    return supplier(rng, certificate=rng.choice([None, "GOTS", "OEKO-TEX", 'a "quoted", one']))
+
+
+CONTENTS = """
+    SELECT supplier_id, name, country, contact, lead_time_days, rating, preferred, contract_end, certificate,
+           last_update_time, valid_from, valid_to
+    FROM dim_suppliers ORDER BY supplier_id, valid_from
+"""
+
+
+def test_a_dimension_and_then_a_field_are_added_as_documented(project: Project) -> None:
+    rng = random.Random(3)
+    project.add("first")
+    for name in SERVICES:
+        project.start(name)
+    deletes = [(rng.randrange(30), LONG_AGO_US + rng.randrange(200)) for _ in range(20)]
+    early = [*(supplier(rng) for _ in range(300)), *deletes]
+    rng.shuffle(early)
+    project.publish("first", *early, supplier(rng, name="torn\0"), supplier(rng, rating=float("nan")))
+    # What its column could not hold is refused before there is one.
+    project.publish("then", *(certified(rng) for _ in range(200)), supplier(rng, certificate="\0"))
+
+    def kept() -> int:
+        return project.query("SELECT count(*) FROM suppliers_changes WHERE extra->>'certificate' = 'GOTS'")[0][0]
+
+    eventually(kept, "fields without a column are kept")
+    eventually(project.verified, "everything is there", within_s=90, every_s=1)
+    assert "dim_suppliers" in project.said
+    assert re.search(r"suppliers\.dlq +expected +3 +found +3\b", project.said), "the torn, the endless, the unstorable"
+    untracked = project.query("""
+        SELECT count(*) FROM dim_suppliers v JOIN suppliers_changes c USING (supplier_id)
+        WHERE c.last_update_time = v.valid_from AND v.rating <> round(c.rating::numeric, 2)
+    """)
+    assert untracked[0][0] > 0, "a rating makes no version, and is updated in place"
+
+    project.stop("cleaner", "scd_merger")
+    before = project.query("SELECT count(*) FROM dim_suppliers")[0][0]
+    project.add("then")
+    project.start("cleaner")
+    project.start("scd_merger")
+    eventually(lambda: not kept(), "the column has them")
+    assert project.query("SELECT count(*) FROM dim_suppliers")[0][0] > before, "versions that differ in the new field"
+    project.publish("then", *(certified(rng) for _ in range(100)))
+    project.publish("first", *(supplier(rng) for _ in range(100)))
+    eventually(project.verified, "everything is there again", within_s=90, every_s=1)
+    assert project.query("SELECT count(*) FROM suppliers_current WHERE certificate IS NOT NULL")[0][0] > 0
+
+    found = project.query(CONTENTS)
+    server, _, _ = project.stack.env["DATABASE_URL"].rpartition("/")
+    with psycopg.connect(project.stack.env["DATABASE_URL"], autocommit=True) as admin:
+        admin.execute("CREATE DATABASE rebuilt")
+    rebuilt = f"{server}/rebuilt"
+    project.stop("scd_merger")
+    project.command("init", DATABASE_URL=rebuilt)
+    project.start("scd_merger", DATABASE_URL=rebuilt)
+    eventually(lambda: project.query(CONTENTS, rebuilt) == found, "a rebuild comes to the same")
+    project.stop(*SERVICES)
