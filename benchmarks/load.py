@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from retail_stream import postgres
+from retail_stream import positions, postgres
 from retail_stream.embedded.processes import ProcessGroup
 from retail_stream.embedded.settings import Ports
 from retail_stream.embedded.stack import Stack
@@ -54,7 +54,12 @@ def _measure(connections: Connections, pipeline: Pipeline, seconds: int, rates: 
 
     def behind() -> dict[Group, int]:
         # Lag alone: counting the warehouse's rows each second would cost the pipeline more and more.
-        return wait_for(lambda: lags(connections), _PATIENCE_S)
+        def ask() -> dict[Group, int]:
+            with postgres.outages(engine), engine.connect() as connection:
+                passed = positions.stored(connection)
+            return lags(connections, passed)
+
+        return wait_for(ask, _PATIENCE_S)
 
     while now().facts == 0:
         time.sleep(0.5)

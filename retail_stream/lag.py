@@ -19,15 +19,20 @@ CONSUMES: Mapping[Group, tuple[str, ...]] = {
 _MARKERS = 3
 
 
-def lags(connections: Connections) -> dict[Group, int]:
-    """Lag of every group, from Kafka's own committed offsets. Trailing transaction markers are no lag.
+def lags(connections: Connections, stored: Mapping[Group, Mapping[kafka.TopicPartitionKey, int]]) -> dict[Group, int]:
+    """Lag of every group; trailing transaction markers are no lag.
+
+    ``stored``: positions in Postgres, of the groups that keep them there, where Kafka's committed offsets are hints.
 
     Raises:
         Unavailable: no broker answers.
     """
     places = {group: kafka.partitions(connections, *names) for group, names in CONSUMES.items()}
     # Before the ends: a group that moves on meanwhile is then a little late, never ahead of the end.
-    committed = {group: kafka.committed_offsets(connections, group, keys) for group, keys in places.items()}
+    committed = {
+        group: stored[group] if group in stored else kafka.committed_offsets(connections, group, keys)
+        for group, keys in places.items()
+    }
     ends = kafka.end_offsets(connections, [key for keys in places.values() for key in keys])
     result = {}
     for group, keys in places.items():

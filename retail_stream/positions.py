@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from retail_stream.errors import Fenced
+from retail_stream.kafka import TopicPartitionKey
 from retail_stream.topics import Group
 
 
@@ -41,6 +42,15 @@ _ADVANCE = text("""
     SET next_offset = :next_offset, source_offset = :source_offset, updated_at = now()
     WHERE consumer_group = :group AND topic = :topic AND partition = :partition AND epoch = :epoch
 """)
+
+
+def stored(connection: Connection) -> dict[Group, dict[TopicPartitionKey, int]]:
+    """The next offsets of every group that keeps its positions here."""
+    found: dict[Group, dict[TopicPartitionKey, int]] = {Group.SCD_MERGER: {}, Group.AGGREGATOR: {}}
+    query = "SELECT consumer_group, topic, partition, next_offset FROM consumer_positions"
+    for group, topic, partition, offset in connection.execute(text(query)):
+        found[Group(group)][topic, partition] = offset
+    return found
 
 
 def claim(connection: Connection, group: Group, topic: str, partition: int) -> Position:

@@ -7,7 +7,7 @@ from datetime import datetime
 from rich.table import Table
 from sqlalchemy import Engine, text
 
-from retail_stream import kafka, postgres, topics
+from retail_stream import kafka, positions, postgres, topics
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.lag import lags
 from retail_stream.settings import Connections
@@ -59,9 +59,11 @@ def look(engine: Engine, connections: Connections) -> Status:
     def total(suffix: str) -> int:
         return sum(n for (topic, _), n in ends.items() if topic.endswith(suffix))
 
-    lag = lags(connections)
     with postgres.outages(engine), engine.connect() as connection:
+        # Before the outbox: what a batch puts there comes with its positions.
+        passed = positions.stored(connection)
         *versions, facts, outbox, watermark, windows = connection.execute(_COUNTS).one()
+    lag = lags(connections, passed)
     return Status(
         produced=total(".raw"),
         cleaned=total(".clean"),
