@@ -27,7 +27,11 @@ RATES = {
 class Running:
     """A running pipeline and the handles that tests look at it with."""
 
-    def __init__(self, stack: Stack, pipeline: Pipeline, connections: Connections) -> None:
+    def __init__(
+        self, stack: Stack, pipeline: Pipeline, connections: Connections, twin: Callable[[str], Pipeline]
+    ) -> None:
+        """``twin``: makes a second set of services on the same servers, none of them started, with a name for logs."""
+        self.twin = twin
         self.stack = stack
         self.pipeline = pipeline
         self.connections = connections
@@ -67,10 +71,11 @@ def running(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> It
     connections = initialised(module_stack)
     with ProcessGroup() as group:
         env = {**module_stack.env, **RATES}
-        pipeline = Pipeline(group, env, tmp_path_factory.mktemp("logs"))
+        logs = tmp_path_factory.mktemp("logs")
+        pipeline = Pipeline(group, env, logs)
         for service in Service:
             pipeline.start(service)
-        running = Running(module_stack, pipeline, connections)
+        running = Running(module_stack, pipeline, connections, lambda name: Pipeline(group, env, logs / name))
         running.eventually(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive", 300)
         yield running
         running.warehouse.dispose()

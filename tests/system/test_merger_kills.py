@@ -1,0 +1,71 @@
+"""`kill -9` of mergers, twenty times, under load, two at work: afterwards every version is what the raw topics say.
+
+Between the kills Postgres is killed twice, and a third merger joins and leaves twice.
+"""
+
+import random
+from collections.abc import Callable
+
+from sqlalchemy import text
+
+from retail_stream.embedded.servers import Server
+from retail_stream.pipeline import Service
+from retail_stream.verify.run import run
+from retail_stream.waiting import wait_for
+
+from .conftest import Running
+
+KILLS = 20
+POSTGRES_DIES, A_THIRD_COMES = (6, 14), (3, 11)
+#: Changes of each dimension, a second.
+LOAD = "400"
+
+
+def claims_and_positions(running: Running) -> tuple[int, int]:
+    """Sums over the merger's partitions."""
+    query = text("SELECT sum(epoch), sum(next_offset) FROM consumer_positions WHERE consumer_group = 'scd_merger'")
+    with running.warehouse.connect() as connection:
+        epochs, positions = connection.execute(query).one()
+    return int(epochs or 0), int(positions or 0)
+
+
+def test_mergers_that_are_killed_twenty_times_lose_nothing(running: Running) -> None:
+    rng = random.Random(20)
+    pipelines = running.twin("first"), running.twin("second")
+    for pipeline in pipelines:
+        pipeline.start(Service.SCD_MERGER)
+    for service in (Service.SCD_MERGER, Service.GENERATOR):
+        assert running.pipeline.stop(service) == 0
+    del running.pipeline.processes[Service.SCD_MERGER]
+    running.pipeline.start(Service.GENERATOR, GENERATOR_CHANGES_PER_S=LOAD)
+
+    def look() -> tuple[int, int]:
+        return wait_for(lambda: claims_and_positions(running), patience_s=60)
+
+    def moves(by: int) -> Callable[..., bool]:
+        start = look()[1]
+        return lambda _: look()[1] >= start + by
+
+    for kill in range(KILLS):
+        # The second of a pair dies while the first one's partitions wait for the group to miss it.
+        running.eventually(moves(rng.randrange(1, 800)), f"mergers go on before kill {kill}")
+        pipelines[kill % 2].processes[Service.SCD_MERGER].kill()
+        if kill in POSTGRES_DIES:
+            running.stack.kill(Server.POSTGRES)
+            running.stack.start(Server.POSTGRES)
+            running.stack.wait_ready(Server.POSTGRES)
+        if kill % 2:
+            for pipeline in pipelines:
+                pipeline.start(Service.SCD_MERGER)
+        if kill in A_THIRD_COMES:
+            third = running.twin(f"third-{kill}")
+            third.start(Service.SCD_MERGER)
+            log = third.log(Service.SCD_MERGER)
+            running.eventually(lambda _, log=log: "assigned" in log.read_text(), "the third one gets its share")
+            assert third.stop(Service.SCD_MERGER) == 0
+    claims, positions = look()
+    status = running.drain()
+    report = run(running.connections)
+    assert [check for check in report.checks if not check.ok] == []
+    assert status.versions > 0
+    print(f"{KILLS} kills: {positions:,} changes taken when the last was over, partitions claimed {claims} times")
