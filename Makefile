@@ -6,7 +6,7 @@ SETUP := $(VENV)/.set-up
 PEERS := $(VENV)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up bench bench-cleaner setup lint lock clean
+.PHONY: help demo test up bench bench-cleaner bench-scd setup lint lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -26,13 +26,17 @@ bench: setup ## the benchmarks, as ratios measured in one run
 bench-cleaner: setup $(PEERS)/.set-up ## the cleaner against other engines at the same job; its latency and memory
 	@$(BIN)/python -m benchmarks cleaner cleaner-latency cleaner-memory
 
+bench-scd: setup $(PEERS)/.set-up ## the merger against other ways to SCD type 2; long histories; constraints
+	@$(BIN)/python -m benchmarks scd scd-history scd-constraints
+
 setup: $(SETUP) ## a virtual environment in .venv with the locked dependencies; the servers' downloads
 
 lint: setup ## formatting, lint, types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy retail_stream services benchmarks
 
-lock: setup ## resolve requirements.lock anew from pyproject.toml, and that of the benchmarks' peers
+lock: setup ## resolve requirements.lock anew from pyproject.toml, its part for the images, and the benchmarks' peers
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --all-extras pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements.lock pyproject.toml -o services.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header benchmarks/peers/requirements.in -o benchmarks/peers/requirements.lock
 
 clean: ## remove the virtual environment and caches (servers' state: retail-stream infra --reset)

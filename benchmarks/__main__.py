@@ -1,16 +1,19 @@
 """`make bench`: benchmarks of the pipeline, one after the other; `python -m benchmarks decode` runs one.
 
-`make bench-cleaner` runs those of the cleaner, which take longer and need other engines.
+`make bench-cleaner` and `make bench-scd` run those that take longer and need other engines.
 """
 
 import sys
 
 from benchmarks import decode, load
 from benchmarks.cleaner import latency, memory, rate
+from benchmarks.scd import constraints, history
+from benchmarks.scd import rate as scd
 
 USUAL = {"decode": decode.main, "load": load.main}
 CLEANER = {"cleaner": rate.main, "cleaner-latency": latency.main, "cleaner-memory": memory.main}
-BENCHMARKS = {**USUAL, **CLEANER}
+SCD = {"scd": scd.main, "scd-history": history.main, "scd-constraints": constraints.main}
+BENCHMARKS = {**USUAL, **CLEANER, **SCD}
 
 
 def main(names: list[str]) -> int:

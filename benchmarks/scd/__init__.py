@@ -1,0 +1,1 @@
+"""Benchmarks of SCD type 2."""
