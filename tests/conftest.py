@@ -49,7 +49,7 @@ def connections(initialised: Connections) -> Iterator[Connections]:
         mine = initialised.model_copy(update={"database_url": f"{server}/{name}"})
         migrate(mine)
         yield mine
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        servers.drop_database(admin, name)
 
 
 @pytest.fixture

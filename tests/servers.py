@@ -1,6 +1,8 @@
 """Private servers for tests: an embedded stack on free ports, its state in a folder of the test's own."""
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from retail_stream.embedded.settings import Ports
 from retail_stream.embedded.stack import Stack
@@ -23,3 +25,14 @@ def initialised(stack: Stack) -> Connections:
     variables = {name.lower(): value for name, value in stack.env.items()}
     initialise(InitSettings(**variables))
     return Connections(**variables)
+
+
+def drop_database(admin: psycopg.Connection, name: str) -> None:
+    """Drop a database and disconnect whoever still uses it.
+
+    Not ``WITH (FORCE)``, which fails when autovacuum, a superuser, is in there; a plain DROP sends that away.
+    """
+    admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = current_user", [name]
+    )
+    admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))

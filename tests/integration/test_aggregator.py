@@ -27,6 +27,7 @@ from retail_stream.topics import SCHEMAS, Result
 from retail_stream.wire import HEADER_BYTES, Writer, encode, frame
 from services.aggregator.step import Rules
 from services.aggregator.windows import SECOND, parse
+from tests.servers import drop_database
 from tests.unit.sales_oracle import Outcome, count, top
 
 SALES = json.loads((SCHEMAS / "clean" / "sales.avsc").read_text())
@@ -351,7 +352,7 @@ def test_an_empty_warehouse_beside_the_same_topics_comes_to_the_same_sums_and_la
     server, _, name = connections.database_url.rpartition("/")
     warehouse.dispose()
     with psycopg.connect(f"{server}/postgres", autocommit=True) as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        drop_database(admin, name)
         admin.execute(f"CREATE DATABASE {name}")
     migrate(connections)
     aggregators.start()

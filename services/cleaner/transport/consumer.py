@@ -80,6 +80,10 @@ class ChunkConsumer(driver.Consumer):
         # next ones grow in librdkafka's queue instead of becoming many small ones here.
         return chunks < 2 * partitions and records < 2 * self.chunking.max_records
 
+    def resume_flow(self) -> None:
+        super().resume_flow()
+        self._changed.set()
+
     async def _wait_until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             self._changed.clear()
@@ -95,15 +99,15 @@ class ChunkConsumer(driver.Consumer):
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """One message for each chunk that is there, partitions in turn; ends when there was none for ``timeout`` s."""
         while not self.should_stop:
-            if not self.flow_active:
-                await self.wait(self.can_resume_flow.wait())
-            chunk = self.positions.take(but=self._paused_partitions)
+            chunk = self.positions.take(but=self._paused_partitions) if self.flow_active else None
             if chunk is not None:
                 tp = TP(chunk.topic, chunk.partition)
                 yield tp, as_message(chunk, tp, self.app.consumer_generation_id)
                 continue
             self._changed.clear()
             try:
+                # Python 3.11 forgets a cancellation that meets the end of the wait. A stopped fetcher is cancelled only
+                # once: whoever calls has to get a chance to look whether it should stop.
                 await asyncio.wait_for(self._changed.wait(), timeout)
             except TimeoutError:
                 return
