@@ -33,7 +33,7 @@ Batch = Mapping[TopicPartitionKey, Slice]
 Owned = Mapping[TopicPartitionKey, Position]
 
 _OUTDATED = 5000
-# A large batch is merged in two transactions at a time: while one computes, Postgres works at the other.
+# A large batch is merged in two transactions at a time: while one computes or reads, Postgres writes the other.
 _WORTH_LANES = 2000
 
 _REFUSED = (

@@ -91,10 +91,16 @@ class ChunkConsumer(driver.Consumer):
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Called by Faust's fetcher, until it stops: hand chunks to the streams."""
-        while not (self.should_stop or fetcher.should_stop):
-            async for _, message in self.getmany(timeout=1.0):
-                # A rebalance suspends the flow: the message that waits for its turn is dropped, and read again.
-                await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                async for _, message in self.getmany(timeout=1.0):
+                    # A rebalance suspends the flow: the message that waits for its turn is dropped, and read again.
+                    await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        except asyncio.CancelledError:
+            # Faust takes the cancellation of a fetcher that is stopped in a rebalance for one by the rebalance, and
+            # crashes it to have it started again.
+            if not fetcher.should_stop:
+                raise
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """One message for each chunk that is there, partitions in turn; ends when there was none for ``timeout`` s."""

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:
@@ -40,10 +40,15 @@ def upgrade() -> None:
             valid_to timestamptz,
             is_current boolean GENERATED ALWAYS AS (valid_to IS NULL) STORED,
             UNIQUE (supplier_id, valid_from),
-            CONSTRAINT dim_suppliers_not_empty CHECK (valid_from < valid_to),
-            CONSTRAINT dim_suppliers_no_overlap
-                EXCLUDE USING gist (supplier_id WITH =, tstzrange(valid_from, valid_to) WITH &&)
+            CONSTRAINT dim_suppliers_not_empty CHECK (valid_from < valid_to)
         );
+        CREATE UNIQUE INDEX dim_suppliers_one_open ON dim_suppliers (supplier_id) WHERE valid_to IS NULL;
+        CREATE TRIGGER one_writer BEFORE INSERT OR UPDATE ON dim_suppliers
+            FOR EACH STATEMENT EXECUTE FUNCTION one_history_writer();
+        CREATE TRIGGER no_overlap_inserted AFTER INSERT ON dim_suppliers REFERENCING NEW TABLE AS changed
+            FOR EACH STATEMENT EXECUTE FUNCTION refuse_overlap('supplier_id');
+        CREATE TRIGGER no_overlap_updated AFTER UPDATE ON dim_suppliers REFERENCING NEW TABLE AS changed
+            FOR EACH STATEMENT EXECUTE FUNCTION refuse_overlap('supplier_id');
 
         CREATE VIEW suppliers_current AS SELECT * FROM dim_suppliers WHERE is_current;
         CREATE FUNCTION suppliers_as_of(moment timestamptz) RETURNS SETOF dim_suppliers

@@ -1,0 +1,44 @@
+"""Migrations that have to do something about what they find."""
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, text
+
+from retail_stream.initialise import MIGRATIONS, migrate
+from retail_stream.settings import Connections
+
+
+def test_a_dimension_with_overlaps_is_emptied_for_the_merger_to_make_it_anew(
+    connections: Connections, warehouse: Engine
+) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with warehouse.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
+        # An index that lost an entry lets this through.
+        connection.execute(text("ALTER TABLE dim_products DROP CONSTRAINT dim_products_no_overlap"))
+        connection.execute(
+            text("""
+            INSERT INTO dim_products (product_id, name, category, brand, price, stock_quantity, size, color,
+                                      description, valid_from, valid_to)
+            SELECT 1, '', '', '', 1, 1, '', '', '', to_timestamp(x), NULL FROM (VALUES (10), (20)) v(x);
+            ALTER TABLE dim_products ADD CONSTRAINT dim_products_no_overlap EXCLUDE USING gist (product_sk WITH =);
+            INSERT INTO dim_stores (store_id, name, address, manager, open_date, status, phone_number,
+                                    valid_from, valid_to)
+            VALUES (1, '', '', '', 'epoch', '', '', to_timestamp(10), to_timestamp(20)),
+                   (1, '', '', '', 'epoch', '', '', to_timestamp(20), NULL);
+            INSERT INTO consumer_positions (consumer_group, topic, partition, epoch, next_offset, source_offset)
+            SELECT g, e || '.clean', 0, 1, 7, 7 FROM unnest(ARRAY['scd_merger', 'aggregator']) g,
+                                                     unnest(ARRAY['products', 'stores']) e
+        """)
+        )
+    migrate(connections)
+    with warehouse.connect() as connection:
+        left = text("""
+            SELECT (SELECT count(*) FROM dim_products), (SELECT count(*) FROM dim_stores),
+                   (SELECT array_agg(consumer_group || ' ' || topic ORDER BY consumer_group, topic) FROM consumer_positions)
+        """)
+        positions = ["aggregator products.clean", "aggregator stores.clean", "scd_merger stores.clean"]
+        assert tuple(connection.execute(left).one()) == (0, 2, positions)
