@@ -38,7 +38,8 @@ def test_a_dimension_with_overlaps_is_emptied_for_the_merger_to_make_it_anew(
     with warehouse.connect() as connection:
         left = text("""
             SELECT (SELECT count(*) FROM dim_products), (SELECT count(*) FROM dim_stores),
-                   (SELECT array_agg(consumer_group || ' ' || topic ORDER BY consumer_group, topic) FROM consumer_positions)
+                   (SELECT array_agg(consumer_group || ' ' || topic ORDER BY consumer_group, topic)
+                    FROM consumer_positions)
         """)
         positions = ["aggregator products.clean", "aggregator stores.clean", "scd_merger stores.clean"]
         assert tuple(connection.execute(left).one()) == (0, 2, positions)
