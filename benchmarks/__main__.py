@@ -1,6 +1,6 @@
 """`make bench`: benchmarks of the pipeline, one after the other; `python -m benchmarks decode` runs one.
 
-`make bench-cleaner` and `make bench-scd` run those that take longer and need other engines.
+`make bench-cleaner`, `make bench-scd` and `make bench-windows` run those that take longer and need other engines.
 """
 
 import sys
@@ -9,11 +9,14 @@ from benchmarks import decode, load
 from benchmarks.cleaner import latency, memory, rate
 from benchmarks.scd import constraints, history
 from benchmarks.scd import rate as scd
+from benchmarks.windows import latency as windows_latency
+from benchmarks.windows import rate as windows
 
 USUAL = {"decode": decode.main, "load": load.main}
 CLEANER = {"cleaner": rate.main, "cleaner-latency": latency.main, "cleaner-memory": memory.main}
 SCD = {"scd": scd.main, "scd-history": history.main, "scd-constraints": constraints.main}
-BENCHMARKS = {**USUAL, **CLEANER, **SCD}
+WINDOWS = {"windows": windows.main, "windows-latency": windows_latency.main}
+BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS}
 
 
 def main(names: list[str]) -> int:

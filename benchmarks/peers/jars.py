@@ -1,4 +1,4 @@
-"""The Java peers' jars: locked in `maven.lock` beside this file; `python -m benchmarks.peers.jars` writes it anew."""
+"""The Java peers' jars, locked in files beside this one; `python -m benchmarks.peers.jars` writes these anew."""
 
 import hashlib
 import sys
@@ -11,35 +11,48 @@ from retail_stream.embedded.progress import download_bars
 from retail_stream.embedded.relock import KAFKA
 from retail_stream.embedded.settings import EmbeddedSettings
 
-LOCK_FILE = Path(__file__).with_name("maven.lock")
-_ROOTS = [
-    ("org.apache.kafka", "kafka-streams", KAFKA),
-    ("org.apache.avro", "avro", "1.12.1"),
-    ("org.slf4j", "slf4j-nop", "1.7.36"),
-]
+STREAMS, FLINK = "maven.lock", "flink.lock"
+_AVRO = ("org.apache.avro", "avro", "1.12.1")
+_QUIET = ("org.slf4j", "slf4j-nop", "1.7.36")
+_ROOTS = {
+    STREAMS: [("org.apache.kafka", "kafka-streams", KAFKA), _AVRO, _QUIET],
+    FLINK: [
+        ("org.apache.flink", "flink-streaming-java", "2.1.1"),
+        ("org.apache.flink", "flink-clients", "2.1.1"),
+        ("org.apache.flink", "flink-connector-base", "2.1.1"),
+        ("org.apache.flink", "flink-connector-kafka", "4.0.1-2.0"),
+        _AVRO,
+        _QUIET,
+    ],
+}
 
 
-def class_path() -> str:
-    """Of all jars, downloaded if need be."""
+def class_path(lock: str = STREAMS) -> str:
+    """Of all jars of a lock file, downloaded if need be."""
     cache = EmbeddedSettings().cache
     with cache_lock(cache), download_bars() as progress:
-        return joined(fetch(cache, read_lock(LOCK_FILE.read_text()), progress, print).values())
+        return joined(fetch(cache, read_lock(_locked(lock).read_text()), progress, print).values())
 
 
 def main() -> None:
-    """Resolve the roots and write the lock."""
+    """Resolve the roots and write the locks."""
     from jgo.maven import Dependency, PythonResolver
 
     maven = context(EmbeddedSettings().cache)
-    roots = [Dependency(maven.project(g, a).at_version(v).artifact(), raw=True) for g, a, v in _ROOTS]
-    inputs, transitive = PythonResolver().resolve(roots)
-    entries = {}
-    for found in [*inputs, *transitive]:
-        artifact = Artifact(found.groupId, found.artifactId, "jar", "", found.version)
-        with artifact.in_maven(maven).resolve().open("rb") as file:
-            entries[artifact] = hashlib.file_digest(file, "sha256").hexdigest()
-        sys.stderr.write(f"{artifact}\n")
-    LOCK_FILE.write_text(format_lock(entries))
+    for lock, wanted in _ROOTS.items():
+        roots = [Dependency(maven.project(g, a).at_version(v).artifact(), raw=True) for g, a, v in wanted]
+        inputs, transitive = PythonResolver().resolve(roots)
+        entries = {}
+        for found in [*inputs, *transitive]:
+            artifact = Artifact(found.groupId, found.artifactId, "jar", "", found.version)
+            with artifact.in_maven(maven).resolve().open("rb") as file:
+                entries[artifact] = hashlib.file_digest(file, "sha256").hexdigest()
+            sys.stderr.write(f"{artifact}\n")
+        _locked(lock).write_text(format_lock(entries, "benchmarks.peers.jars"))
+
+
+def _locked(lock: str) -> Path:
+    return Path(__file__).with_name(lock)
 
 
 if __name__ == "__main__":

@@ -59,10 +59,10 @@ def read_lock(text: str) -> dict[Artifact, str]:
     return {Artifact.parse(coordinates): sha256 for coordinates, sha256 in lines}
 
 
-def format_lock(entries: dict[Artifact, str]) -> str:
-    """The text of a lock file; `read_lock` gives the entries back."""
+def format_lock(entries: dict[Artifact, str], program: str = "retail_stream.embedded.relock") -> str:
+    """The text of a lock file that ``program`` writes; `read_lock` gives the entries back."""
     lines = [f"{artifact} {sha256}" for artifact, sha256 in sorted(entries.items())]
-    return "\n".join(["# Written by python -m retail_stream.embedded.relock", *lines, ""])
+    return "\n".join([f"# Written by python -m {program}", *lines, ""])
 
 
 def repository(cache: Path) -> Path:

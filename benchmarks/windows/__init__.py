@@ -1,0 +1,1 @@
+"""The aggregator beside other engines at event-time windows."""

@@ -1,0 +1,124 @@
+"""Who takes part: each a process of its own that turns `sales.clean` into sums per store and minute."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from confluent_kafka import TopicPartition
+from sqlalchemy import text
+
+from benchmarks.cleaner.contestants import PEERS, PEERS_PYTHON, Contestant, Missing
+from benchmarks.cleaner.world import CLEAN, PARTITIONS, World
+from benchmarks.peers import jars
+from retail_stream import kafka, postgres
+from retail_stream.topics import SCHEMAS, Group
+
+OURS, QUIX, STREAMS, FLINK = "ours", "quix", "streams", "flink"
+Found = dict[tuple[int, int], int]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A contestant and the sales per (window start in seconds, store) that it came to."""
+
+    title: str
+    contestant: Callable[[World], Contestant]
+    found: Callable[[World], Found]
+
+
+def _ours(_: World) -> Contestant:
+    return Contestant("aggregator", [[sys.executable, "-m", "services.aggregator"]], (CLEAN, CLEAN), Group.AGGREGATOR)
+
+
+def in_postgres(w: World) -> Found:
+    """What the aggregator has stored."""
+    engine = postgres.engine(w.connections.database_url)
+    select = text("SELECT extract(epoch FROM window_start)::bigint, store_id, transactions FROM sales_by_window")
+    with engine.connect() as connection:
+        found = {(start, store): count for start, store, count in connection.execute(select)}
+    engine.dispose()
+    return found
+
+
+def _lines(topic: str) -> Callable[[World], Found]:
+    def read(w: World) -> Found:
+        found: Found = {}
+        for line in _values(w, topic):
+            window, _, sums = line.partition("=")
+            start, store = window.split("@")
+            found[int(start), int(store)] = int(sums.split(",")[0])
+        return found
+
+    return read
+
+
+def _values(w: World, topic: str) -> Iterator[str]:
+    ends = w.ends(topic)
+    consumer = kafka.consumer(w.connections, f"bench.{topic}")
+    consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
+    left = {p for p in range(PARTITIONS) if ends[topic, p] > 0}
+    while left:
+        for m in consumer.consume(10_000, 1.0):
+            if m.error() is None:
+                yield m.value().decode()
+        left = {
+            tp.partition
+            for tp in consumer.position([TopicPartition(topic, p) for p in left])
+            if tp.offset < ends[topic, tp.partition]
+        }
+    consumer.close()
+
+
+def _quix(w: World) -> Contestant:
+    if not PEERS_PYTHON.exists():
+        raise Missing("the peers' packages are not installed (make bench-windows does it)")
+    given = replace(w.arguments("quix_windows"), source=CLEAN, schema_file=str(SCHEMAS / "clean" / "sales.avsc"))
+    command = [str(PEERS_PYTHON), "-m", "benchmarks.peers.quix_windows", given.text()]
+    return Contestant("quix_windows", [command], (given.clean, given.dead), given.group)
+
+
+def _java(name: str, program: str, lock: str, *options: str) -> Callable[[World], Contestant]:
+    def make(w: World) -> Contestant:
+        compiler, java = shutil.which("javac"), shutil.which("java")
+        if compiler is None or java is None:
+            raise Missing("no JDK (javac) on the path")
+        given = w.arguments(name)
+        path, classes = jars.class_path(lock), Path(given.state) / "classes"
+        subprocess.run([compiler, "-cp", path, "-d", classes, PEERS / f"{program}.java"], check=True)
+        command = [
+            java,
+            *options,
+            "-Xmx2g",
+            "-cp",
+            f"{classes}:{path}",
+            program,
+            given.servers,
+            name,
+            CLEAN,
+            given.clean,
+        ]
+        command += [str(SCHEMAS / "clean" / "sales.avsc"), f"{given.state}/state", "2"]
+        return Contestant(name, [command], (given.clean, given.dead), name)
+
+    return make
+
+
+# Flink's own list for Java 17 is longer; this much its serialisers need here.
+_OPEN = ("--add-opens=java.base/java.util=ALL-UNNAMED", "--add-opens=java.base/java.lang=ALL-UNNAMED")
+ENTRANTS = {
+    OURS: Entrant("aggregator", _ours, in_postgres),
+    STREAMS: Entrant(
+        "Kafka Streams, 2 threads",
+        _java("windows.streams", "WindowsStreams", jars.STREAMS),
+        _lines("windows.streams.clean"),
+    ),
+    FLINK: Entrant(
+        "Flink, parallelism 2",
+        _java("windows.flink", "WindowsFlink", jars.FLINK, *_OPEN),
+        _lines("windows.flink.clean"),
+    ),
+    QUIX: Entrant("Quix Streams", _quix, _lines("quix_windows.clean")),
+}
