@@ -5,10 +5,10 @@ The cleaner is at-least-once with order kept, and numbers every record with its 
 """
 
 import json
-import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 from confluent_kafka import KafkaError, Message
 
@@ -28,7 +28,7 @@ KEY = "key"
 REPLAY_OF = "replay_of"
 EXTRA = "extra"
 
-_NUMBER = struct.Struct(">q")
+_NUMBER = np.dtype(">i8")
 _MICROSECONDS = 1000  # in a millisecond
 
 
@@ -123,20 +123,26 @@ def without_repeats(rows: pl.DataFrame, source_offset: int) -> pl.DataFrame:
     return rows.filter((pl.col(SOURCE) > largest) | (pl.col(SOURCE) == -1))
 
 
-def _headers(messages: Sequence[Message]) -> dict[str, list[Any]]:
-    sources: list[int] = []
-    others: dict[int, Mapping[str, bytes]] = {}
-    for row, own in enumerate(map(Message.headers, messages)):
-        # Nearly every record has this one header, and nothing here is done as often.
-        if own is not None and len(own) == 1 and own[0][0] == SOURCE_OFFSET and len(own[0][1] or b"") == _NUMBER.size:
-            sources.append(_NUMBER.unpack(own[0][1])[0])
-            continue
-        named: Mapping[str, bytes] = dict(own or ())
-        others[row] = named
-        number = big_endian(named.get(SOURCE_OFFSET))
-        sources.append(-1 if number is None else number)
-    sequence: list[int | None] = [None] * len(messages)
-    replay: list[bytes | None] = [None] * len(messages)
-    for row, named in others.items():
-        sequence[row], replay[row] = big_endian(named.get(SEQUENCE_TIME)), named.get(REPLAY_HEADER)
-    return {SOURCE: sources, SEQUENCE: sequence, REPLAY_OF: replay}
+def _headers(messages: Sequence[Message]) -> dict[str, Any]:
+    own: list[list[tuple[str, bytes | None]] | None] = list(map(Message.headers, messages))
+    nothing = [None] * len(own)
+    if (sources := _only_sources(own)) is not None:
+        return {SOURCE: sources, SEQUENCE: nothing, REPLAY_OF: nothing}
+    named = [dict(headers or ()) for headers in own]
+    numbers = [big_endian(headers.get(SOURCE_OFFSET)) for headers in named]
+    return {
+        SOURCE: [-1 if number is None else number for number in numbers],
+        SEQUENCE: [big_endian(headers.get(SEQUENCE_TIME)) for headers in named],
+        REPLAY_OF: [headers.get(REPLAY_HEADER) for headers in named],
+    }
+
+
+def _only_sources(own: Sequence[Sequence[tuple[str, bytes | None]] | None]) -> np.ndarray | None:
+    """The source offsets, where every record has that header and no other: nearly always."""
+    try:
+        names, numbers = zip(*[header for (header,) in own], strict=True)  # type: ignore[union-attr,misc]
+    except (TypeError, ValueError):
+        return None
+    if set(names) != {SOURCE_OFFSET} or None in numbers or set(map(len, numbers)) != {_NUMBER.itemsize}:
+        return None
+    return np.frombuffer(b"".join(numbers), _NUMBER).astype(np.int64)

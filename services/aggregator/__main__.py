@@ -8,7 +8,7 @@ import threading
 import structlog
 from sqlalchemy import text
 
-from retail_stream import kafka, logs, metrics, postgres, topics
+from retail_stream import collector, kafka, logs, metrics, postgres, topics
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError, SettingsError, Unavailable
 from retail_stream.registry import Registry, Writers
@@ -40,6 +40,7 @@ def main() -> int:
         thread = threading.Thread(target=guarded, args=(relay, stop), name="outbox", daemon=True)
         thread.start()
         health.ready = True
+        collector.look_rarely()
         log.info("aggregator starts", **{k.lower(): v for k, v in config.shaping.items()})
         loop.run(desk)
         stop.set()

@@ -18,7 +18,7 @@ from services.aggregator.desk import Desk, Stopped
 from services.aggregator.ownership import Owned
 from services.aggregator.step import Slice
 
-BATCH = 20_000
+BATCH = 50_000
 _POLL_S = 0.1
 _LINGER_S = 0.05
 _TICK_S = 0.5

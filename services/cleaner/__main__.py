@@ -1,13 +1,12 @@
 """`python -m services.cleaner`: the one place that builds real clients."""
 
-import gc
 import signal
 import sys
 from functools import partial
 
 import structlog
 
-from retail_stream import kafka, logs, metrics
+from retail_stream import collector, kafka, logs, metrics
 from retail_stream.entities import Entity
 from retail_stream.errors import SettingsError
 from retail_stream.registry import Registry
@@ -37,11 +36,7 @@ def main() -> int:
     registry = Registry(settings.schema_registry_url)
     # Without it nothing can be decoded: so no partitions are taken from a replica that may know its schemas already.
     wait_for(partial(registry.versions, f"{raw(Entity.SALES)}-value"))
-    # Ten thousand records in hand are as many objects: at Python's default (700) the collector would look at them over
-    # and over, for a quarter of all the time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 100)
+    collector.look_rarely()
     log.info("cleaner starts", kafka=settings.kafka_bootstrap_servers, dlq_max_ratio=settings.dlq_max_ratio)
     app = build(settings, registry, Delivery(partial(kafka.producer, settings)))
     Lag(app.progress)

@@ -7,7 +7,7 @@ from functools import partial
 
 import structlog
 
-from retail_stream import kafka, logs, metrics, postgres
+from retail_stream import collector, kafka, logs, metrics, postgres
 from retail_stream.errors import RetailStreamError, SettingsError
 from retail_stream.registry import Registry, Writers
 from retail_stream.settings import load
@@ -47,6 +47,7 @@ def main() -> int:
     try:
         wait_for(topics_exist)
         reader = Reader(partial(kafka.consumer, settings, Group.SCD_MERGER), declared, merger.claim)
+        collector.look_rarely()
         log.info("scd_merger starts", kafka=settings.kafka_bootstrap_servers, postgres=postgres.address(engine))
         run(reader, merger, health, stop)
     except Stopped:
