@@ -6,7 +6,7 @@ SETUP := $(VENV)/.set-up
 PEERS := $(VENV)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up bench bench-cleaner bench-scd setup lint lock clean
+.PHONY: help demo test up bench bench-cleaner bench-scd bench-windows setup lint lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -28,6 +28,9 @@ bench-cleaner: setup $(PEERS)/.set-up ## the cleaner against other engines at th
 
 bench-scd: setup $(PEERS)/.set-up ## the merger against other ways to SCD type 2; long histories; constraints
 	@$(BIN)/python -m benchmarks scd scd-history scd-constraints
+
+bench-windows: setup $(PEERS)/.set-up ## the aggregator against other engines' windows; facts; publish to visible
+	@$(BIN)/python -m benchmarks windows windows-facts windows-open windows-latency
 
 setup: $(SETUP) ## a virtual environment in .venv with the locked dependencies; the servers' downloads
 

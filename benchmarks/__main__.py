@@ -9,13 +9,19 @@ from benchmarks import decode, load
 from benchmarks.cleaner import latency, memory, rate
 from benchmarks.scd import constraints, history
 from benchmarks.scd import rate as scd
+from benchmarks.windows import facts, many
 from benchmarks.windows import latency as windows_latency
 from benchmarks.windows import rate as windows
 
 USUAL = {"decode": decode.main, "load": load.main}
 CLEANER = {"cleaner": rate.main, "cleaner-latency": latency.main, "cleaner-memory": memory.main}
 SCD = {"scd": scd.main, "scd-history": history.main, "scd-constraints": constraints.main}
-WINDOWS = {"windows": windows.main, "windows-latency": windows_latency.main}
+WINDOWS = {
+    "windows": windows.main,
+    "windows-facts": facts.main,
+    "windows-open": many.main,
+    "windows-latency": windows_latency.main,
+}
 BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS}
 
 

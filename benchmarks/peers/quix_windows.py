@@ -1,4 +1,4 @@
-"""Sums per store and minute with Quix Streams: tumbling windows that are sent on when they close."""
+"""Sums per minute with Quix Streams, per store and per product: tumbling windows that are sent on when they close."""
 
 import io
 import sys
@@ -6,6 +6,7 @@ from typing import Any
 
 import fastavro
 from quixstreams import Application
+from quixstreams.dataframe import StreamingDataFrame
 from quixstreams.dataframe.windows import Count, Sum
 
 from benchmarks.peers.arguments import HEADER_BYTES, Arguments
@@ -18,7 +19,16 @@ def main(given: Arguments) -> None:
     def decoded(value: bytes) -> dict[str, Any]:
         sale: Any = fastavro.schemaless_reader(io.BytesIO(value[HEADER_BYTES:]), schema, None)
         cents = round(sale["total_amount"] * 100)
-        return {"time": sale["event_time"] // 1000, "quantity": sale["quantity"], "cents": cents}
+        wanted = {"time": sale["event_time"] // 1000, "product": str(sale["product_id"])}
+        return {**wanted, "quantity": sale["quantity"], "cents": cents}
+
+    def send_sums(keyed: StreamingDataFrame, output: str) -> None:
+        windows = keyed.tumbling_window(duration_ms=60_000, grace_ms=70_000)
+        sums = windows.agg(count=Count(), quantity=Sum("quantity"), cents=Sum("cents")).final()
+        lines = sums.apply(
+            lambda w, key, *_: f"{w['start'] // 1000}@{key}={w['count']},{w['quantity']},{w['cents']}", metadata=True
+        )
+        lines.to_topic(app.topic(output, key_serializer="str", value_serializer="str"))
 
     app = Application(
         broker_address=given.servers,
@@ -30,14 +40,9 @@ def main(given: Arguments) -> None:
         producer_extra_config={"compression.type": "lz4", "linger.ms": 5},
     )
     source = app.topic(given.source, key_deserializer="str", value_deserializer="bytes")
-    output = app.topic(given.clean, key_serializer="str", value_serializer="str")
     sales = app.dataframe(source).apply(decoded).set_timestamp(lambda sale, *_: sale["time"])
-    windows = sales.tumbling_window(duration_ms=60_000, grace_ms=70_000)
-    sums = windows.agg(count=Count(), quantity=Sum("quantity"), cents=Sum("cents")).final()
-    lines = sums.apply(
-        lambda w, store, *_: f"{w['start'] // 1000}@{store}={w['count']},{w['quantity']},{w['cents']}", metadata=True
-    )
-    lines.to_topic(output)
+    send_sums(sales, given.clean)
+    send_sums(sales.group_by("product", key_serializer="str", key_deserializer="str"), given.dead)
     app.run()
 
 

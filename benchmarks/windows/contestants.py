@@ -1,4 +1,4 @@
-"""Who takes part: each a process of its own that turns `sales.clean` into sums per store and minute."""
+"""Who takes part: each a process of its own that turns `sales.clean` into sums per minute, store and product."""
 
 import shutil
 import subprocess
@@ -13,20 +13,21 @@ from sqlalchemy import text
 from benchmarks.cleaner.contestants import PEERS, PEERS_PYTHON, Contestant, Missing
 from benchmarks.cleaner.world import CLEAN, PARTITIONS, World
 from benchmarks.peers import jars
+from benchmarks.windows.stream import Found
 from retail_stream import kafka, postgres
 from retail_stream.topics import SCHEMAS, Group
 
 OURS, QUIX, STREAMS, FLINK = "ours", "quix", "streams", "flink"
-Found = dict[tuple[int, int], int]
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A contestant and the sales per (window start in seconds, store) that it came to."""
+    """A contestant and the windows that it came to. ``again``: a topic of its own through which it sends all sales."""
 
     title: str
     contestant: Callable[[World], Contestant]
     found: Callable[[World], Found]
+    again: str | None = None
 
 
 def _ours(_: World) -> Contestant:
@@ -36,20 +37,28 @@ def _ours(_: World) -> Contestant:
 def in_postgres(w: World) -> Found:
     """What the aggregator has stored."""
     engine = postgres.engine(w.connections.database_url)
-    select = text("SELECT extract(epoch FROM window_start)::bigint, store_id, transactions FROM sales_by_window")
+    select = text("""
+        SELECT 'store', extract(epoch FROM window_start)::bigint, store_id, transactions
+        FROM sales_by_window
+        UNION ALL
+        SELECT 'product', extract(epoch FROM window_start)::bigint, product_id, transactions
+        FROM sales_by_product_window
+    """)
     with engine.connect() as connection:
-        found = {(start, store): count for start, store, count in connection.execute(select)}
+        found = {(kind, start, id_): count for kind, start, id_, count in connection.execute(select)}
     engine.dispose()
     return found
 
 
-def _lines(topic: str) -> Callable[[World], Found]:
+def _lines(group: str) -> Callable[[World], Found]:
     def read(w: World) -> Found:
         found: Found = {}
-        for line in _values(w, topic):
-            window, _, sums = line.partition("=")
-            start, store = window.split("@")
-            found[int(start), int(store)] = int(sums.split(",")[0])
+        for kind, topic in (("store", f"{group}.clean"), ("product", f"{group}.dlq")):
+            for line in _values(w, topic):
+                window, _, sums = line.partition("=")
+                start, key = window.split("@")
+                # What is sent on later replaces what was.
+                found[kind, int(start), int(key)] = int(sums.split(",")[0])
         return found
 
     return read
@@ -88,19 +97,8 @@ def _java(name: str, program: str, lock: str, *options: str) -> Callable[[World]
         given = w.arguments(name)
         path, classes = jars.class_path(lock), Path(given.state) / "classes"
         subprocess.run([compiler, "-cp", path, "-d", classes, PEERS / f"{program}.java"], check=True)
-        command = [
-            java,
-            *options,
-            "-Xmx2g",
-            "-cp",
-            f"{classes}:{path}",
-            program,
-            given.servers,
-            name,
-            CLEAN,
-            given.clean,
-        ]
-        command += [str(SCHEMAS / "clean" / "sales.avsc"), f"{given.state}/state", "2"]
+        command = [java, *options, "-Xmx2g", "-cp", f"{classes}:{path}", program, given.servers, name, CLEAN]
+        command += [given.clean, given.dead, str(SCHEMAS / "clean" / "sales.avsc"), f"{given.state}/state", "2"]
         return Contestant(name, [command], (given.clean, given.dead), name)
 
     return make
@@ -113,12 +111,13 @@ ENTRANTS = {
     STREAMS: Entrant(
         "Kafka Streams, 2 threads",
         _java("windows.streams", "WindowsStreams", jars.STREAMS),
-        _lines("windows.streams.clean"),
+        _lines("windows.streams"),
+        "windows.streams-products-repartition",
     ),
     FLINK: Entrant(
         "Flink, parallelism 2",
         _java("windows.flink", "WindowsFlink", jars.FLINK, *_OPEN),
-        _lines("windows.flink.clean"),
+        _lines("windows.flink"),
     ),
-    QUIX: Entrant("Quix Streams", _quix, _lines("quix_windows.clean")),
+    QUIX: Entrant("Quix Streams", _quix, _lines("quix_windows"), "repartition__quix_windows--sales.clean--product"),
 }

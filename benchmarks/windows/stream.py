@@ -22,18 +22,22 @@ _PER_S = 2_500
 _LATE = 0.02
 
 
+#: ('store' or 'product', window start in seconds, id) → sales in it
+Found = dict[tuple[str, int, int], int]
+
+
 @dataclass(frozen=True)
 class Truth:
-    """Sales by (window start in seconds, store), of windows that are over for each partition at the topic's end."""
+    """What windows hold that are over for each partition at the topic's end."""
 
-    counts: dict[tuple[int, int], int]
+    counts: Found
 
-    def differs(self, found: dict[tuple[int, int], int]) -> int:
+    def differs(self, found: Found) -> int:
         """How many windows are not as they should be."""
         return sum(found.get(window, 0) != count for window, count in self.counts.items())
 
 
-def fill(w: World, records: int, stores: int = STORES) -> Truth:
+def fill(w: World, records: int, stores: int = STORES, products: int = PRODUCTS) -> Truth:
     """Publish sales as the cleaner would: 2,500 to a second of event time, placed by their store."""
     rng = random.Random(1)
     writer = Writer(clean_schema(Entity.SALES))
@@ -41,18 +45,19 @@ def fill(w: World, records: int, stores: int = STORES) -> Truth:
     producer: Producer = kafka.producer(w.connections, **{"linger.ms": 20})
     times = np.empty(records, np.int64)
     places = np.empty(records, np.int64)
+    things = np.empty(records, np.int64)
     offsets = [0] * PARTITIONS
     for i in range(records):
         now = _START_S * 1_000_000 + i * (1_000_000 // _PER_S)
         store, quantity, price = rng.randrange(stores), rng.randint(1, 5), rng.randrange(500, 30_000) / 100
-        places[i] = store
+        places[i], things[i] = store, rng.randrange(products)
         times[i] = now - (rng.randrange(60_000_000) if rng.random() < _LATE else rng.randrange(1_000_000))
         sale = {
             "transaction_id": i,
             "store_id": store,
             "event_time": int(times[i]),
             "customer_id": rng.randrange(100_000),
-            "product_id": rng.randrange(PRODUCTS),
+            "product_id": int(things[i]),
             "quantity": quantity,
             "unit_price": price,
             "total_amount": quantity * price,
@@ -79,12 +84,15 @@ def fill(w: World, records: int, stores: int = STORES) -> Truth:
         if i % 1000 == 0:
             producer.poll(0)
     producer.flush()
-    return _truth(times, places)
+    return _truth(times, places, things)
 
 
-def _truth(times: np.ndarray, places: np.ndarray) -> Truth:
+def _truth(times: np.ndarray, places: np.ndarray, things: np.ndarray) -> Truth:
     starts = times // 1_000_000 // SIZE_S * SIZE_S
     newest = min(times[places % PARTITIONS == p].max() for p in range(PARTITIONS)) / 1e6
     over = starts + SIZE_S + DELAY_S + LATENESS_S < newest
-    windows, counts = np.unique(np.stack([starts[over], places[over]]), axis=1, return_counts=True)
-    return Truth({(int(s), int(p)): int(n) for s, p, n in zip(*windows, counts, strict=True)})
+    found: Found = {}
+    for kind, ids in (("store", places), ("product", things)):
+        windows, counts = np.unique(np.stack([starts[over], ids[over]]), axis=1, return_counts=True)
+        found.update({(kind, int(s), int(i)): int(n) for s, i, n in zip(*windows, counts, strict=True)})
+    return Truth(found)
