@@ -6,6 +6,8 @@ The cleaner is at-least-once with order kept, and numbers every record with its 
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import chain, pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ REPLAY_OF = "replay_of"
 EXTRA = "extra"
 
 _NUMBER = np.dtype(">i8")
+_NAME, _VALUE = itemgetter(0), itemgetter(1)
 _MICROSECONDS = 1000  # in a millisecond
 
 
@@ -40,19 +43,32 @@ def by_partition(
     Raises:
         Unavailable: the consumer reports an error other than the end of a partition.
     """
-    records: dict[TopicPartitionKey, list[Message]] = {}
+    polled = list(messages)
     ends: dict[TopicPartitionKey, int] = {}
-    for message in messages:
-        error = message.error()
-        place = (str(message.topic()), int(message.partition() or 0))
-        if error is None:
-            records.setdefault(place, []).append(message)
-            ends.pop(place, None)
-        elif error.code() == KafkaError._PARTITION_EOF:
-            ends[place] = int(message.offset() or 0)
-        elif not error.retriable() and error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
-            raise Unavailable(f"Kafka: {error.str()}.")
+    if any(errors := list(map(Message.error, polled))):
+        sound = []
+        for message, error in zip(polled, errors, strict=True):
+            if error is None:
+                sound.append(message)
+                ends.pop(_place(message), None)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends[_place(message)] = int(message.offset() or 0)
+            elif not error.retriable() and error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+                raise Unavailable(f"Kafka: {error.str()}.")
+        polled = sound
+    # A fetch brings long runs of one partition: they are cut out whole.
+    numbers = {name: i << 32 for i, name in enumerate(dict.fromkeys(map(Message.topic, polled)))}
+    places = np.fromiter(map(Message.partition, polled), np.int64, len(polled))
+    if len(numbers) > 1:
+        places += np.fromiter(map(numbers.__getitem__, map(Message.topic, polled)), np.int64, len(polled))
+    records: dict[TopicPartitionKey, list[Message]] = {}
+    for start, end in pairwise([0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(polled)] if polled else ()):
+        records.setdefault(_place(polled[start]), []).extend(polled[start:end])
     return records, ends
+
+
+def _place(message: Message) -> TopicPartitionKey:
+    return str(message.topic()), int(message.partition() or 0)
 
 
 def table(messages: Sequence[Message], writers: Writers, reader: Writer, *, keep_extra: bool = False) -> pl.DataFrame:
@@ -68,7 +84,8 @@ def table(messages: Sequence[Message], writers: Writers, reader: Writer, *, keep
         PoisonRecord: a value is not Avro of the topic's subject, which the cleaner lets nobody pass.
     """
     values = list(map(Message.value, messages))
-    decoded = decode(values, writers.get(n for n in by_schema(values) if n is not None), reader)
+    groups = by_schema(values)
+    decoded = decode(values, writers.get(n for n in groups if n is not None), reader, groups)
     for row, why in decoded.bad.items():
         if values[row] is not None:
             m = messages[row]
@@ -77,9 +94,9 @@ def table(messages: Sequence[Message], writers: Writers, reader: Writer, *, keep
         {
             ROW: range(len(messages)),
             OFFSET: list(map(Message.offset, messages)),
-            TIMESTAMP: [time for _, time in map(Message.timestamp, messages)],
+            TIMESTAMP: list(map(_VALUE, map(Message.timestamp, messages))),
             KEY: list(map(Message.key, messages)),
-            DELETED: [v is None for v in values],
+            DELETED: [v is None for v in values] if None in values else np.zeros(len(values), np.bool_),
             **_headers(messages),
         },
         schema={
@@ -140,9 +157,12 @@ def _headers(messages: Sequence[Message]) -> dict[str, Any]:
 def _only_sources(own: Sequence[Sequence[tuple[str, bytes | None]] | None]) -> np.ndarray | None:
     """The source offsets, where every record has that header and no other: nearly always."""
     try:
-        names, numbers = zip(*[header for (header,) in own], strict=True)  # type: ignore[union-attr,misc]
-    except (TypeError, ValueError):
-        return None
-    if set(names) != {SOURCE_OFFSET} or None in numbers or set(map(len, numbers)) != {_NUMBER.itemsize}:
+        headers = list(chain.from_iterable(own))  # type: ignore[arg-type]
+        numbers = list(map(_VALUE, headers))
+        if len(headers) != len(own) or not all(own) or set(map(_NAME, headers)) != {SOURCE_OFFSET}:
+            return None
+        if set(map(len, numbers)) != {_NUMBER.itemsize}:
+            return None
+    except TypeError:  # no headers at all, or one without a value
         return None
     return np.frombuffer(b"".join(numbers), _NUMBER).astype(np.int64)

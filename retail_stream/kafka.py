@@ -6,6 +6,7 @@ from typing import Any
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
@@ -33,6 +34,7 @@ def _client(connections: Connections) -> dict[str, Any]:
         "log_level": 2,
         "reconnect.backoff.max.ms": 2000,
         "broker.address.family": "v4",
+        **connections.librdkafka(),
     }
 
 
@@ -121,9 +123,22 @@ def end_offsets(connections: Connections, keys: Iterable[TopicPartitionKey]) -> 
     Raises:
         Unavailable: no broker answers.
     """
-    client = admin(connections)
-    asked = client.list_offsets({TopicPartition(t, p): OffsetSpec.latest() for t, p in keys}, request_timeout=_ANSWER_S)
+    return latest(connections, admin(connections), keys)
+
+
+def latest(
+    connections: Connections, client: AdminClient, keys: Iterable[TopicPartitionKey], *, committed: bool = False
+) -> dict[TopicPartitionKey, int]:
+    """As :func:`end_offsets`, asked by a client that is there already. ``committed``: as far as `read_committed` sees,
+    which is up to the first transaction that is still open.
+
+    Raises:
+        Unavailable: no broker answers; ask by a new client then.
+    """
+    isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+    wanted = {TopicPartition(t, p): OffsetSpec.latest() for t, p in keys}
     try:
+        asked = client.list_offsets(wanted, request_timeout=_ANSWER_S, isolation_level=isolation)
         return {(tp.topic, tp.partition): f.result().offset for tp, f in asked.items()}
     except KafkaException as e:
         raise unavailable(connections) from e

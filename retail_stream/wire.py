@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import fastavro
@@ -19,7 +20,7 @@ import polars as pl
 from fastavro.types import AvroMessage
 
 from retail_stream.avro_schema import DTYPES, AvroSchema, as_json, holds_of, plain_schema, scalar
-from retail_stream.avro_shape import PADDING, Shape
+from retail_stream.avro_shape import Shape
 
 MAGIC = b"\x00"
 HEADER_BYTES = 5
@@ -27,7 +28,9 @@ ROW = "row"
 NESTED = "__nested"
 
 _HEADER = "__header"
+# What ends a block of an Avro file, and enough padding for a Shape.
 _SYNC = bytes(16)
+_HEAD = itemgetter(slice(HEADER_BYTES))
 # Below this many records, one by one is faster than a block.
 _FEW = 8
 
@@ -46,7 +49,10 @@ def schema_id(value: bytes | None) -> int | None:
 
 def by_schema(values: Sequence[bytes | None]) -> dict[int | None, Sequence[int]]:
     """Rows by the schema id in their header; under None those that have no such header."""
-    heads = {v and v[:HEADER_BYTES] for v in values}
+    try:
+        heads = set(map(_HEAD, values))  # type: ignore[arg-type]
+    except TypeError:  # a null value
+        heads = {v and v[:HEADER_BYTES] for v in values}
     if len(heads) == 1:
         return {schema_id(heads.pop()): range(len(values))}
     ids = {head: schema_id(head) for head in heads}
@@ -117,21 +123,32 @@ class Writer:
         """
         if self._shape is None:
             return self._one_by_one(values, range(len(values)))
+        file, first = self._file(values)
         sizes = np.fromiter(map(len, values), np.int64, len(values))
-        ends = np.cumsum(sizes)
-        sound = self._shape.sound(b"".join([*values, bytes(PADDING)]), ends - sizes + HEADER_BYTES, ends)
+        ends = np.cumsum(sizes) + first
+        sound = self._shape.sound(file, ends - sizes + HEADER_BYTES, ends)
         if sound.all():
-            return self._blocks(values, range(len(values)))
+            return self._blocks(values, range(len(values)), file)
         table, bad = self._blocks(values, np.flatnonzero(sound).tolist())
         suspects, worse = self._one_by_one(values, np.flatnonzero(~sound).tolist())
         if suspects.height:
             table = pl.concat([table, suspects]).sort(ROW)
         return table, sorted(bad + worse)
 
-    def _blocks(self, values: Sequence[bytes], rows: Sequence[int]) -> tuple[pl.DataFrame, list[int]]:
-        """Decode sound records; a block that polars refuses (a text is no UTF-8) is halved until the bad are found."""
+    def _blocks(
+        self, values: Sequence[bytes], rows: Sequence[int], file: bytes | None = None
+    ) -> tuple[pl.DataFrame, list[int]]:
+        """Decode sound records; a block that polars refuses (a text is no UTF-8) is halved until the bad are found.
+
+        ``file``: the rows as an Avro file, where that was made before.
+        """
+        if not rows:
+            return pl.DataFrame(schema={**self.columns, ROW: pl.Int64()}), []
         try:
-            return self._block(values, rows), []
+            if file is None:
+                file, _ = self._file([values[i] for i in rows])
+            table = pl.read_avro(io.BytesIO(file), columns=list(self.columns)).cast(self.columns)  # type: ignore[arg-type]
+            return table.with_columns(pl.Series(ROW, rows, dtype=pl.Int64)), []
         except (pl.exceptions.PolarsError, OSError):
             if len(rows) <= _FEW:
                 return self._one_by_one(values, rows)
@@ -139,14 +156,10 @@ class Writer:
         (left, bad), (right, worse) = self._blocks(values, rows[:middle]), self._blocks(values, rows[middle:])
         return pl.concat([left, right]), bad + worse
 
-    def _block(self, values: Sequence[bytes], rows: Sequence[int]) -> pl.DataFrame:
-        chosen = values if len(rows) == len(values) else [values[i] for i in rows]
-        size = _long(sum(map(len, chosen)))
-        file = b"".join((self._file_header, _SYNC, _long(len(rows)), size, *chosen, _SYNC))
-        table = (
-            pl.read_avro(io.BytesIO(file), columns=list(self.columns)) if rows else pl.DataFrame(schema=self.columns)
-        )
-        return table.cast(self.columns).with_columns(pl.Series(ROW, rows, dtype=pl.Int64))  # type: ignore[arg-type]
+    def _file(self, values: Sequence[bytes]) -> tuple[bytes, int]:
+        """An Avro file whose one block holds the values as they are, and where in it the first one begins."""
+        head = b"".join((self._file_header, _SYNC, _long(len(values)), _long(sum(map(len, values)))))
+        return b"".join((head, *values, _SYNC)), len(head)
 
     def _one_by_one(self, values: Sequence[bytes], rows: Sequence[int]) -> tuple[pl.DataFrame, list[int]]:
         records = {i: self.record(values[i][HEADER_BYTES:]) for i in rows}

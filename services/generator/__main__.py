@@ -15,25 +15,33 @@ from typing import Any
 import numpy as np
 import structlog
 
-from retail_stream import logs, metrics, topics
+from retail_stream import kafka, logs, metrics, probes, stopping, topics
 from retail_stream.entities import JOINED, Entity
 from retail_stream.errors import RetailStreamError, SettingsError
 from retail_stream.registry import Registry
 from retail_stream.settings import load
+from retail_stream.topics import Result
 from retail_stream.waiting import wait_for
+from services.generator import evolution
 from services.generator import timeline as timelines
 from services.generator.catalogue import KINDS
+from services.generator.columns import ColumnEncoder
 from services.generator.dimension import DimensionStream, State
+from services.generator.lease import Lease
+from services.generator.ledger import Ledger
 from services.generator.pools import Pools
-from services.generator.publisher import Outage, Publisher
+from services.generator.producers import Outage
+from services.generator.publisher import Publisher
 from services.generator.reading import Reader
-from services.generator.records import Encoder
-from services.generator.sales import SalesStream, Tail
+from services.generator.records import Encoder, Evolution
+from services.generator.sales import VOCABULARIES, SalesStream, Tail
 from services.generator.schedule import SECOND_US
 from services.generator.settings import CHANGES_PER_S, SALES_PER_S, GeneratorSettings, check_names
 from services.generator.supply import Supply
 from services.generator.threads import change, sell
 from services.generator.timeline import Progress, Timeline
+from services.generator.traffic import Traffic
+from services.generator.transactions import Transactions
 
 _LOG_EVERY_S = 10.0
 _log = structlog.get_logger("services.generator")
@@ -45,22 +53,23 @@ def main() -> int:
         check_names(os.environ)
         settings = load(GeneratorSettings)
         _check_start(settings)
+        logs.configure("generator")
     except SettingsError as e:
         print(e, file=sys.stderr)
         return e.exit_code
-    logs.configure("generator")
-    started, stop = threading.Event(), threading.Event()
-    _stop_on_signals(started, stop)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     try:
-        run(settings, started, stop)
+        run(settings, stop)
     except RetailStreamError as e:
         _log.error("stopped", why=str(e))
         return e.exit_code
     return 0
 
 
-def run(settings: GeneratorSettings, started: threading.Event, stop: threading.Event) -> None:
-    """Go on from what the topics hold, until ``stop`` or the last sale. ``started``: set when threads need stopping."""
+def run(settings: GeneratorSettings, stop: threading.Event) -> None:
+    """Go on from what the topics hold, until ``stop`` or the last sale."""
     health = metrics.serve(settings.metrics_port)
     registry = Registry(settings.schema_registry_url)
     schemas: dict[Entity, Any] = {
@@ -68,17 +77,26 @@ def run(settings: GeneratorSettings, started: threading.Event, stop: threading.E
         for t in topics.TOPICS
         if t.schema is not None and t.name.endswith(".raw")
     }
-    encoders = {
-        e: Encoder(schemas[e], wait_for(partial(registry.register, f"{topics.raw(e)}-value", schemas[e])))
-        for e in Entity
-    }
-    reader = Reader(settings, registry, schemas)
-    states = {e: wait_for(partial(reader.dimension, e)) for e in JOINED}
-    tail = wait_for(reader.sales)
+    with stopping.at_once():
+        schema_ids = {e: _register(registry, topics.raw(e), schemas[e]) for e in Entity}
+        faults_schema = json.loads((topics.SCHEMAS / "results" / f"{Result.FAULTS}.avsc").read_text())
+        ledger = Ledger(faults_schema, _register(registry, Result.FAULTS, faults_schema))
+        outage = Outage(settings)
+        lease = Lease(settings, outage)
+        transactions = {e: Transactions(settings, e, stop, outage, lease) for e in Entity}
+        wait_for(partial(kafka.require_topics, settings, [*map(topics.raw, Entity), Result.FAULTS]))
+        # Before anything is read: whoever had these ids writes no more, and what it left open is aborted.
+        for take in (lease.take, *(t.open for t in transactions.values())):
+            wait_for(take)
+        partitions = len(wait_for(partial(kafka.partitions, settings, topics.raw(Entity.SALES))))
+        reader = Reader(settings, registry, schemas)
+        states = {e: wait_for(partial(reader.dimension, e)) for e in JOINED}
+        tail = wait_for(reader.sales)
 
     seed = secrets.randbits(32) if settings.generator_seed is None else settings.generator_seed
     progress = Progress(0)
-    timeline = _timeline(settings, states, tail, progress)
+    traffic = {e: Traffic(f"{seed}/{e}", settings.faults, partitions if e is Entity.SALES else 0) for e in Entity}
+    timeline = _timeline(settings, states, tail, progress, traffic)
     _log.info(
         "started",
         seed=seed,
@@ -90,12 +108,11 @@ def run(settings: GeneratorSettings, started: threading.Event, stop: threading.E
         **{f"next_{e}": states[e].next_id for e in JOINED},
     )
     pools = Pools(seed)
-    outage = Outage(settings)
+    evolutions = _evolutions(settings, registry, timeline.start_us)
     supplies = {e: Supply() for e in JOINED}
-    publishers = {e: Publisher(settings, e, stop, outage, supplies[e].delivered) for e in JOINED}
-    publishers[Entity.SALES] = Publisher(settings, Entity.SALES, stop, outage)
-    health.ready = True
-    started.set()
+    publishers = {e: Publisher(e, transactions[e], ledger, stop, supplies[e]) for e in JOINED}
+    publishers[Entity.SALES] = Publisher(Entity.SALES, transactions[Entity.SALES], ledger, stop)
+    health.needs(running=lambda: not stop.is_set(), kafka=probes.kafka_answers(settings))
     with ThreadPoolExecutor(max_workers=len(Entity), thread_name_prefix="generator") as threads:
         changing = [
             threads.submit(
@@ -105,8 +122,9 @@ def run(settings: GeneratorSettings, started: threading.Event, stop: threading.E
                     random.Random(f"{seed}/{e}/{states[e].records}"),
                     pools,
                     settings.faults,
-                    encoders[e],
+                    Encoder(schemas[e], schema_ids[e]),
                     states[e],
+                    evolutions.get(e),
                 ),
                 supplies[e],
                 timeline,
@@ -116,17 +134,19 @@ def run(settings: GeneratorSettings, started: threading.Event, stop: threading.E
             for e in JOINED
         ]
         sales = SalesStream(
-            np.random.default_rng([seed, tail.records]),
+            np.random.default_rng([seed, tail.next_id]),
             settings.faults,
             int(settings.latency_max_s * SECOND_US),
-            encoders[Entity.SALES],
+            ColumnEncoder(schemas[Entity.SALES], schema_ids[Entity.SALES], VOCABULARIES),
             tail,
+            settings.latency_distribution,
+            partitions,
+            evolutions.get(Entity.SALES),
         )
         selling = threads.submit(
             sell, sales, supplies, timeline, publishers[Entity.SALES], stop, settings.generator_max_sales, progress
         )
         _watch(changing, selling, publishers, stop, simulated=settings.simulated)
-    health.ready = False
 
 
 def _watch(
@@ -153,41 +173,56 @@ def _watch(
         stop.set()
 
 
-def _timeline(settings: GeneratorSettings, states: dict[Entity, State], tail: Tail, progress: Progress) -> Timeline:
+def _register(registry: Registry, topic: str, schema: Any) -> int:
+    return wait_for(lambda: registry.register(f"{topic}-value", schema))
+
+
+def _evolutions(settings: GeneratorSettings, registry: Registry, start_us: int) -> dict[Entity, Evolution]:
+    """By entity, when its newer schema comes, which is registered now."""
+    if settings.generator_evolve_after_s is None:
+        return {}
+    at_us = start_us + int(settings.generator_evolve_after_s * SECOND_US)
+    ids = {e: _register(registry, topics.raw(e), evolution.schema(e)) for e in Entity}
+    encode: dict[Entity, Any] = {e: evolution.rows(e, ids[e]) for e in JOINED}
+    encode[Entity.SALES] = evolution.columns(ids[Entity.SALES])
+    return {e: Evolution(at_us, encode[e]) for e in Entity}
+
+
+def _timeline(
+    settings: GeneratorSettings,
+    states: dict[Entity, State],
+    tail: Tail,
+    progress: Progress,
+    traffic: dict[Entity, Traffic],
+) -> Timeline:
     sales, changes = settings.generator_sales_per_s, settings.generator_changes_per_s
-    if settings.generator_start_time is None:
-        return timelines.live(sales, changes)
+    if settings.history_from is None:
+        return timelines.live(sales, changes, traffic)
     # Simulated time, too, never goes back on a topic.
     newest = max(tail.newest_us, *(s.newest_us for s in states.values()))
-    start = (settings.generator_start_time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    start = (settings.history_from - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     return timelines.simulated(
         max(start, newest + SECOND_US) if newest else start,
         sales or SALES_PER_S,
         changes or CHANGES_PER_S,
-        paced=sales > 0 and changes > 0,
+        paced=sales > 0 and changes > 0 and settings.generator_backfill_from is None,
         max_sales=settings.generator_max_sales,
         progress=progress,
+        traffic=traffic,
+        with_hours=settings.generator_backfill_from is not None,
     )
 
 
 def _check_start(settings: GeneratorSettings) -> None:
-    start = settings.generator_start_time
-    if start is not None and start > datetime.now(UTC):
-        raise SettingsError(
-            f"GENERATOR_START_TIME={start.isoformat()} lies in the future; allowed: a time up to now, "
-            "since Kafka takes no record with a later timestamp."
-        )
-
-
-def _stop_on_signals(started: threading.Event, stop: threading.Event) -> None:
-    def handle(number: int, _frame: object) -> None:
-        stop.set()
-        if not started.is_set():
-            # Nothing was published yet, and the wait for a server that is away has no other end.
-            raise SystemExit(0)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
+    start, backfill = settings.generator_start_time, settings.generator_backfill_from
+    if start is not None and backfill is not None:
+        raise SettingsError("GENERATOR_START_TIME and GENERATOR_BACKFILL_FROM are both set; allowed: one of them.")
+    for name, at in (("GENERATOR_START_TIME", start), ("GENERATOR_BACKFILL_FROM", backfill)):
+        if at is not None and at > datetime.now(UTC):
+            raise SettingsError(
+                f"{name}={at.isoformat()} lies in the future; allowed: a time up to now, "
+                "since Kafka takes no record with a later timestamp."
+            )
 
 
 if __name__ == "__main__":

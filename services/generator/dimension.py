@@ -11,7 +11,7 @@ from retail_stream.kafka import SEQUENCE_TIME, as_big_endian
 from services.generator.catalogue import Kind
 from services.generator.faults import FUTURE_US, Fault, Probabilities, corrupt, estrange
 from services.generator.pools import Pools
-from services.generator.records import Encoder, Record, Row
+from services.generator.records import Encoder, Evolution, Record, Row
 from services.generator.schedule import SECOND_US
 from services.generator.supply import CELL_US, Change
 
@@ -65,13 +65,16 @@ class DimensionStream:
         faults: Probabilities,
         encode: Encoder,
         state: State,
+        evolution: Evolution | None = None,
     ) -> None:
+        self.entity = kind.entity
         self._kind = kind
         self._key = FIELDS[kind.entity].key
         self._rng = rng
         self._pools = pools
         self._faults = faults
         self._encode = encode
+        self._evolution = evolution
         self._rows = state.rows
         self._next = state.next_id
         self._alive = sorted(state.rows)
@@ -88,8 +91,16 @@ class DimensionStream:
             past = self._rng.randrange(1, _PAST_DAYS * _DAY_US)
             yield self._create(at_us, past, past + self._rng.randrange(1, _OLDEST_DAYS) * _DAY_US)
 
-    def change(self, at_us: int) -> Made:
-        """The change at ``at_us``, and what sales need to know of it."""
+    def change(self, at_us: int, mark: Fault | None = None) -> Made:
+        """The change at ``at_us``, and what sales need to know of it. ``mark``: one more fault that it shows."""
+        if self._evolution is not None and at_us >= self._evolution.at_us:
+            self._encode, self._evolution = self._evolution.encode, None
+        made = self._change(at_us)
+        if mark is None:
+            return made
+        return made._replace(record=made.record._replace(faults=(*made.record.faults, mark)))
+
+    def _change(self, at_us: int) -> Made:
         rng = self._rng
         if rng.random() < self._kind.new_share or not self._alive:
             return self._create(at_us, 0, 0)

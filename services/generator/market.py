@@ -3,13 +3,10 @@
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
 from retail_stream.entities import JOINED, Entity
+from services.generator.arrays import Flags, Floats, Ints
 from services.generator.supply import Change
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 class Shelf:
@@ -17,7 +14,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.prices: Ints = np.zeros(1, np.int64)
-        self._alive: npt.NDArray[np.bool_] = np.zeros(1, bool)
+        self._alive: Flags = np.zeros(1, bool)
         self._nearest: Ints = np.zeros(1, np.int64)
 
     def apply(self, changes: Iterable[Change]) -> None:
@@ -41,7 +38,7 @@ class Shelf:
         """Whether there is nothing to choose."""
         return not self._alive.any()
 
-    def alive(self, ids: Ints) -> npt.NDArray[np.bool_]:
+    def alive(self, ids: Ints) -> Flags:
         """Whether each id exists and was not given up; sales of other sources may name any id."""
         known = (ids > 0) & (ids < len(self._alive))
         return known & self._alive[np.where(known, ids, 0)]

@@ -1,161 +1,166 @@
-"""The edge to Kafka: one producer per entity, bounded, whose failures surface.
+"""The edge to Kafka: records and what the ledger says of them, in one transaction.
 
-The producer is idempotent and tries for ever, so a failure that it does report is final: the record is lost, and the
-generator stops rather than go on beside the gap.
+A transaction takes what has come together in a short while, so that at a few records a second each waits little, and
+at many thousands the cost of a transaction is shared by many. The offsets that the ledger names are
+known when the records are delivered, which is before the transaction is committed::
+
+    thread   makes ────────────── makes ───────────── makes ...
+    worker         begin, records → places → ledger → commit
 """
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
-import structlog
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from retail_stream import kafka, topics
+from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError
-from retail_stream.settings import Connections
 from services.generator import metrics
 from services.generator.faults import Fault
-from services.generator.records import Record
+from services.generator.ledger import Ledger
+from services.generator.records import Batch
+from services.generator.supply import Supply
+from services.generator.transactions import Transactions
 
 #: How often due records are looked for: coarse enough to cost little, far finer than any window.
 TICK_S = 0.02
-#: Small batches cost producer and broker more than this wait costs anyone.
-_LINGER_MS = 40
-_IN_FLIGHT = 50_000
-_FLUSH_S = 30.0
-_REMIND_EVERY_S = 30.0
-_log = structlog.get_logger(__name__)
-
-
-class Outage:
-    """Says once that the broker is away, and once that it is back, whichever producer notices."""
-
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
-        self._said_at: float | None = None
-
-    def noticed(self, error: KafkaError) -> None:
-        """librdkafka's errors that concern no single record."""
-        now = time.monotonic()
-        away = error.code() == KafkaError._ALL_BROKERS_DOWN
-        if away and (self._said_at is None or now - self._said_at > _REMIND_EVERY_S):
-            self._said_at = now
-            _log.warning("waiting", why=str(kafka.unavailable(self._connections)))
-
-    def over(self) -> None:
-        """A record was delivered."""
-        if self._said_at is not None:
-            self._said_at = None
-            _log.info("answered", after="waiting")
+#: A record waits no longer than this for others to share its transaction.
+_SLICE_S = 0.15
+#: Enough for one transaction; a thread that has so many ready waits for the one before.
+_FULL = 16_384
+#: The key decides on the partition.
+_ANY = -1
 
 
 class Publisher:
-    """Publishes one entity's records in order. Used by one thread, which also serves the reports."""
+    """Publishes one entity's records in order. Used by one thread."""
 
     def __init__(
         self,
-        connections: Connections,
         entity: Entity,
+        transactions: Transactions,
+        ledger: Ledger,
         stop: threading.Event,
-        outage: Outage,
-        delivered: Callable[[int], None] | None = None,
+        supply: Supply | None = None,
     ) -> None:
-        """``delivered``: told the id of each record that is on the topic; without it only failures are reported."""
+        """``supply``: told the ids of records that everybody can read."""
+        self._entity = entity
         self._topic = topics.raw(entity)
+        self._transactions = transactions
+        self._ledger = ledger
         self._stop = stop
-        self._outage = outage
-        self._delivered = delivered
-        self._failed: str | None = None
-        self._unsaid = 0
-        self._producer = kafka.producer(
-            connections,
-            **{
-                "queue.buffering.max.messages": _IN_FLIGHT,
-                "linger.ms": _LINGER_MS,
-                "delivery.report.only.error": delivered is None,
-                "error_cb": outage.noticed,
-                "on_delivery": self._reported,
-            },
-        )
+        self._supply = supply
+        self._pending = Batch()
+        self._since = 0.0
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"publisher-{entity}")
+        self._running: Future[None] | None = None
         self._records = metrics.RECORDS.labels(entity)
         self._in_flight = metrics.IN_FLIGHT.labels(entity)
         self._faults = {f: metrics.FAULTS.labels(entity, f) for f in Fault}
-        #: records handed over, for the log
+        #: records published, for the log
         self.sent = 0
         self.planted: Counter[Fault] = Counter()
 
-    def send(self, record: Record) -> None:
-        """Hand a record to the producer; waits while too many are in flight.
+    def send(self, batch: Batch) -> None:
+        """Take records over; waits while as many as fit into a transaction wait for the one before.
 
         Raises:
-            RetailStreamError: a record was refused, or none was taken for 30 s after the stop.
+            RetailStreamError: see :meth:`Transactions.run`.
         """
-        stopping_since: float | None = None
-        while True:
-            try:
-                self._producer.produce(
-                    self._topic,
-                    key=record.key,
-                    value=record.value,
-                    timestamp=record.at_us // 1000,
-                    headers=list(record.headers) if record.headers else None,
-                )
-                break
-            except BufferError:
-                self._serve(0.1)
-                if self._stop.is_set():
-                    stopping_since = stopping_since or time.monotonic()
-                    if time.monotonic() - stopping_since > _FLUSH_S:
-                        raise self._undelivered() from None
-            except KafkaException as e:
-                raise RetailStreamError(f"{self._topic} takes no more records: {e.args[0].str()}.") from e
-        self._unsaid += 1
-        for fault in record.faults:
-            self.planted[fault] += 1
-            self._faults[fault].inc()
+        if not len(batch):
+            return
+        if not len(self._pending):
+            self._since = time.monotonic()
+        self._pending.append(batch)
+        if len(self._pending) >= _FULL:
+            self._hand_over()
 
     def idle(self) -> None:
-        """Wait for a tick, or the stop, and serve the reports."""
+        """Wait for a tick, or the stop, and publish what is due."""
         self._stop.wait(TICK_S)
         self.poll()
 
-    def poll(self) -> None:
-        """Serve the reports.
+    def poll(self, now: bool = False) -> None:
+        """Publish what has waited long enough; ``now``: all.
 
         Raises:
-            RetailStreamError: a record was refused.
+            RetailStreamError: see :meth:`Transactions.run`.
         """
-        self._serve(0)
+        if self._running is None:
+            self._transactions.poll()
+        elif self._running.done():
+            self._wait()
+        if self._running is None and len(self._pending) and (now or time.monotonic() - self._since >= _SLICE_S):
+            self._hand_over()
 
     def flush(self) -> None:
-        """Wait until every record is on the topic.
+        """Wait until every record is published, and everybody can read it.
 
         Raises:
-            RetailStreamError: a record was refused, or the broker did not answer for 30 s.
+            RetailStreamError: see :meth:`Transactions.run`.
         """
-        if self._producer.flush(_FLUSH_S):
-            raise self._undelivered()
-        self._serve(0)
+        if len(self._pending):
+            self._hand_over()
+        self._wait()
+        self._worker.shutdown()
+        self._transactions.readable(self._topic, topics.Result.FAULTS)
 
-    def _serve(self, wait_s: float) -> None:
-        self._producer.poll(wait_s)
-        if self._unsaid:
-            self._records.inc(self._unsaid)
-            self.sent += self._unsaid
-            self._unsaid = 0
-            self._in_flight.set(len(self._producer))
-        if self._failed is not None:
-            raise RetailStreamError(self._failed)
+    def _hand_over(self) -> None:
+        self._wait()
+        batch, self._pending = self._pending, Batch()
+        self._in_flight.set(len(batch))
+        self._running = self._worker.submit(self._publish, batch)
 
-    def _reported(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self._failed = self._failed or f"A record for {self._topic} was refused: {error.str()}."
-        elif self._delivered is not None:
-            self._outage.over()
-            self._delivered(int(message.key() or 0))
+    def _wait(self) -> None:
+        if self._running is not None:
+            self._running.result()
+            self._running = None
 
-    def _undelivered(self) -> RetailStreamError:
-        return RetailStreamError(f"{len(self._producer)} records were not delivered to {self._topic} within 30 s.")
+    def _publish(self, batch: Batch) -> None:
+        self._transactions.run(partial(self._write, batch))
+        self._records.inc(len(batch))
+        self.sent += len(batch)
+        self._in_flight.set(0)
+        planted = Counter(fault for faults in batch.faults.values() for fault in faults)
+        self.planted += planted
+        for fault, count in planted.items():
+            self._faults[fault].inc(count)
+        if self._supply is not None and self._supply.waits_for(batch.ids):
+            self._transactions.readable(self._topic)
+            for number in batch.ids:
+                self._supply.delivered(number)
+
+    def _write(self, batch: Batch, producer: Producer) -> None:
+        places: dict[int, tuple[int, int]] = {}
+        failed: list[KafkaError] = []
+
+        def placed(row: int, error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                failed.append(error)
+            else:
+                places[row] = int(message.partition() or 0), int(message.offset() or 0)
+
+        told = {row: partial(placed, row) for row in batch.faults}
+        produce, topic, headers, report = producer.produce, self._topic, batch.headers, told.get
+        stamps = [at_us // 1000 for at_us in batch.at_us]
+        # By position, as names cost a third of a call: topic, value, key, partition, callback, the same, timestamp,
+        # headers.
+        for row, (key, value, stamp) in enumerate(zip(batch.keys, batch.values, stamps, strict=True)):
+            if row in headers:
+                produce(topic, value, key, _ANY, report(row), None, stamp, list(headers[row]))
+            else:
+                produce(topic, value, key, _ANY, report(row), None, stamp)
+        if not told:
+            return
+        self._transactions.delivered(producer)
+        if failed:
+            raise KafkaException(failed[0])
+        if len(places) < len(told):
+            raise RetailStreamError(f"Kafka said of {len(told) - len(places)} records of {topic} not where they are.")
+        key = self._entity.encode()
+        for entry in self._ledger.entries(self._entity, batch, places):
+            producer.produce(topics.Result.FAULTS, entry, key, timestamp=batch.at_us[-1] // 1000)

@@ -1,11 +1,12 @@
 """Recent sales: what customers bring back, and what a source publishes a second time."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
-from services.generator.market import Floats, Ints, Market
+from services.generator.arrays import Floats, Ints
+from services.generator.market import Market
 
 RECENT = 5000
 
@@ -35,8 +36,7 @@ def _none() -> Columns:
     return Columns(*(np.zeros(0, np.int64) for _ in fields(Columns)))
 
 
-@dataclass(frozen=True)
-class Copy:
+class Copy(NamedTuple):
     """A published sale as bytes."""
 
     key: bytes
@@ -51,11 +51,10 @@ class Purchases:
         self._columns = _none()
         self._copies: list[Copy] = []
 
-    def add(self, columns: Columns, copies: Sequence[Copy]) -> None:
+    def add(self, columns: Columns, copies: list[Copy]) -> None:
         """Remember the purchases (not the returns) and the copies of a block."""
         self._columns = self._columns.joined(columns)
-        self._copies.extend(copies)
-        del self._copies[:-RECENT]
+        self._copies = (self._copies + copies)[-RECENT:]
 
     def bring_back(self, wanted: Ints, u: Floats, share: Floats, market: Market) -> tuple[Ints, Columns, Ints]:
         """Returns for the slots ``wanted``: (slots that have one, their purchases, pieces brought back from 1).

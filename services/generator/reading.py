@@ -40,7 +40,7 @@ class Reader:
             Unavailable: the broker does not answer, or the topic is not there yet.
         """
         state = State()
-        for messages in self._records(entity, last=None):
+        for messages in self._records({place: 0 for place, end in self._ends(entity).items() if end > 0}):
             fold(state, entity, self._batch(entity, messages))
         return state
 
@@ -50,9 +50,18 @@ class Reader:
         Raises:
             Unavailable: the broker does not answer, or the topic is not there yet.
         """
-        messages = [m for some in self._records(Entity.SALES, last=TAIL_RECORDS) for m in some]
-        ends = self._ends(Entity.SALES)
-        return tail(self._batch(Entity.SALES, messages), sum(ends.values()))
+        ends = {place: end for place, end in self._ends(Entity.SALES).items() if end > 0}
+        found: dict[kafka.TopicPartitionKey, list[Message]] = {}
+        short, span = set(ends), TAIL_RECORDS
+        while short:
+            starts = {place: max(0, ends[place] - span) for place in short}
+            found.update((place, []) for place in short)
+            for message in (m for some in self._records(starts) for m in some):
+                found[str(message.topic()), int(message.partition() or 0)].append(message)
+            # Markers and aborted transactions took offsets, too: where few are records, look again farther back.
+            short = {place for place in short if len(found[place]) < TAIL_RECORDS and starts[place] > 0}
+            span *= 4
+        return tail(self._batch(Entity.SALES, [m for place in sorted(found) for m in found[place]]))
 
     def _ends(self, entity: Entity) -> dict[kafka.TopicPartitionKey, int]:
         topic = topics.raw(entity)
@@ -61,18 +70,17 @@ class Reader:
             raise Unavailable(f"Kafka has no topic {topic} yet; `retail-stream init` creates it.")
         return kafka.end_offsets(self._connections, places)
 
-    def _records(self, entity: Entity, last: int | None) -> Iterator[list[Message]]:
-        """Records of all partitions up to their ends, of each the ``last`` or all."""
-        ends = {place: end for place, end in self._ends(entity).items() if end > 0}
+    def _records(self, starts: dict[kafka.TopicPartitionKey, int]) -> Iterator[list[Message]]:
+        """Records of partitions from an offset each up to their ends."""
+        left = set(starts)
         consumer = kafka.consumer(self._connections, _GROUP)
         try:
-            starts = {place: 0 if last is None else max(0, end - last) for place, end in ends.items()}
             consumer.assign([TopicPartition(t, p, start) for (t, p), start in starts.items()])
             heard = time.monotonic()
-            while ends:
+            while left:
                 records, reached = by_partition(consumer.consume(_BATCH, timeout=0.5))
                 for place in reached:
-                    ends.pop(place, None)
+                    left.discard(place)
                 if records:
                     yield [m for some in records.values() for m in some]
                 if records or reached:

@@ -10,9 +10,9 @@ import polars as pl
 
 from retail_stream.entities import FIELDS, Entity
 from retail_stream.wire import ROW, Decoded
+from services.generator.arrays import Ints
 from services.generator.dimension import State
 from services.generator.faults import FUTURE_US
-from services.generator.market import Ints
 from services.generator.purchases import Columns, Copy, Purchases
 from services.generator.sales import Tail
 
@@ -54,13 +54,13 @@ def fold(state: State, entity: Entity, batch: Batch) -> State:
     return state
 
 
-def tail(batch: Batch, records: int) -> Tail:
-    """What the last records of all partitions say. ``records``: how many the topic has.
+def tail(batch: Batch) -> Tail:
+    """What the last records of all partitions say.
 
     A record that cannot be read may hold an id beyond the largest that can, so each such record is one id more.
     """
     if not batch.keys:
-        return Tail(records=records)
+        return Tail()
     rows = batch.decoded.table
     largest = max(rows["transaction_id"], default=0)
     sound = batch.sound(FIELDS[Entity.SALES].time).filter(pl.col("discount_applied") >= 0)
@@ -83,7 +83,6 @@ def tail(batch: Batch, records: int) -> Tail:
     purchases.add(columns, copies)
     return Tail(
         next_id=largest + len(batch.decoded.bad) + 1,
-        records=records,
         newest_us=max(batch.timestamps_us),
         purchases=purchases,
     )

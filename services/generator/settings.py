@@ -1,6 +1,7 @@
 """Settings of the generator."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import AwareDatetime, Field
@@ -8,11 +9,12 @@ from pydantic import AwareDatetime, Field
 from retail_stream.errors import SettingsError
 from retail_stream.metrics import MetricsPort
 from retail_stream.settings import Connections
-from services.generator.faults import Fault, Probabilities
+from services.generator.faults import PROFILES, Fault, Probabilities, Profile
+from services.generator.latency import Distribution
 
 _RATE = "a number from 0 (as fast as possible) to 1000000"
 Rate = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False, description=_RATE)]
-Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description="a probability from 0 to 1")]
+Probability = Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False, description="a probability from 0 to 1")]
 
 #: Spacing of simulated time where the rate is 0.
 SALES_PER_S, CHANGES_PER_S = 50.0, 5.0
@@ -20,7 +22,7 @@ _FAULT = "generator_fault_"
 
 
 class GeneratorSettings(Connections):
-    """``generator_fault_<name>``: the probability of a fault, per record that can have it."""
+    """``generator_fault_<name>``: the probability of a fault, per record that can have it; None: the profile's."""
 
     generator_sales_per_s: Rate = SALES_PER_S
     generator_changes_per_s: Rate = CHANGES_PER_S
@@ -33,33 +35,52 @@ class GeneratorSettings(Connections):
     generator_start_time: Annotated[
         AwareDatetime | None, Field(description="an ISO 8601 time with its zone, such as 2026-03-01T08:00:00Z")
     ] = None
+    generator_backfill_from: Annotated[
+        AwareDatetime | None, Field(description="an ISO 8601 time with its zone, such as 2026-03-01T08:00:00Z")
+    ] = None
+    generator_evolve_after_s: Annotated[
+        float | None, Field(ge=0, allow_inf_nan=False, description="seconds from 0; unset means never")
+    ] = None
     latency_max_s: Annotated[
         float, Field(ge=0, le=86_400, allow_inf_nan=False, description="seconds, from 0 to 86400")
     ] = 30.0
-    generator_fault_return: Probability = 0.05
-    generator_fault_negative_discount: Probability = 0.01
-    generator_fault_late_event: Probability = 0.10
-    generator_fault_duplicate: Probability = 0.005
-    generator_fault_null_email: Probability = 0.03
-    generator_fault_null_manager: Probability = 0.03
-    generator_fault_out_of_order_update: Probability = 0.05
-    generator_fault_same_time_update: Probability = 0.01
-    generator_fault_no_change_update: Probability = 0.02
-    generator_fault_tombstone: Probability = 0.005
-    generator_fault_corrupt_bytes: Probability = 0.001
-    generator_fault_unknown_schema_id: Probability = 0.001
-    generator_fault_future_event_time: Probability = 0.001
+    latency_distribution: Annotated[Distribution, Field(description=f"one of {', '.join(Distribution)}")] = (
+        Distribution.UNIFORM
+    )
+    generator_profile: Annotated[Profile, Field(description=f"one of {', '.join(Profile)}")] = Profile.BRIEF
+    generator_fault_return: Probability = None
+    generator_fault_negative_discount: Probability = None
+    generator_fault_null_email: Probability = None
+    generator_fault_null_manager: Probability = None
+    generator_fault_late_event: Probability = None
+    generator_fault_too_late_event: Probability = None
+    generator_fault_out_of_order_update: Probability = None
+    generator_fault_duplicate: Probability = None
+    generator_fault_same_time_update: Probability = None
+    generator_fault_no_change_update: Probability = None
+    generator_fault_tombstone: Probability = None
+    generator_fault_corrupt_bytes: Probability = None
+    generator_fault_unknown_schema_id: Probability = None
+    generator_fault_future_event_time: Probability = None
+    generator_fault_burst: Probability = None
+    generator_fault_silence: Probability = None
     metrics_port: MetricsPort = 9101
 
     @property
     def faults(self) -> Probabilities:
-        """The probability of each fault."""
-        return {f: getattr(self, f"{_FAULT}{f}") for f in Fault}
+        """The probability of each fault: the profile's, or the one that is set."""
+        own = {f: getattr(self, f"{_FAULT}{f}") for f in Fault}
+        return {**PROFILES[self.generator_profile], **{f: p for f, p in own.items() if p is not None}}
 
     @property
     def simulated(self) -> bool:
         """Whether time is simulated. With a seed as well, the records are the same from run to run."""
-        return self.generator_start_time is not None
+        return self.history_from is not None
+
+    @property
+    def history_from(self) -> datetime | None:
+        """When simulated time starts."""
+        return self.generator_start_time or self.generator_backfill_from
 
 
 def check_names(variables: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ is on its topic. So what it draws depends on times alone, never on when a broker
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from services.generator.schedule import SECOND_US
@@ -52,6 +53,11 @@ class Supply:
             self._changes.append(change)
             if not on_topic:
                 self._undelivered[change.id] = change.at_us
+
+    def waits_for(self, numbers: Iterable[int]) -> bool:
+        """Whether any of these ids is not known to be on the topic."""
+        with self._lock:
+            return any(number in self._undelivered for number in numbers)
 
     def delivered(self, number: int) -> None:
         """A record of this id is on the topic."""

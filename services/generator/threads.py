@@ -1,13 +1,14 @@
 """What each of the four threads does until it is stopped or done."""
 
 import threading
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Protocol
 
 from retail_stream.entities import Entity
 from services.generator.dimension import DimensionStream
 from services.generator.market import Market
-from services.generator.records import Record
+from services.generator.records import Batch
 from services.generator.sales import BLOCK, SalesStream
 from services.generator.supply import Supply, boundary, last_of_cell
 from services.generator.timeline import Progress, Timeline
@@ -18,11 +19,11 @@ _TICK_RECORDS = 1000
 class Outlet(Protocol):
     """Where a thread's records go, see publisher.py."""
 
-    def send(self, record: Record) -> None: ...
+    def send(self, batch: Batch) -> None: ...
 
     def idle(self) -> None: ...
 
-    def poll(self) -> None: ...
+    def poll(self, now: bool = False) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -31,26 +32,30 @@ def change(
     stream: DimensionStream, supply: Supply, timeline: Timeline, publisher: Outlet, stop: threading.Event
 ) -> None:
     """A dimension: what is missing of the initial catalogue at once, then changes when they are due."""
-    schedule = timeline.changes()
+    schedule = timeline.changes(stream.entity)
     for known in stream.known(timeline.start_us):
         supply.change(known, on_topic=True)
-    for made in stream.initial(timeline.start_us):
+    catalogue = list(stream.initial(timeline.start_us))
+    for made in catalogue:
         supply.change(made.changes[0], on_topic=False)
-        publisher.send(made.record)
+    publisher.send(Batch.of([made.record for made in catalogue]))
     while not stop.is_set():
         now = min(timeline.changes_clock(), timeline.until_us)
         schedule.skip(now)
         slots = schedule.take(now, now, _TICK_RECORDS)
-        for at_us in slots:
-            made = stream.change(at_us)
+        records = []
+        for row, at_us in enumerate(slots.at_us.tolist()):
+            made = stream.change(at_us, slots.marks.get(row))
             for c in made.changes:
                 supply.change(c, on_topic=not made.is_new)
-            publisher.send(made.record)
+            records.append(made.record)
+        publisher.send(Batch.of(records))
         following = schedule.next_slot(now)
         supply.made(before_us=following)
         if following > timeline.until_us:
             break
         if len(slots) < _TICK_RECORDS:
+            publisher.poll(now=timeline.behind())
             publisher.idle()
         else:
             publisher.poll()
@@ -84,14 +89,21 @@ def sell(
             publisher.idle()
             continue
         slots = timeline.sales.take(now, last_of_cell(timeline.start_us, first), min(BLOCK, left or BLOCK))
-        for record in stream.block(slots, market):
-            while record.at_us > now and not stop.is_set():
-                publisher.idle()
-                now = timeline.sales_clock()
-            if stop.is_set():
-                break
-            publisher.send(record)
-        publisher.poll()
+        _release(stream.block(slots, market), timeline, publisher, stop)
         left = None if left is None else left - len(slots)
     progress.sales_us = timeline.until_us
     publisher.flush()
+
+
+def _release(block: Batch, timeline: Timeline, publisher: Outlet, stop: threading.Event) -> None:
+    """Publish each record of a block when it is due; a stop drops those that are not."""
+    released = 0
+    while not stop.is_set():
+        due = bisect_right(block.at_us, timeline.sales_clock())
+        if due > released:
+            publisher.send(block.part(released, due))
+            released = due
+        if released == len(block):
+            publisher.poll()
+            return
+        publisher.idle()

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import Producer
 
 from retail_stream import topics
 from retail_stream.embedded.servers import Server
-from retail_stream.embedded.stack import Stack
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.initialise import InitSettings, initialise
-from retail_stream.kafka import admin, consumer, end_offsets, partitions
+from retail_stream.kafka import admin, partitions, read_to_end
 from retail_stream.wire import Writer
+from services.generator.partitions import partition_of
 
-from ..servers import private_stack
+from ..servers import Servers, private_stack
 
 READERS = {e: Writer(json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text())) for e in Entity}
 ID = {**{e: FIELDS[e].key for e in DIMENSIONS}, Entity.SALES: "transaction_id"}
@@ -41,14 +41,14 @@ class OnTopic(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Not the session's stack: these tests empty the raw topics and kill the broker."""
     with private_stack(tmp_path_factory) as running:
         yield running
 
 
 @pytest.fixture
-def connections(servers: Stack) -> InitSettings:
+def connections(servers: Servers) -> InitSettings:
     """Servers with empty topics."""
     settings = InitSettings(**{name.lower(): value for name, value in servers.env.items()})  # type: ignore[arg-type]
     empty_topics(settings)
@@ -56,7 +56,7 @@ def connections(servers: Stack) -> InitSettings:
 
 
 def empty_topics(settings: InitSettings) -> None:
-    client, raw = admin(settings), [topics.raw(e) for e in Entity]
+    client, raw = admin(settings), [*map(topics.raw, Entity), topics.Result.FAULTS]
     there = [t for t in raw if partitions(settings, t)]
     for deleted in client.delete_topics(there).values() if there else ():
         deleted.result()
@@ -74,7 +74,13 @@ def until(true: Callable[[], bool], patience_s: float = 60) -> None:
 @contextmanager
 def generator(connections: InitSettings, log: Path, **settings: str) -> Iterator[subprocess.Popen]:
     servers = {name.upper(): getattr(connections, name) for name in type(connections).model_fields}
-    environment = {**os.environ, **FAST, **{k: str(v) for k, v in servers.items()}, **settings, "LOG_FORMAT": "json"}
+    environment = {
+        **os.environ,
+        **FAST,
+        **{k: str(v) for k, v in servers.items() if v is not None},
+        **settings,
+        "LOG_FORMAT": "json",
+    }
     with log.open("a") as sink:
         process = subprocess.Popen([sys.executable, "-m", "services.generator"], env=environment, stderr=sink)
     try:
@@ -94,22 +100,30 @@ def logged(log: Path, event: str) -> list[dict]:
 
 
 def count(connections: InitSettings, entity: Entity) -> int:
-    return sum(end_offsets(connections, partitions(connections, topics.raw(entity))).values())
+    """Records that everybody can read; markers and aborted transactions took offsets, too."""
+    return sum(1 for _ in read_to_end(connections, topics.raw(entity)))
 
 
 def read(connections: InitSettings, entity: Entity) -> list[OnTopic]:
     """All records of the raw topic, by partition and offset."""
-    topic = topics.raw(entity)
-    found: list[Message] = []
-    wanted = count(connections, entity)
-    reader = consumer(connections, "test", **{"enable.partition.eof": False})
-    reader.assign([TopicPartition(t, p, 0) for t, p in partitions(connections, topic)])
-    deadline = time.monotonic() + 30
-    while len(found) < wanted and time.monotonic() < deadline:
-        found += [m for m in reader.consume(5000, timeout=0.5) if m.error() is None]
-    reader.close()
-    found.sort(key=lambda m: (m.partition(), m.offset()))
+    found = sorted(read_to_end(connections, topics.raw(entity)), key=lambda m: (m.partition(), m.offset()))
     return [OnTopic(m.partition(), m.key(), m.value(), m.timestamp()[1], m.headers()) for m in found]
+
+
+def places(connections: InitSettings, entity: Entity) -> dict[tuple[int, int], OnTopic]:
+    """The same by partition and offset."""
+    return {
+        (m.partition(), m.offset()): OnTopic(m.partition(), m.key(), m.value(), m.timestamp()[1], m.headers())
+        for m in read_to_end(connections, topics.raw(entity))
+    }
+
+
+def ledger(connections: InitSettings) -> list[dict]:
+    """Entries by entity, of each in the order in which they were written: entities may share a partition."""
+    reader = Writer(json.loads((topics.SCHEMAS / "results" / "generator.faults.avsc").read_text()))
+    found = sorted(read_to_end(connections, topics.Result.FAULTS), key=lambda m: (m.partition(), m.offset()))
+    entries = [entry for m in found if (entry := reader.record(m.value()[5:])) is not None]
+    return sorted(entries, key=lambda entry: entry["entity"])
 
 
 def rows(entity: Entity, records: list[OnTopic]) -> list[dict]:
@@ -117,14 +131,21 @@ def rows(entity: Entity, records: list[OnTopic]) -> list[dict]:
 
 
 def test_the_same_seed_and_start_make_the_same_topics(connections: InitSettings, tmp_path: Path) -> None:
-    fixed = {"GENERATOR_SEED": "7", "GENERATOR_START_TIME": "2026-03-01T08:00:00Z", "GENERATOR_MAX_SALES": "3000"}
+    fixed = {
+        "GENERATOR_PROFILE": "hostile",
+        "GENERATOR_SEED": "7",
+        "GENERATOR_START_TIME": "2026-03-01T08:00:00Z",
+        "GENERATOR_MAX_SALES": "3000",
+    }
     contents = []
     for _ in range(2):
         empty_topics(connections)
         run(connections, tmp_path / "log", **fixed, GENERATOR_SALES_PER_S="0")
-        contents.append({e: read(connections, e) for e in Entity})
+        entries = [{k: v for k, v in entry.items() if k != "offset"} for entry in ledger(connections)]
+        contents.append(({e: read(connections, e) for e in Entity}, entries))
     assert contents[0] == contents[1]
-    assert [len(contents[0][e]) for e in (Entity.SALES, Entity.CUSTOMERS)] == [3000, 500 + 60 * 100 + 100 - 1]
+    assert {entry["entity"] for entry in contents[0][1]} == set(Entity)
+    assert len(contents[0][0][Entity.SALES]) == 3000
 
 
 def test_a_restart_goes_on_with_ids_and_state(connections: InitSettings, tmp_path: Path) -> None:
@@ -133,6 +154,8 @@ def test_a_restart_goes_on_with_ids_and_state(connections: InitSettings, tmp_pat
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="1500", **CLEAN)
     after = {e: read(connections, e) for e in Entity}
 
+    # A silence of one partition has to know where the broker has a store's sales.
+    assert all(r.partition == partition_of(r.key, 4) for records in after.values() for r in records)
     sales = [row["transaction_id"] for row in rows(Entity.SALES, after[Entity.SALES])]
     assert sorted(sales) == list(range(1, 3001))
     started = logged(tmp_path / "log", "started")[1]
@@ -168,7 +191,72 @@ def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections:
         assert len({(row[ID[entity]], row[fixed]) for row in rows(entity, records[entity])}) == len(known)
 
 
-def test_a_broker_that_is_killed_loses_nothing(servers: Stack, connections: InitSettings, tmp_path: Path) -> None:
+def test_after_kills_the_ledger_names_every_fault_and_no_record_that_is_not_there(
+    connections: InitSettings, tmp_path: Path
+) -> None:
+    hostile = {"GENERATOR_PROFILE": "hostile", "GENERATOR_SALES_PER_S": "3000", "GENERATOR_FAULT_SILENCE": "0"}
+    for killed in (1, 2):
+        with generator(connections, tmp_path / "log", **hostile) as process:
+            until(lambda killed=killed: count(connections, Entity.SALES) > 2000 * killed)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", **hostile)
+
+    entries = ledger(connections)
+    for entity in Entity:
+        records = places(connections, entity)
+        planted: dict[tuple[int, int], dict[str, dict]] = {}
+        for entry in entries:
+            if entry["entity"] == entity:
+                planted.setdefault((entry["partition"], entry["offset"]), {})[entry["fault"]] = entry
+        assert planted.keys() <= records.keys()
+        for place, record in records.items():
+            faults = planted.get(place, {})
+            row = None if record.value is None else READERS[entity].record(record.value[5:])
+            framed = record.value is None or record.value[:1] == b"\0"
+            assert (not framed or (row is None and record.value is not None)) == ("corrupt_bytes" in faults)
+            if row is None or not framed:
+                continue
+            assert all(entry["id"] == row[ID[entity]] for entry in faults.values())
+            if entity is Entity.SALES and "duplicate" not in faults:
+                assert (row["discount_applied"] < 0) == ("negative_discount" in faults)
+                assert (row["quantity"] < 0) == ("return" in faults)
+            if entity is Entity.CUSTOMERS:
+                assert (row["email"] is None) <= ("null_email" in faults or "no_change_update" in faults)
+            ahead = row[FIELDS[entity].time] - record.timestamp_ms * 1000
+            assert (ahead > 300_000_000) == ("future_event_time" in faults)
+
+
+def test_a_transaction_that_is_lost_is_sent_again_once(connections: InitSettings, tmp_path: Path) -> None:
+    """As when the program was stopped, or the broker away, for longer than a transaction may take: it is fenced."""
+    log = tmp_path / "log"
+    with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
+        until(lambda: count(connections, Entity.SALES) > 1000)
+        for name in ("generator.sales", "generator.customers"):
+            kafka = connections.kafka_bootstrap_servers
+            Producer({"bootstrap.servers": kafka, "transactional.id": name, "log_level": 2}).init_transactions(30)
+        assert process.wait(timeout=90) == 0, log.read_text()
+    assert {line["producer"] for line in logged(log, "sends again")} == {"generator.sales", "generator.customers"}
+    sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
+    assert sorted(sales) == list(range(1, 6001))
+
+
+def test_a_second_generator_ends_the_first_with_one_sentence(connections: InitSettings, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    with generator(connections, first, **CLEAN) as old:
+        until(lambda: count(connections, Entity.SALES) > 500)
+        with generator(connections, second, GENERATOR_MAX_SALES="1500", **CLEAN) as new:
+            assert old.wait(timeout=60) == 1
+            assert [line["why"] for line in logged(first, "stopped")] == [
+                "Another generator has started on these topics; they have one at a time, so this one stops."
+            ]
+            assert new.wait(timeout=90) == 0, second.read_text()
+    sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
+    assert sorted(sales) == list(range(1, len(sales) + 1))
+    assert len(sales) >= 2000
+
+
+def test_a_broker_that_is_killed_loses_nothing(servers: Servers, connections: InitSettings, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
         until(lambda: count(connections, Entity.SALES) > 500)

@@ -18,12 +18,11 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
-from retail_stream.embedded.stack import Stack
 from retail_stream.kafka import SEQUENCE_TIME, as_big_endian
 from retail_stream.registry import Registry
 from retail_stream.wire import Writer, encode, frame
 
-from ..servers import private_stack
+from ..servers import Servers, private_stack
 from .cleaner.world import LONG_AGO_US, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +35,7 @@ SERVICES = ("cleaner", "scd_merger", "aggregator")
 class Project:
     """A copy of the project, and its processes on servers of its own."""
 
-    def __init__(self, folder: Path, stack: Stack) -> None:
+    def __init__(self, folder: Path, stack: Servers) -> None:
         self.folder, self.stack = folder, stack
         self.env = {**os.environ, **stack.env, "METRICS_PORT": "0", "PYTHONPATH": str(folder), "DLQ_MAX_RATIO": "1"}
         self.running: dict[str, subprocess.Popen[bytes]] = {}

@@ -8,6 +8,7 @@ import pytest
 
 from retail_stream.errors import SettingsError
 from retail_stream.settings import load
+from services.generator.faults import PROFILES, Fault, Profile
 from services.generator.settings import GeneratorSettings, check_names
 
 SERVERS = {
@@ -37,6 +38,8 @@ def _servers(monkeypatch: pytest.MonkeyPatch) -> None:
         ("GENERATOR_FAULT_RETURN", "1.5"),
         ("GENERATOR_FAULT_TOMBSTONE", "nan"),
         ("LATENCY_MAX_S", "-0.1"),
+        ("GENERATOR_PROFILE", "wild"),
+        ("LATENCY_DISTRIBUTION", "normal"),
         ("METRICS_PORT", "70000"),
     ],
 )
@@ -51,6 +54,14 @@ def test_a_wrong_value_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatc
 def test_a_fault_that_there_is_not_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"GENERATOR_FAULT_NULL_EMIAL is no fault; allowed: .*NULL_EMAIL"):
         check_names(["PATH", "GENERATOR_FAULT_NULL_EMIAL"])
+
+
+def test_a_profile_sets_all_faults_and_one_that_is_set_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(GeneratorSettings).faults == PROFILES[Profile.BRIEF]
+    monkeypatch.setenv("GENERATOR_PROFILE", "hostile")
+    monkeypatch.setenv("GENERATOR_FAULT_RETURN", "0")
+    assert load(GeneratorSettings).faults == {**PROFILES[Profile.HOSTILE], Fault.RETURN: 0}
+    assert all(set(p) == set(Fault) for p in PROFILES.values())
 
 
 def test_a_seed_without_a_start_time_leaves_time_live(monkeypatch: pytest.MonkeyPatch) -> None:

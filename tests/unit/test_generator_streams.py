@@ -10,22 +10,29 @@ import pytest
 
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
-from retail_stream.wire import Writer
+from retail_stream.wire import Writer, decode
+from services.generator import evolution
 from services.generator.catalogue import KINDS
+from services.generator.columns import ColumnEncoder
 from services.generator.dimension import DimensionStream, State
-from services.generator.faults import STRANGE_SCHEMA_ID, Fault
+from services.generator.faults import PROFILES, STRANGE_SCHEMA_ID, Expected, Fault, Profile, expected
+from services.generator.latency import Distribution
+from services.generator.ledger import Ledger
 from services.generator.market import Market
+from services.generator.partitions import partition_of
 from services.generator.pools import Pools
-from services.generator.records import Encoder, Record
-from services.generator.sales import SalesStream, Tail
-from services.generator.settings import GeneratorSettings
+from services.generator.records import Batch, Encoder, Evolution, Record
+from services.generator.sales import VOCABULARIES, SalesStream, Tail
+from services.generator.schedule import Slots
 
 START = 1_772_352_000_000_000
 SECOND = 1_000_000
 SCHEMAS = {e: json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text()) for e in Entity}
 POOLS = Pools(7, size=40)
+COLUMNS = ColumnEncoder(SCHEMAS[Entity.SALES], 1, VOCABULARIES)
 NO_FAULTS = dict.fromkeys(Fault, 0.0)
-DEFAULTS = {f: GeneratorSettings.model_fields[f"generator_fault_{f}"].default for f in Fault}
+DEFAULTS = PROFILES[Profile.BRIEF]
+HOSTILE = PROFILES[Profile.HOSTILE]
 
 
 def encoder(entity: Entity) -> Encoder:
@@ -52,10 +59,10 @@ def market() -> Market:
 
 
 def sell(count: int, faults: Mapping[Fault, float], seed: int = 1, latency_s: int = 30) -> list[Record]:
-    stream = SalesStream(np.random.default_rng(seed), faults, latency_s * SECOND, encoder(Entity.SALES), Tail())
+    stream = SalesStream(np.random.default_rng(seed), faults, latency_s * SECOND, COLUMNS, Tail())
     offer = market()
     slots = [START + 60 * SECOND + i * SECOND // 50 for i in range(count)]
-    return [r for i in range(0, count, 50) for r in stream.block(slots[i : i + 50], offer)]
+    return [r for i in range(0, count, 50) for r in stream.block(Slots.of(slots[i : i + 50]), offer).records()]
 
 
 @pytest.mark.parametrize("entity", DIMENSIONS)
@@ -211,3 +218,109 @@ def test_popular_products_and_big_stores_sell_most() -> None:
     assert stores.most_common(1)[0][0] == 1
     assert len(stores) == 20
     assert stores[1] > 5 * stores[20]
+
+
+def test_a_sale_that_is_too_late_lies_beyond_what_the_latency_promises() -> None:
+    seen = 0
+    for record in sell(3000, {**NO_FAULTS, Fault.TOO_LATE_EVENT: 0.1, Fault.LATE_EVENT: 0.1}):
+        (row,) = rows(Entity.SALES, [record])
+        delay = record.at_us - row["event_time"]
+        assert (delay >= 330 * SECOND) == (Fault.TOO_LATE_EVENT in record.faults)
+        assert (2 * SECOND < delay <= 30 * SECOND) == (Fault.LATE_EVENT in record.faults)
+        seen += Fault.TOO_LATE_EVENT in record.faults
+    assert 200 < seen < 400
+
+
+@pytest.mark.parametrize(("distribution", "median_s"), [("uniform", 16.0), ("exponential", 6.5), ("pareto", 3.0)])
+def test_late_sales_are_as_late_as_their_distribution_says(distribution: str, median_s: float) -> None:
+    faults = {**NO_FAULTS, Fault.LATE_EVENT: 1.0}
+    stream = SalesStream(
+        np.random.default_rng(1), faults, 30 * SECOND, COLUMNS, Tail(), distribution=Distribution(distribution)
+    )
+    slots = Slots.of([START + 60 * SECOND] * 4000)
+    delays = [
+        r.at_us - row["event_time"] for r in stream.block(slots, market()).records() for row in rows(Entity.SALES, [r])
+    ]
+    assert np.median(delays) / SECOND == pytest.approx(median_s, rel=0.1)
+    assert 25 * SECOND < max(delays) <= 30 * SECOND
+
+
+def test_a_silent_partition_sells_nothing_and_its_next_record_is_marked() -> None:
+    stream = SalesStream(np.random.default_rng(1), HOSTILE, 30 * SECOND, COLUMNS, Tail(), partitions=4)
+    offer, at = market(), np.full(1000, START + 60 * SECOND)
+    before = list(stream.block(Slots.of(at), offer).records())
+    silent = list(stream.block(Slots(at, np.full(1000, 2)), offer).records())
+    after = list(stream.block(Slots.of(at), offer).records())
+    places = [[partition_of(r.key, 4) for r in records] for records in (before, silent, after)]
+    assert 2 in places[0]
+    assert 2 not in places[1]
+    first = places[2].index(2)
+    assert [i for i, r in enumerate(after) if Fault.SILENCE in r.faults] == [first]
+    assert not any(Fault.SILENCE in r.faults for r in (*before, *silent))
+
+
+def test_a_record_that_must_be_refused_is_refused_for_all_its_faults() -> None:
+    assert expected([Fault.RETURN, Fault.LATE_EVENT]) == {
+        Fault.RETURN: Expected.KEPT,
+        Fault.LATE_EVENT: Expected.LATE,
+    }
+    assert set(expected([Fault.RETURN, Fault.NEGATIVE_DISCOUNT, Fault.BURST]).values()) == {Expected.REJECTED}
+
+
+def test_the_ledger_has_one_entry_for_each_fault_with_its_place() -> None:
+    schema = json.loads((topics.SCHEMAS / "results" / "generator.faults.avsc").read_text())
+    batch = Batch.of(sell(2000, HOSTILE))
+    places = {row: (row % 4, 10 * row) for row in batch.faults}
+    entries = [Writer(schema).record(e[5:]) for e in Ledger(schema, 1).entries(Entity.SALES, batch, places)]
+    assert entries == [
+        {
+            "entity": "sales",
+            "partition": row % 4,
+            "offset": 10 * row,
+            "id": batch.ids[row],
+            "fault": fault,
+            "expected": outcome,
+        }
+        for row, faults in batch.faults.items()
+        for fault, outcome in expected(faults).items()
+    ]
+    assert len(entries) > 500
+
+
+def test_batches_are_cut_and_joined_without_losing_a_fault_or_a_header() -> None:
+    records = changes(Entity.CUSTOMERS, 800, HOSTILE)
+    whole = Batch.of(records)
+    joined = Batch()
+    for start in range(0, len(whole), 97):
+        joined.append(whole.part(start, start + 97))
+    assert list(joined.records()) == records
+    assert any(r.headers for r in records)
+
+
+@pytest.mark.parametrize("entity", Entity)
+def test_a_newer_schema_comes_in_mid_stream_and_readers_of_the_old_one_see_the_same(entity: Entity) -> None:
+    at_us = START + 61 * SECOND
+    if entity is Entity.SALES:
+        later = Evolution(at_us, evolution.columns(2))
+        streams = [
+            SalesStream(np.random.default_rng(1), NO_FAULTS, 0, COLUMNS, Tail(), evolution=e) for e in (None, later)
+        ]
+        slots = Slots.of([START + 60 * SECOND + i * SECOND // 50 for i in range(100)])
+        old, new = (list(s.block(slots, market()).records()) for s in streams)
+    else:
+        later = Evolution(at_us, evolution.rows(entity, 2))
+        dimension = [
+            DimensionStream(KINDS[entity], random.Random(1), POOLS, NO_FAULTS, encoder(entity), State(), e)
+            for e in (None, later)
+        ]
+        moments = [START + 60 * SECOND + i * SECOND // 50 for i in range(100)]
+        old, new = ([s.change(at).record for at in moments] for s in dimension)
+    reader = Writer(SCHEMAS[entity])
+    writers = {1: reader, 2: Writer(evolution.schema(entity))}
+    seen = [
+        [decode([r.value], writers, reader).table.select(list(reader.columns)).row(0) for r in rs] for rs in (old, new)
+    ]
+    assert seen[0] == seen[1]
+    assert [r.value[4] for r in new if r.value] == [1] * 50 + [2] * 50
+    added = next(iter(writers[2].names - reader.names))
+    assert None not in {writers[2].record(r.value[5:])[added] for r in new[50:]}  # type: ignore[index]

@@ -8,26 +8,30 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.wire import Writer
 from services.generator.catalogue import KINDS
+from services.generator.columns import ColumnEncoder
 from services.generator.dimension import DimensionStream, State
-from services.generator.faults import Fault
+from services.generator.faults import PROFILES, Fault, Profile
 from services.generator.pools import Pools
-from services.generator.records import Encoder, Record
-from services.generator.sales import SalesStream, Tail
-from services.generator.settings import GeneratorSettings
+from services.generator.records import Batch, Encoder, Record
+from services.generator.sales import VOCABULARIES, SalesStream, Tail
 from services.generator.supply import Change, Supply, boundary, last_of_cell
 from services.generator.threads import change, sell
 from services.generator.timeline import Progress, simulated
+from services.generator.traffic import Traffic
 
 START = 1_772_352_000_000_000
 SECOND = 1_000_000
 SCHEMAS = {e: json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text()) for e in Entity}
-FAULTS = {f: GeneratorSettings.model_fields[f"generator_fault_{f}"].default for f in Fault}
+FAULTS = PROFILES[Profile.HOSTILE]
 POOLS = Pools(1, size=40)
+COLUMNS = ColumnEncoder(SCHEMAS[Entity.SALES], 1, VOCABULARIES)
 
 
 class Topic:
@@ -42,11 +46,11 @@ class Topic:
         self._seen = 0
         self._supply = supply
 
-    def send(self, record: Record) -> None:
-        self.sent.append(record)
-        self._waiting.append(record)
+    def send(self, batch: Batch) -> None:
+        self.sent += batch.records()
+        self._waiting += batch.records()
 
-    def poll(self) -> None:
+    def poll(self, now: bool = False) -> None:
         if self._seen != len(self._waits):
             self._seen = len(self._waits)
             self._acknowledge(self._delays.randrange(1, 40))
@@ -77,11 +81,12 @@ class SalesTopic(Topic):
         self._reader = Writer(SCHEMAS[Entity.SALES])
         self.unknown: list[dict] = []
 
-    def send(self, record: Record) -> None:
-        row = self._reader.record((record.value or b"")[5:])
-        if row is not None and any(row[FIELDS[e].key] not in t.ids for e, t in self._others.items()):
-            self.unknown.append(row)
-        super().send(record)
+    def send(self, batch: Batch) -> None:
+        for record in batch.records():
+            row = self._reader.record((record.value or b"")[5:])
+            if row is not None and any(row[FIELDS[e].key] not in t.ids for e, t in self._others.items()):
+                self.unknown.append(row)
+        super().send(batch)
 
     def idle(self) -> None:
         self._waits.append(None)
@@ -90,7 +95,8 @@ class SalesTopic(Topic):
 
 def run(seed: int, interleaving: int, sales: int = 3000) -> tuple[dict[Entity, list[Record]], list[dict]]:
     stop, progress = threading.Event(), Progress(0)
-    timeline = simulated(START, 200, 40, paced=False, max_sales=sales, progress=progress)
+    traffic = {e: Traffic(f"{seed}/{e}", FAULTS, 4 if e is Entity.SALES else 0) for e in Entity}
+    timeline = simulated(START, 200, 40, paced=False, max_sales=sales, progress=progress, traffic=traffic)
     supplies = {e: Supply() for e in DIMENSIONS}
     rng = random.Random(interleaving)
     # The dimensions are hardly as far as sales need them, and how far differs from moment to moment.
@@ -104,7 +110,7 @@ def run(seed: int, interleaving: int, sales: int = 3000) -> tuple[dict[Entity, l
         for e in DIMENSIONS:
             stream = DimensionStream(KINDS[e], random.Random(f"{seed}/{e}"), POOLS, FAULTS, encode[e], State())
             running.append(threads.submit(change, stream, supplies[e], late, others[e], stop))
-        sales_stream = SalesStream(np.random.default_rng(seed), FAULTS, 30 * SECOND, encode[Entity.SALES], Tail())
+        sales_stream = SalesStream(np.random.default_rng(seed), FAULTS, 30 * SECOND, COLUMNS, Tail(), partitions=4)
         running.append(threads.submit(sell, sales_stream, supplies, timeline, sold, stop, sales, progress))
         try:
             for thread in running:
@@ -123,12 +129,13 @@ def test_whatever_is_acknowledged_when_the_records_are_the_same() -> None:
     assert all(other[e] != first[e] for e in Entity)
 
 
-def test_no_sale_refers_to_an_id_that_is_not_on_its_topic_yet() -> None:
-    for interleaving in range(3):
-        records, unknown = run(seed=interleaving, interleaving=interleaving)
-        assert unknown == []
-        # New customers came while sales were made, or there was nothing to wait for.
-        assert max(r.id for r in records[Entity.CUSTOMERS]) > KINDS[Entity.CUSTOMERS].initial
+@settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(seed=st.integers(0, 2**31), interleaving=st.integers(0, 2**31))
+def test_no_sale_refers_to_an_id_that_is_not_on_its_topic_yet(seed: int, interleaving: int) -> None:
+    records, unknown = run(seed, interleaving, sales=2000)
+    assert unknown == []
+    # New customers came while sales were made, or there was nothing to wait for.
+    assert max(r.id for r in records[Entity.CUSTOMERS]) > KINDS[Entity.CUSTOMERS].initial
 
 
 def test_no_sale_after_a_tombstone_refers_to_the_deleted_id() -> None:

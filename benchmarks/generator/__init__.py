@@ -1,0 +1,1 @@
+"""Benchmarks of the generator: how fast, how even, how repeatable."""

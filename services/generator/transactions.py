@@ -1,0 +1,163 @@
+"""The edge to Kafka's transactions: what is written in one is on the topics whole or not at all, and once.
+
+A transaction that fails (a broker away for longer than it may stay open, a program stopped for as long) is aborted, and
+the same records are sent again in a new one, in the same order. That may also be because a second generator has
+taken over our transactional ids; then this one has to end, and lease.py tells the two apart.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from retail_stream import kafka
+from retail_stream.errors import RetailStreamError, Unavailable
+from retail_stream.settings import Connections
+from services.generator.lease import FENCED, NAME, Lease
+from services.generator.producers import REFUSED, TICK_S, Outage, transactional
+
+#: How long delivery may take after a stop.
+FLUSH_S = 30.0
+#: How long a transaction's markers take, about.
+_MARKER_S = 0.005
+_log = structlog.get_logger(__name__)
+
+
+class Transactions:
+    """One producer's transactions, one after the other. Used by one thread at a time."""
+
+    def __init__(
+        self, connections: Connections, name: str, stop: threading.Event, outage: Outage, lease: Lease
+    ) -> None:
+        """``name``: of the producer, the same in every run. Opens nothing yet."""
+        self._connections = connections
+        self._id = f"{NAME}.{name}"
+        self._stop = stop
+        self._outage = outage
+        self._lease = lease
+        self._stopping_since: float | None = None
+        self._producer: Producer | None = None
+        #: the topics last asked for, by which client, and their partitions
+        self._asked: tuple[tuple[str, ...], AdminClient, list[kafka.TopicPartitionKey]] | None = None
+
+    def open(self) -> None:
+        """Take over the producer's id.
+
+        Raises:
+            Unavailable: the broker does not answer.
+        """
+        self._producer = transactional(self._connections, self._id, self._outage)
+
+    def poll(self) -> None:
+        """Hear of outages while nothing is sent."""
+        assert self._producer is not None
+        # That the producer is lost, the next transaction says.
+        with contextlib.suppress(KafkaException):
+            self._producer.poll(0)
+
+    def run(self, write: Callable[[Producer], None]) -> None:
+        """Commit what ``write`` sends; it is called again, with another producer perhaps, until that has worked.
+
+        Raises:
+            RetailStreamError: a record was refused, another generator has started, or 30 s have passed since the stop.
+        """
+        while True:
+            assert self._producer is not None
+            try:
+                self._producer.begin_transaction()
+                write(self._producer)
+                self._commit(self._producer)
+            except (KafkaException, SystemError) as e:
+                # Where a fatal error meets a delivery report, the client has the one raise in the other's callback.
+                cause = e.__cause__ if isinstance(e, SystemError) else e
+                if not isinstance(cause, KafkaException):
+                    raise
+                self._recover(cause.args[0])
+            else:
+                self._outage.over()
+                return
+
+    def delivered(self, producer: Producer) -> None:
+        """Wait until each record that was sent has its place on the topic, or has failed.
+
+        Raises:
+            RetailStreamError: 30 s have passed since the stop.
+        """
+        while producer.flush(TICK_S):
+            self._check_stop()
+
+    def readable(self, *names: str) -> None:
+        """Wait until everybody can read what was committed to these topics: the markers come after the commit's answer.
+
+        Raises:
+            RetailStreamError: 30 s have passed since the stop.
+        """
+
+        def wait() -> None:
+            client, places = self._asking(names)
+            ends = kafka.latest(self._connections, client, places)
+            # No transaction of ours is open, so what `read_committed` sees gets to where the log ends now.
+            while any(
+                seen < ends[place]
+                for place, seen in kafka.latest(self._connections, client, places, committed=True).items()
+            ):
+                self._check_stop()
+                time.sleep(_MARKER_S)
+
+        self._wait_for(wait)
+
+    def _asking(self, names: tuple[str, ...]) -> tuple[AdminClient, list[kafka.TopicPartitionKey]]:
+        if self._asked is None or self._asked[0] != names:
+            places = kafka.partitions(self._connections, *names)
+            self._asked = names, kafka.admin(self._connections), places
+        return self._asked[1], self._asked[2]
+
+    def _commit(self, producer: Producer) -> None:
+        while True:
+            try:
+                producer.commit_transaction(TICK_S)
+                return
+            except KafkaException as e:
+                if not e.args[0].retriable():
+                    raise
+                self._check_stop()
+
+    def _recover(self, error: KafkaError) -> None:
+        """After this a new transaction can begin; nothing of the old one is on the topics."""
+        if error.code() in REFUSED:
+            raise RetailStreamError(f"Kafka refuses a record of {self._id}: {error.str()}.")
+        assert self._producer is not None
+        while not (error.fatal() or error.code() in FENCED):
+            try:
+                self._producer.abort_transaction(TICK_S)
+                _log.info("sends again", producer=self._id, why=error.str())
+                return
+            except KafkaException as e:
+                error = e.args[0] if not e.args[0].retriable() else error
+                if e.args[0].code() == KafkaError._STATE:
+                    return
+                self._check_stop()
+        _log.info("sends again", producer=self._id, why=error.str())
+        self._wait_for(self._lease.check)
+        self._wait_for(self.open)
+
+    def _wait_for(self, action: Callable[[], None]) -> None:
+        """Try again while the broker is away, which the producers' own errors say."""
+        while True:
+            try:
+                return action()
+            except Unavailable:
+                self._asked = None
+                self._check_stop()
+                self.poll()
+                time.sleep(TICK_S / 2)
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            self._stopping_since = self._stopping_since or time.monotonic()
+            if time.monotonic() - self._stopping_since > FLUSH_S:
+                raise RetailStreamError(f"Kafka took the last records of {self._id} not within {FLUSH_S:.0f} s.")
