@@ -1,7 +1,21 @@
 #!/bin/bash
 # Starts the broker: formats its data directory the first time, with the cluster's id, then runs it in this process.
+# NODE_ID: 1, 2, ...; HOST: its name in the network; HOST_PORT: where this machine finds it on 127.0.0.1;
+# CONTROLLERS: all brokers as id@host:port (each is a controller too); REPLICAS: of Kafka's own topics.
+# PROPERTIES: more lines for the broker, such as TLS for a listener.
 set -euo pipefail
-settings=/etc/retail-stream/kafka.properties
-/opt/kafka/bin/kafka-storage.sh format --ignore-formatted --cluster-id "$CLUSTER_ID" --config "$settings"
-exec /opt/kafka/bin/kafka-server-start.sh "$settings" \
-    --override "advertised.listeners=INSIDE://kafka:9092,HOST://127.0.0.1:$KAFKA_PORT"
+host=${HOST:-kafka}
+settings=/tmp/kafka.properties
+# Of a property that is there twice, the last counts.
+cat /etc/retail-stream/kafka.properties - > "$settings" <<END
+node.id=$NODE_ID
+controller.quorum.voters=${CONTROLLERS:-1@localhost:9093}
+advertised.listeners=INSIDE://$host:9092,HOST://127.0.0.1:$HOST_PORT
+offsets.topic.replication.factor=${REPLICAS:-1}
+transaction.state.log.replication.factor=${REPLICAS:-1}
+transaction.state.log.min.isr=$(( (${REPLICAS:-1} + 1) / 2 ))
+${PROPERTIES:-}
+END
+[ -e /var/lib/kafka/data/meta.properties ] ||
+    /opt/kafka/bin/kafka-storage.sh format --cluster-id "$CLUSTER_ID" --config "$settings"
+exec /opt/kafka/bin/kafka-server-start.sh "$settings"

@@ -1,0 +1,100 @@
+"""TLS and SASL towards Kafka, from the environment: one description for librdkafka and for Faust.
+
+The other two servers need nothing here, as their URLs say it: ``https://user:password@host/…`` for the registry (its
+authority: ``SSL_CERT_FILE``), ``postgresql://…?sslmode=verify-full&sslrootcert=…`` for Postgres.
+"""
+
+import ssl
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, FilePath, SecretStr, model_validator
+
+
+class Protocol(StrEnum):
+    """Kafka's ``security.protocol``."""
+
+    PLAINTEXT = "PLAINTEXT"
+    SSL = "SSL"
+    SASL_PLAINTEXT = "SASL_PLAINTEXT"
+    SASL_SSL = "SASL_SSL"
+
+
+class Mechanism(StrEnum):
+    """Kafka's ``sasl.mechanism``, those that need a name and a password and nothing else."""
+
+    PLAIN = "PLAIN"
+    SCRAM_SHA_256 = "SCRAM-SHA-256"
+    SCRAM_SHA_512 = "SCRAM-SHA-512"
+
+
+_FILE = "a file in PEM format"
+
+
+class KafkaSecurity(BaseModel):
+    """How clients speak to Kafka; by default in the clear, as nobody in particular."""
+
+    kafka_security_protocol: Annotated[Protocol, Field(description=", ".join(Protocol))] = Protocol.PLAINTEXT
+    kafka_sasl_mechanism: Annotated[Mechanism, Field(description=", ".join(Mechanism))] = Mechanism.SCRAM_SHA_512
+    kafka_sasl_username: Annotated[str | None, Field(description="a name")] = None
+    kafka_sasl_password: Annotated[SecretStr | None, Field(description="a password")] = None
+    #: whom the brokers' certificates must be signed by; unset: whom this machine trusts
+    kafka_ssl_cafile: Annotated[FilePath | None, Field(description=_FILE)] = None
+    #: our own certificate and key, where brokers ask for them
+    kafka_ssl_certfile: Annotated[FilePath | None, Field(description=_FILE)] = None
+    kafka_ssl_keyfile: Annotated[FilePath | None, Field(description=_FILE)] = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "KafkaSecurity":
+        protocol = self.kafka_security_protocol
+        if self.sasl and not (self.kafka_sasl_username and self.kafka_sasl_password):
+            raise ValueError(f"KAFKA_SECURITY_PROTOCOL={protocol} needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
+        if not self.sasl and (self.kafka_sasl_username or self.kafka_sasl_password):
+            # They would be ignored, and the connection refused, or worse: not refused.
+            raise ValueError(
+                f"KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD say nothing with KAFKA_SECURITY_PROTOCOL={protocol}; "
+                f"allowed with them: {Protocol.SASL_SSL}, {Protocol.SASL_PLAINTEXT}"
+            )
+        if not self.tls and (self.kafka_ssl_cafile or self.kafka_ssl_certfile or self.kafka_ssl_keyfile):
+            raise ValueError(
+                f"KAFKA_SSL_CAFILE, KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE say nothing with "
+                f"KAFKA_SECURITY_PROTOCOL={protocol}; allowed with them: {Protocol.SASL_SSL}, {Protocol.SSL}"
+            )
+        if bool(self.kafka_ssl_certfile) != bool(self.kafka_ssl_keyfile):
+            raise ValueError("KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE are set together or not at all")
+        return self
+
+    @property
+    def tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.kafka_security_protocol in (Protocol.SSL, Protocol.SASL_SSL)
+
+    @property
+    def sasl(self) -> bool:
+        """Whether clients say who they are by name and password."""
+        return self.kafka_security_protocol in (Protocol.SASL_PLAINTEXT, Protocol.SASL_SSL)
+
+    def librdkafka(self) -> dict[str, Any]:
+        """Settings for confluent-kafka; empty for the defaults."""
+        if self.kafka_security_protocol is Protocol.PLAINTEXT:
+            return {}
+        config: dict[str, Any] = {"security.protocol": str(self.kafka_security_protocol)}
+        if self.sasl and self.kafka_sasl_password is not None:
+            config["sasl.mechanism"] = str(self.kafka_sasl_mechanism)
+            config["sasl.username"] = self.kafka_sasl_username
+            config["sasl.password"] = self.kafka_sasl_password.get_secret_value()
+        files = {
+            "ssl.ca.location": self.kafka_ssl_cafile,
+            "ssl.certificate.location": self.kafka_ssl_certfile,
+            "ssl.key.location": self.kafka_ssl_keyfile,
+        }
+        return config | {name: str(path) for name, path in files.items() if path is not None}
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """For clients that take Python's own TLS; None where connections are in the clear."""
+        if not self.tls:
+            return None
+        context = ssl.create_default_context(cafile=self.kafka_ssl_cafile)
+        if self.kafka_ssl_certfile is not None:
+            context.load_cert_chain(self.kafka_ssl_certfile, self.kafka_ssl_keyfile)
+        return context

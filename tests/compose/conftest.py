@@ -1,0 +1,82 @@
+"""The whole of docker-compose.yml, built and brought up once, with two replicas of every service that can have them."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import Engine
+
+from retail_stream import kafka, postgres
+from retail_stream.settings import Connections
+from retail_stream.status import Status, look
+from retail_stream.verify.report import Report
+from retail_stream.verify.run import run
+from retail_stream.waiting import wait_for
+
+from ..containers import Project
+
+#: They must be found nowhere but where they are needed.
+SECRETS = {"POSTGRES_PASSWORD": "warehouse-secret-of-the-test", "REGISTRY_PASSWORD": "registry-secret-of-the-test"}
+SETTINGS = {**SECRETS, "GENERATOR_SALES_PER_S": "100", "GENERATOR_CHANGES_PER_S": "10", "IDLE_TIMEOUT_S": "5"}
+SCALED = {"cleaner": 2, "scd_merger": 2, "aggregator": 2}
+
+
+class Whole:
+    """The running project and the handles that tests look at it with, from this machine."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.connections = Connections(**{name.lower(): value for name, value in project.env.items()})
+        self.warehouse: Engine = postgres.engine(self.connections.database_url)
+
+    def up(self, **scale: int) -> None:
+        """Everything that is not up, and healthy when it returns."""
+        replicas = [f"--scale={service}={n}" for service, n in {**SCALED, **scale}.items()]
+        self.project("up", "--detach", "--wait", "--no-build", *replicas)
+
+    def status(self) -> Status:
+        return wait_for(lambda: look(self.warehouse, self.connections), patience_s=60)
+
+    def eventually(self, holds: Callable[[Status], bool], what: str, within_s: float = 120) -> Status:
+        """Look again and again until ``holds``; fails with ``what``, the last status and logs after ``within_s``."""
+        deadline = time.monotonic() + within_s
+        while not holds(status := self.status()):
+            assert time.monotonic() < deadline, f"{what}: not within {within_s} s; {status}\n{self.project.logs()}"
+            time.sleep(0.5)
+        return status
+
+    def flows_on(self) -> None:
+        """Every part of the pipeline has taken in something new: records, facts, versions."""
+        was = self.status()
+        self.eventually(
+            lambda s: s.produced > was.produced and s.facts > was.facts and s.versions > was.versions,
+            "the pipeline flows on",
+        )
+
+    def in_sync(self, within_s: float = 120) -> None:
+        """Every replica of every partition has what its leader has."""
+        deadline = time.monotonic() + within_s
+        admin = kafka.admin(self.connections)
+        while behind := [
+            f"{name}/{p.id}"
+            for name, topic in admin.list_topics(timeout=10).topics.items()
+            for p in topic.partitions.values()
+            if len(p.isrs) < len(p.replicas)
+        ]:
+            assert time.monotonic() < deadline, f"not in sync within {within_s} s: {behind}"
+            time.sleep(0.5)
+
+    def verify(self) -> Report:
+        return run(self.connections)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    project = Project(tmp_path_factory.mktemp("compose"), SETTINGS)
+    project("build")
+    with project.here():
+        running = Whole(project)
+        running.up()
+        running.eventually(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive")
+        yield running
+        running.warehouse.dispose()
