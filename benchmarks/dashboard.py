@@ -1,0 +1,107 @@
+"""What the page costs the pipeline: the aggregator's rate while the dashboard looks, and while it is held.
+
+One run over one backlog, in turns of a few seconds; somebody has the page open all the while.
+BENCH_RECORDS (4,000,000) and BENCH_SECONDS (4, of a turn) say how much.
+"""
+
+import itertools
+import os
+import signal
+import statistics
+import sys
+import threading
+import time
+import urllib.request
+
+from sqlalchemy import Engine, text
+
+from benchmarks.cleaner.running import cpu_seconds, running, say_goal
+from benchmarks.cleaner.world import World, world
+from benchmarks.windows.contestants import ENTRANTS, OURS
+from benchmarks.windows.stream import fill
+from retail_stream import postgres
+from retail_stream.embedded.processes import Process
+from retail_stream.embedded.settings import free_ports
+
+_GOAL = 0.97
+_WARM_S = 5.0
+
+
+def main() -> int:
+    """Print rate beside the dashboard / rate without, and the dashboard's share of two processors."""
+    records = int(os.environ.get("BENCH_RECORDS", "4000000"))
+    turn_s = float(os.environ.get("BENCH_SECONDS", "4"))
+    with world() as w:
+        fill(w, records)
+        engine = postgres.engine(w.connections.database_url)
+        page = _dashboard(w)
+        with running(w, ENTRANTS[OURS].contestant(w), FACT_SALES="on"):
+            rates, busy = _turns(engine, page, records, turn_s)
+        engine.dispose()
+    if min(map(len, rates.values())) < 2:
+        print(f"dashboard: {records:,} records were read too fast for two turns each; BENCH_RECORDS says how many")
+        return 1
+    for looks, some in rates.items():
+        print(
+            f"{'beside the dashboard' if looks else 'without':<22}"
+            + " ".join(f"{r:>9,.0f}" for r in some)
+            + "  sales/s"
+        )
+    print(f"dashboard: {busy:.3f} processors while it looks")
+    say_goal(
+        "rate beside the dashboard / without (medians)",
+        statistics.median(rates[True]) / statistics.median(rates[False]),
+        ">=",
+        _GOAL,
+    )
+    return 0
+
+
+def _dashboard(w: World) -> Process:
+    """Started, and its page open."""
+    port = free_ports(1)[0]
+    env = {**os.environ, **w.env, "DASHBOARD_PORT": str(port)}
+    log = w.folder / "dashboard.log"
+    process = w.processes.spawn("dashboard", [sys.executable, "-m", "services.dashboard"], log=log, env=env)
+
+    def read() -> None:
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/live") as stream:
+                    while stream.read(4096):
+                        pass
+            except OSError:
+                time.sleep(0.1)
+
+    threading.Thread(target=read, daemon=True).start()
+    return process
+
+
+def _turns(engine: Engine, page: Process, records: int, turn_s: float) -> tuple[dict[bool, list[float]], float]:
+    """Rates by whether the dashboard looks, and how many processors it takes then."""
+    position = text("SELECT coalesce(sum(next_offset), 0) FROM consumer_positions WHERE consumer_group = 'aggregator'")
+
+    def passed() -> int:
+        with engine.connect() as connection:
+            return int(connection.execute(position).scalar_one())
+
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    used = 0.0
+    while passed() == 0:
+        time.sleep(0.2)
+    time.sleep(_WARM_S)
+    for looks in itertools.cycle((True, False)):
+        os.kill(page.pid, signal.SIGCONT if looks else signal.SIGSTOP)
+        began, before, cpu = time.monotonic(), passed(), cpu_seconds([page.pid])
+        time.sleep(turn_s)
+        ended, after = time.monotonic(), passed()
+        if after >= records:
+            break
+        rates[looks].append((after - before) / (ended - began))
+        used += (cpu_seconds([page.pid]) - cpu) * looks
+    os.kill(page.pid, signal.SIGCONT)
+    return rates, used / (turn_s * max(1, len(rates[True])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Screenshots of the dashboard, light and dark: `python docs/screenshots.py [URL]` beside `make up`.
+
+Needs a Chromium on the PATH. Writes docs/dashboard-light.png and docs/dashboard-dark.png.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+HERE = Path(__file__).resolve().parent
+#: down to the dead letters
+CLIP = {"x": 0, "y": 0, "width": 1200, "height": 1900}
+
+
+def main(url: str) -> int:
+    """0, or 2 when there is no browser."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        print("There is no chromium on the PATH.", file=sys.stderr)
+        return 2
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        for scheme in ("light", "dark"):
+            page = chromium.new_page(viewport={"width": 1200, "height": 900}, color_scheme=scheme)
+            page.goto(url)
+            page.locator("#window-charts canvas").first.wait_for()
+            page.locator("#rules tbody tr").first.wait_for()
+            page.select_option("#history-form select", "products")
+            page.fill("#history-form input", "1")
+            page.click("#history-form button")
+            page.locator("#found button").first.click()
+            page.locator(".versions li").first.wait_for()
+            page.locator("#rates canvas").wait_for()
+            page.screenshot(path=HERE / f"dashboard-{scheme}.png", full_page=True, clip=CLIP)
+        chromium.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080"))

@@ -1,0 +1,96 @@
+"""Are the services there? Their own health pages say, and their metrics tell what no topic does."""
+
+import socket
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.request import urlopen
+
+from prometheus_client.parser import text_string_to_metric_families
+
+_PATIENCE_S = 1.0
+#: (entity, action, rule) → records that broke the rule since the cleaner started
+Broken = Mapping[tuple[str, str, str], float]
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One process of a service. ``state``: ``ready``, ``starting`` (it answers, and is not ready) or ``down``.
+
+    ``broken``: as it last said."""
+
+    address: str
+    state: str
+    broken: Broken = field(default_factory=dict)
+
+
+class Probes:
+    """Asks every replica of every service at once."""
+
+    def __init__(self, services: Mapping[str, tuple[str, int]]) -> None:
+        """``services``: name → (host, port) of its health pages."""
+        self._services = services
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="probe")
+        self._told: dict[str, Broken] = {}
+
+    def ask(self) -> dict[str, list[Replica]]:
+        """The replicas of each service, as they are now; none that can be resolved is one that is down."""
+        asked = {name: self._threads.submit(self._service, *address) for name, address in self._services.items()}
+        return {name: future.result() for name, future in asked.items()}
+
+    def _service(self, host: str, port: int) -> list[Replica]:
+        try:
+            found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+        except OSError:
+            return [Replica(f"{host}:{port}", "down")]
+        return [self._replica(f"{address[0]}:{port}") for *_, address in sorted({f[4:] for f in found})]
+
+    def _replica(self, address: str) -> Replica:
+        told = self._told.get(address, {})
+        if _get(address, "/healthz") is None:
+            return Replica(address, "down", told)
+        # Whether it is ready it asks its servers, which takes a while when one of them is away.
+        state = "ready" if _get(address, "/readyz") is not None else "starting"
+        if (metrics := _get(address, "/metrics")) is not None:
+            told = self._told[address] = _broken(metrics)
+        return Replica(address, state, told)
+
+
+def as_rows(found: Mapping[str, Iterable[Replica]]) -> list[dict[str, Any]]:
+    """For the page: a row per service, with the worst state first said."""
+    rows = []
+    for name, replicas in found.items():
+        states = [r.state for r in replicas]
+        state = "down" if "ready" not in states and "starting" not in states else "ready"
+        if state == "ready" and ("starting" in states or "down" in states):
+            state = "starting" if "ready" not in states else "degraded"
+        rows.append({"name": name, "state": state, "ready": states.count("ready"), "replicas": len(states)})
+    return rows
+
+
+def broken(found: Mapping[str, Iterable[Replica]]) -> dict[tuple[str, str, str], float]:
+    """Broken rules over all replicas."""
+    sums: dict[tuple[str, str, str], float] = {}
+    for replica in (r for some in found.values() for r in some):
+        for rule, n in replica.broken.items():
+            sums[rule] = sums.get(rule, 0) + n
+    return sums
+
+
+def _get(address: str, path: str) -> str | None:
+    """What it answers with 200, or None."""
+    try:
+        with urlopen(f"http://{address}{path}", timeout=_PATIENCE_S) as answer:
+            return answer.read().decode()
+    except (OSError, ValueError):
+        return None
+
+
+def _broken(metrics: str) -> Broken:
+    lines = (line for line in metrics.splitlines(True) if line.startswith("cleaner_rules_broken_total"))
+    return {
+        (s.labels["entity"], s.labels["action"], s.labels["rule"]): s.value
+        for family in text_string_to_metric_families("".join(lines))
+        for s in family.samples
+    }

@@ -1,0 +1,155 @@
+"""The pipeline in one look, again every second: what the page shows, as plain values for JSON.
+
+Four parts (services, topics, samples, warehouse) are looked at on their own, so that one that does not answer leaves
+the others as they are; its sentence is under ``problems``.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine
+
+from retail_stream import kafka, topics
+from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.errors import RetailStreamError
+from retail_stream.lag import lags
+from retail_stream.settings import Connections
+from retail_stream.topics import Result
+from services.dashboard import probes, warehouse
+from services.dashboard.topics_tail import Delays, Late, Letters
+
+LOOK_EVERY_S = 1.0
+#: Between looks at topics and samples.
+SELDOM_S = 2.0
+#: Samples of broken rules that a page gets when it is opened, and seconds between two of them.
+PAST, PAST_EVERY_S = 240, 2.0
+_RATE_OVER_S = 5.0
+_log = structlog.get_logger(__name__)
+
+Look = Callable[[], dict[str, Any]]
+
+#: The arrows of the picture: name → topics whose records go along it.
+FLOWS: Mapping[str, tuple[str, ...]] = {
+    "raw": tuple(topics.raw(e) for e in Entity),
+    "clean_dimensions": tuple(topics.clean(e) for e in DIMENSIONS),
+    "clean_sales": (topics.clean(Entity.SALES),),
+    "dlq": tuple(topics.dlq(e) for e in Entity),
+    "windows": (Result.WINDOWS,),
+    "late": (Result.LATE,),
+    "faults": (Result.FAULTS,),
+}
+
+
+class Watch:
+    """Looks, in threads of its own, and hands out the last look."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        engine: Engine,
+        services: probes.Probes,
+        letters: Letters,
+        delays: Delays,
+        late: Late,
+    ) -> None:
+        """Opens nothing until :meth:`start`."""
+        self._connections = connections
+        self._engine = engine
+        self._services = services
+        self._letters = letters
+        self._delays = delays
+        self._late = late
+        self._ends: deque[tuple[float, dict[str, int]]] = deque()
+        self._problems: dict[str, str | None] = {}
+        self._changed = threading.Condition()
+        self._number = 0
+        self._now: dict[str, Any] = {"at": time.time(), "problems": []}
+        self.past: deque[dict[str, Any]] = deque(maxlen=PAST)
+
+    def start(self, stop: threading.Event) -> None:
+        """Look until ``stop``, each part in a thread of its own: one that waits for a server holds up no other."""
+        parts: dict[str, tuple[Look, float]] = {
+            "services": (self._look_at_services, LOOK_EVERY_S),
+            "warehouse": (self._look_at_warehouse, LOOK_EVERY_S),
+            "topics": (self._look_at_topics, SELDOM_S),
+            "samples": (self._look_at_samples, SELDOM_S),
+        }
+        for name, (look, every_s) in parts.items():
+            threading.Thread(target=self._keep, args=(name, look, every_s, stop), name=name, daemon=True).start()
+
+    def _keep(self, name: str, look: Look, every_s: float, stop: threading.Event) -> None:
+        while not stop.is_set():
+            began = time.monotonic()
+            self._say(name, *self._part(name, look))
+            stop.wait(max(0.1, every_s - (time.monotonic() - began)))
+
+    def after(self, number: int, patience_s: float) -> tuple[int, dict[str, Any]]:
+        """The first look that is newer than ``number``, with its own number; or the last one, after the patience."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._number > number, patience_s)
+            return self._number, self._now
+
+    def _part(self, name: str, look: Look) -> tuple[dict[str, Any], str | None]:
+        """What was found, or nothing and a sentence."""
+        try:
+            return look(), None
+        except RetailStreamError as e:
+            return {}, str(e)
+        except Exception:
+            # A page that stands still without a word would be worse than one sentence too many.
+            _log.exception("a look failed", part=name)
+            return {}, f"The dashboard could not look at the {name}; its log says why."
+
+    def _say(self, name: str, found: dict[str, Any], problem: str | None) -> None:
+        at = time.time()
+        with self._changed:
+            self._problems[name] = problem
+            problems = list(dict.fromkeys(why for why in self._problems.values() if why))
+            self._number += 1
+            self._now = {**self._now, **found, "at": at, "problems": problems}
+            rules = self._now.get("rules")
+            # Not before the first look at the topics: all that lies there would seem to come at once.
+            if rules and "letters" in self._now and (not self.past or at - self.past[-1]["at"] >= PAST_EVERY_S):
+                self.past.append({"at": at, "rules": rules})
+            self._changed.notify_all()
+
+    def _look_at_services(self) -> dict[str, Any]:
+        found = self._services.ask()
+        # What was rejected is counted from the topics, which forget nothing when a cleaner restarts.
+        told = {rule: n for rule, n in probes.broken(found).items() if n and rule[1] != "reject"}
+        counted = {(entity, "reject", rule): n for (entity, rule), n in dict(self._letters.counts).items()}
+        rules = [
+            {"entity": entity, "action": action, "rule": rule, "total": int(n)}
+            for (entity, action, rule), n in sorted({**told, **counted}.items())
+        ]
+        return {"services": probes.as_rows(found), "rules": rules}
+
+    def _look_at_topics(self) -> dict[str, Any]:
+        places = kafka.partitions(self._connections, *(t for names in FLOWS.values() for t in names))
+        ends = kafka.end_offsets(self._connections, places)
+        with warehouse.session(self._engine) as connection:
+            stored = warehouse.stored_positions(connection)
+        sums = {name: sum(n for (t, _), n in ends.items() if t in names) for name, names in FLOWS.items()}
+        self._ends.append((time.monotonic(), sums))
+        while len(self._ends) > 2 and self._ends[-1][0] - self._ends[0][0] > _RATE_OVER_S:
+            self._ends.popleft()
+        (began, before), (ended, now) = self._ends[0], self._ends[-1]
+        seconds = max(ended - began, LOOK_EVERY_S)
+        flow = {name: {"total": n, "per_s": max(0.0, (n - before[name]) / seconds)} for name, n in now.items()}
+        lag = {group.value: max(0, n) for group, n in lags(self._connections, stored).items()}
+        return {"flow": flow, "lag": lag}
+
+    def _look_at_samples(self) -> dict[str, Any]:
+        self._letters.look()
+        self._late.look()
+        self._delays.look()
+        letters = {"total": self._letters.total, "skipped": self._letters.skipped}
+        return {"delays": self._delays.histogram(), "late": self._late.total, "letters": letters}
+
+    def _look_at_warehouse(self) -> dict[str, Any]:
+        with warehouse.session(self._engine) as connection:
+            return {"stream": warehouse.state(connection), "windows": warehouse.windows(connection)}

@@ -1,0 +1,80 @@
+// Which rules records break, how often, and the newest dead letters.
+import { ask, axis, cell, Chart, color, el, number, one, row, times } from "./elements.js";
+
+const KEPT_S = 480;
+const COLORS = ["final", "returns", "fired", "revised", "good", "open", "accent", "bad"];
+const samples = [];
+let names = [];
+let letters = -1;
+const chart = new Chart(one("#rates"), options);
+
+const title = (r) => `${r.entity} ${r.rule} (${r.action})`;
+
+export function past(older) {
+  samples.splice(0, samples.length, ...older);
+}
+
+export function quality(now) {
+  if (!now.rules) return;
+  if (!samples.length || now.at - samples.at(-1).at >= 2) samples.push({ at: now.at, rules: now.rules });
+  while (samples.length && now.at - samples[0].at > KEPT_S) samples.shift();
+  const body = one("#rules tbody");
+  body.replaceChildren(...now.rules.map((r) => row(cell(r.entity), cell(r.rule), cell(r.action), number(r.total))));
+  if (!now.rules.length) body.append(row(el("td", { colspan: 4 }, "No rule was broken yet.")));
+  draw(now.rules);
+  if (now.letters && now.letters.total !== letters) {
+    letters = now.letters.total;
+    show();
+  }
+}
+
+function draw(rules) {
+  if (samples.length < 2) return;
+  const known = rules.map(title);
+  if (known.join() !== names.join()) {
+    names = known;
+    chart.data = [];
+  }
+  const totals = samples.map((s) => new Map(s.rules.map((r) => [title(r), r.total])));
+  const per_s = (name, i) => {
+    // A counter that goes back belongs to a cleaner that started anew.
+    const grown = (totals[i].get(name) ?? 0) - (totals[i - 1].get(name) ?? 0);
+    return Math.max(0, grown) / (samples[i].at - samples[i - 1].at);
+  };
+  const ends = samples.slice(1).map((s) => s.at);
+  const lines = names.map((name) => ends.map((_, i) => per_s(name, i + 1)));
+  chart.show([ends, ...lines], `Broken rules a second over the last ${Math.round((ends.at(-1) - ends[0]) / 60)} minutes: ${names.length} rules`);
+}
+
+function options() {
+  return {
+    cursor: { show: false },
+    legend: { show: true, live: false },
+    axes: [times(), axis({ size: 45 })],
+    series: [{}, ...names.map((label, i) => ({ label, stroke: color(COLORS[i % COLORS.length]), width: 1.5, dash: i < COLORS.length ? [] : [6, 4] }))],
+  };
+}
+
+async function show() {
+  const entity = one("#letters-filter select").value;
+  const body = one("#letters tbody");
+  try {
+    const found = await ask(`/api/letters?limit=20${entity ? `&entity=${entity}` : ""}`);
+    // What somebody reads stays open.
+    const open = new Set([...body.querySelectorAll("details[open]")].map((d) => d.dataset.letter));
+    body.replaceChildren(...found.map((x) => row(cell((x.time ?? "").slice(11, 19)), cell(x.origin ?? "unknown", "code"), cell(x.rules.join(", ")), details(x, open))));
+    if (!found.length) body.append(row(el("td", { colspan: 4 }, "No dead letters.")));
+  } catch (error) {
+    body.replaceChildren(row(el("td", { colspan: 4 }, error.message)));
+  }
+}
+
+function details(x, open) {
+  const more = x.value_bytes > x.value_hex?.length / 2 ? " …" : "";
+  return cell(el("details", { open: open.has(x.letter), "data-letter": x.letter },
+    el("summary", {}, x.message ?? "no message"),
+    el("pre", {}, x.value ? JSON.stringify(x.value, null, 1) : "It is no Avro of a known schema."),
+    el("pre", {}, `key ${x.key ?? "null"}\n${x.value_hex == null ? "no value" : `${x.value_bytes} bytes: ${x.value_hex}${more}`}`)));
+}
+
+one("#letters-filter").addEventListener("change", show);
