@@ -1,20 +1,42 @@
-"""Logging of services: one event a line on stderr, readable text or JSON (``LOG_FORMAT=json``), never a payload."""
+"""Logging of programs: one event a line on stderr, readable text or JSON (``LOG_FORMAT=json``), never a payload."""
 
 import logging
-import os
 import sys
+import threading
+from types import TracebackType
+from typing import Annotated, Literal
 
 import structlog
+from pydantic import Field
+
+from retail_stream.settings import Settings, load
 
 # Libraries that write a line for each request or reconnect at INFO.
 _NOISY = ("aiokafka", "alembic", "faust", "httpcore2", "httpx", "httpx2", "mode")
 
 
-def configure(service: str) -> None:
-    """Send structlog and the standard library's loggers through one renderer, every line with the service's name."""
-    as_json = os.environ.get("LOG_FORMAT") == "json"
+class LogSettings(Settings):
+    """How a program logs."""
+
+    log_format: Annotated[Literal["text", "json"], Field(description="text or json")] = "text"
+
+
+def configure(program: str) -> None:
+    """Send structlog, the standard library's loggers, warnings and what crashes through one renderer, to stderr.
+
+    ``program``: its name, on every line.
+
+    Raises:
+        SettingsError: LOG_FORMAT is neither text nor json.
+    """
+    as_json = load(LogSettings).log_format == "json"
+
+    def name(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        # Not a context variable: threads do not inherit those.
+        return {**event, "service": program}
+
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        name,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -34,6 +56,7 @@ def configure(service: str) -> None:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
+            *([] if as_json else [_on_one_line]),
             render,
         ],
     )
@@ -43,4 +66,26 @@ def configure(service: str) -> None:
     root.setLevel(logging.INFO)
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    structlog.contextvars.bind_contextvars(service=service)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _crashed
+    threading.excepthook = _thread_crashed
+
+
+def _on_one_line(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """What a library says may have line ends, and control characters of a terminal; fields are quoted anyway."""
+    said = str(event["event"]).strip()
+    return {**event, "event": "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)}
+
+
+def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        structlog.get_logger("crash").critical("crashed", exc_info=(kind, error, trace))
+
+
+def _thread_crashed(crash: threading.ExceptHookArgs) -> None:
+    if crash.exc_value is not None and not issubclass(crash.exc_type, SystemExit):
+        thread = crash.thread.name if crash.thread else None
+        exc_info = (crash.exc_type, crash.exc_value, crash.exc_traceback)
+        structlog.get_logger("crash").critical("thread crashed", thread=thread, exc_info=exc_info)

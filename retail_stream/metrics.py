@@ -2,48 +2,97 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
 from pydantic import Field
 
 MetricsPort = Annotated[int, Field(ge=0, le=65535, description="a port from 1 to 65535, or 0 for a free one")]
 
+#: How long a client may take to say what it wants.
+_REQUEST_S = 10.0
 _log = structlog.get_logger(__name__)
 
 
+class Gauges(Collector):
+    """Gauges that are read when somebody scrapes them, so that they cost nothing otherwise.
+
+    ``read`` gives the value for each combination of label values that there is now: a partition that went to another
+    worker leaves no sample behind. It is called from the scraper's thread. Without labels: ``{(): value}`` or ``{}``.
+    """
+
+    def __init__(self, name: str, documentation: str, *labels: str, registry: CollectorRegistry = REGISTRY) -> None:
+        """No samples until somebody sets ``read``."""
+        self._name, self._documentation, self._labels = name, documentation, labels
+        self.read: Callable[[], Mapping[tuple[str, ...], float]] = dict
+        registry.register(self)
+
+    def describe(self) -> list[Metric]:
+        """The name, without samples."""
+        return [self._family()]
+
+    def collect(self) -> Iterator[Metric]:
+        """The samples of now."""
+        family = self._family()
+        for labels, value in self.read().items():
+            family.add_metric(labels, value)
+        yield family
+
+    def _family(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
+
+
 class Health:
-    """What ``/readyz`` answers: 200 while ``ready``, else 503. ``port`` is where it listens."""
+    """What ``/readyz`` answers: 200 while every condition holds, else 503 and which do not. ``port``: it listens there.
+
+    Conditions are asked at each request, in the server's thread.
+    """
 
     def __init__(self) -> None:
         """Not ready, not listening."""
-        #: a function is asked at each request, in the server's thread
-        self.ready: bool | Callable[[], bool] = False
         self.port = 0
+        self._conditions: Mapping[str, Callable[[], bool]] = {"started": lambda: False}
 
-    @property
-    def is_ready(self) -> bool:
-        """Now."""
-        return self.ready() if callable(self.ready) else self.ready
+    def needs(self, **conditions: Callable[[], bool]) -> None:
+        """From now on it is ready while all of these hold."""
+        self._conditions = {"started": lambda: True, **conditions}
+
+    def now(self) -> dict[str, bool]:
+        """Each condition, and whether it holds."""
+        return {name: holds() for name, holds in self._conditions.items()}
+
+
+_READY = Gauges("retail_stream_ready", "Conditions of readiness: 1 holds, 0 does not; ready is min()", "condition")
 
 
 def serve(port: int) -> Health:
     """Serve on ``METRICS_HOST`` (default 127.0.0.1) in a daemon thread; a taken port falls back to a free one."""
     health = Health()
+    _READY.read = lambda: {(name,): float(holds) for name, holds in health.now().items()}
+    # A second series for each counter and histogram, which tells nothing that process_start_time_seconds does not.
+    disable_created_metrics()
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = _REQUEST_S
+
         def do_GET(self) -> None:
-            kind = "text/plain"
-            match self.path:
+            kind = "text/plain; charset=utf-8"
+            match urlsplit(self.path).path:
                 case "/metrics":
                     status, body, kind = 200, generate_latest(), CONTENT_TYPE_LATEST
                 case "/healthz":
                     status, body = 200, b"ok\n"
                 case "/readyz":
-                    status, body = (200, b"ready\n") if health.is_ready else (503, b"not ready\n")
+                    missing = [name for name, holds in health.now().items() if not holds]
+                    status, body = (
+                        (503, f"not ready: {', '.join(missing)}\n".encode()) if missing else (200, b"ready\n")
+                    )
                 case _:
                     status, body = 404, b"not here; try /metrics, /healthz, /readyz\n"
             self.send_response(status)
@@ -63,5 +112,6 @@ def serve(port: int) -> Health:
         _log.warning("metrics port is taken", port=port, instead=server.server_port)
     server.daemon_threads = True
     health.port = server.server_port
+    _log.info("metrics", at=f"http://{host}:{health.port}/metrics")
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return health

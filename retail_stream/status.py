@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 from rich.table import Table
 from sqlalchemy import Engine, text
@@ -16,7 +17,11 @@ from retail_stream.topics import Group
 
 @dataclass(frozen=True)
 class Status:
-    """Counts since the beginning; ``produced``, ``cleaned``, ``rejected`` are log end offsets, markers included."""
+    """Counts since the beginning; ``cleaned``, ``rejected`` and ``late`` are log end offsets.
+
+    ``produced``: what the cleaner has handled and what lies before it. The ends of the raw topics would not say it:
+    their transactions' markers have offsets, too.
+    """
 
     produced: int
     cleaned: int
@@ -28,12 +33,27 @@ class Status:
     outbox: int
     watermark: datetime | None
     lag: Mapping[Group, int]
+    #: when it was looked at, by this machine's clock
+    at: datetime
+
+    @property
+    def watermark_lag_s(self) -> float | None:
+        """How far the watermark is behind the clock, in seconds; None before the first one."""
+        return None if self.watermark is None else (self.at - self.watermark).total_seconds()
+
+    def rates(self, before: "Status") -> dict[str, float]:
+        """What was counted per second since an earlier look."""
+        seconds = max((self.at - before.at).total_seconds(), 1e-3)
+        return {name: (getattr(self, name) - getattr(before, name)) / seconds for name in COUNTED}
 
     @property
     def drained(self) -> bool:
         """Nothing is on its way: lag 0 in every group and the outbox empty."""
         return not any(self.lag.values()) and self.outbox == 0
 
+
+#: What has a rate.
+COUNTED = ("produced", "cleaned", "rejected", "late", "versions", "facts")
 
 _COUNTS = text(
     "SELECT "
@@ -53,7 +73,7 @@ def look(engine: Engine, connections: Connections) -> Status:
     Raises:
         Unavailable: Kafka or Postgres does not answer.
     """
-    names = [f(e) for f in (topics.raw, topics.clean, topics.dlq) for e in Entity] + [topics.Result.LATE]
+    names = [f(e) for f in (topics.clean, topics.dlq) for e in Entity] + [topics.Result.LATE]
     ends = kafka.end_offsets(connections, kafka.partitions(connections, *names))
 
     def total(suffix: str) -> int:
@@ -65,7 +85,7 @@ def look(engine: Engine, connections: Connections) -> Status:
         *versions, facts, outbox, watermark, windows = connection.execute(_COUNTS).one()
     lag = lags(connections, passed)
     return Status(
-        produced=total(".raw"),
+        produced=total(".clean") + total(".dlq") + lag[Group.CLEANER],
         cleaned=total(".clean"),
         rejected=total(".dlq"),
         late=total(".late"),
@@ -75,30 +95,48 @@ def look(engine: Engine, connections: Connections) -> Status:
         outbox=outbox,
         watermark=watermark,
         lag=lag,
+        at=datetime.now(UTC),
     )
 
 
-def as_table(now: Status, before: Status | None = None, seconds: float = 1.0) -> Table:
-    """For a terminal; with a status ``seconds`` before, also rates."""
+def as_table(now: Status, before: Status | None = None) -> Table:
+    """For a terminal; with an earlier status also rates."""
     table = Table(show_edge=False, pad_edge=False)
     for column in ("", "total", "per second"):
         table.add_column(column, justify="left" if not column else "right")
-    for name in ("produced", "cleaned", "rejected", "late", "versions", "facts"):
-        rate = "" if before is None else f"{(getattr(now, name) - getattr(before, name)) / seconds:,.0f}"
-        table.add_row(name, f"{getattr(now, name):,}", rate)
+    rates = {} if before is None else now.rates(before)
+    for name in COUNTED:
+        table.add_row(name, f"{getattr(now, name):,}", f"{rates[name]:,.0f}" if rates else "")
     for state, count in sorted(now.windows.items()):
         table.add_row(f"windows {state}", f"{count:,}", "")
     for group, lag in now.lag.items():
         table.add_row(f"lag {group}", f"{lag:,}", "")
     table.add_row("outbox", f"{now.outbox:,}", "")
     table.add_row("watermark", "none yet" if now.watermark is None else f"{now.watermark:%Y-%m-%d %H:%M:%S} UTC", "")
+    if now.watermark_lag_s is not None:
+        table.add_row("watermark behind", f"{now.watermark_lag_s:,.0f} s", "")
     return table
 
 
-def as_line(now: Status, before: Status, seconds: float) -> str:
+def as_line(now: Status, before: Status) -> str:
     """For a log: rates since ``before`` and the lag, on one line."""
-    names = ("produced", "cleaned", "rejected", "versions")
-    rates = [f"{name} {(getattr(now, name) - getattr(before, name)) / seconds:,.0f}/s" for name in names]
+    rates = now.rates(before)
+    parts = [f"{name} {rates[name]:,.0f}/s" for name in ("produced", "cleaned", "rejected", "versions")]
     closed = sum(n for state, n in now.windows.items() if state != "open")
     windows = f"windows {sum(now.windows.values()):,} ({closed:,} fired)"
-    return ", ".join([*rates, windows, f"lag {sum(now.lag.values()):,}"])
+    return ", ".join([*parts, windows, f"lag {sum(now.lag.values()):,}"])
+
+
+def as_json(now: Status, before: Status) -> dict[str, Any]:
+    """For programs; docs/observability.md says what each field means. Fields are added, not renamed."""
+    return {
+        "at": now.at.isoformat(),
+        "counts": {name: getattr(now, name) for name in COUNTED},
+        "per_second": {name: round(rate, 3) for name, rate in now.rates(before).items()},
+        "windows": {state: now.windows.get(state, 0) for state in ("open", "fired", "final")},
+        "lag": {str(group): lag for group, lag in now.lag.items()},
+        "outbox": now.outbox,
+        "watermark": None if now.watermark is None else now.watermark.isoformat(),
+        "watermark_lag_s": None if now.watermark_lag_s is None else round(now.watermark_lag_s, 3),
+        "drained": now.drained,
+    }

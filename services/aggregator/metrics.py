@@ -1,37 +1,80 @@
 """What the aggregator counts. Names are part of the dashboards; add, do not rename."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.aggregator.ownership import Owned
+from retail_stream.metrics import Gauges
+from services.aggregator.apply import Applied
+from services.aggregator.lifecycle import Outcome
 from services.aggregator.step import LATE as TOO_LATE
-from services.aggregator.step import Step
+from services.aggregator.totals import KINDS
+from services.aggregator.watermark import Stream, Watermark
 from services.aggregator.windows import SECOND
 
 SALES = Counter("aggregator_sales_total", "Sales counted in windows and facts")
 DUPLICATES = Counter("aggregator_duplicates_total", "Sales dropped: their source had published them before")
 CONFLICTS = Counter("aggregator_conflicting_ids_total", "Sales whose transaction_id came with another time or store")
 LATE = Counter("aggregator_late_total", "Sales too late for at least one of their windows")
+FACTS = Counter("aggregator_facts_total", "Sales written to fact_sales")
 RESULTS = Counter("aggregator_results_total", "Results of windows fired, revised or made final")
+WINDOWS = Counter("aggregator_windows_total", "Results of windows, by what they say", ["kind", "outcome"])
 PUBLISHED = Counter("aggregator_published_total", "Records published from the outbox")
 FENCED = Counter("aggregator_fenced_total", "Times that another worker had taken a partition over")
 STEP = Histogram(
     "aggregator_step_seconds",
     "One step, transaction included",
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-WATERMARK = Gauge("aggregator_watermark_seconds", "The stream's watermark, in seconds since 1970")
+WATERMARK = Gauges("aggregator_watermark_seconds", "The stream's watermark, in seconds since 1970")
+WATERMARK_LAG = Gauges("aggregator_watermark_lag_seconds", "How far the stream's watermark is behind the clock")
+PARTITION_WATERMARK = Gauges(
+    "aggregator_partition_watermark_seconds",
+    "Watermark of each partition of this worker, in seconds since 1970",
+    "partition",
+)
+LAG = Gauges(
+    "aggregator_lag_records",
+    "Offsets from the stored position to the partition's end, as of its last fetch",
+    "topic",
+    "partition",
+)
 HELD = Gauge("aggregator_held_identities", "Identities of sales held, of this worker's partitions")
+LEADS = Gauge("aggregator_outbox_leads", "1 while this worker publishes the outbox: one of all replicas does")
+
+# A counter that appears with its first event has no rate for it.
+for _kind in KINDS:
+    for _outcome in Outcome:
+        WINDOWS.labels(_kind, _outcome)
 
 
-def count(step: Step, results: int, owned: Iterable[Owned]) -> None:
+def count(applied: Applied) -> None:
     """Count a committed step."""
+    step = applied.step
     SALES.inc(step.sales.height)
     DUPLICATES.inc(step.duplicates)
     CONFLICTS.inc(step.conflicts)
     LATE.inc(int(step.sales[TOO_LATE].sum()) if step.sales.height else 0)
-    RESULTS.inc(results)
-    if step.stream.watermark is not None:
-        WATERMARK.set(step.stream.watermark / SECOND)
-    HELD.set(sum(chunk.rows.height for o in owned for chunk in o.held))
+    FACTS.inc(applied.facts)
+    RESULTS.inc(sum(applied.results.values()))
+    for (kind, outcome), number in applied.results.items():
+        WINDOWS.labels(kind, outcome).inc(number)
+    HELD.set(sum(chunk.rows.height for o in applied.owned.values() for chunk in o.held))
+    _show(step.stream, step.watermarks)
+
+
+def forget() -> None:
+    """The partitions are somebody else's: what was known of them and of the stream is not kept up any more."""
+    HELD.set(0)
+    _show(Stream(), {})
+
+
+def _show(stream: Stream, watermarks: Mapping[int, Watermark]) -> None:
+    at = None if stream.watermark is None else stream.watermark / SECOND
+    marks: dict[tuple[str, ...], float] = {
+        (str(p),): mark / SECOND for p, mark in watermarks.items() if mark is not None
+    }
+    WATERMARK.read = lambda: {} if at is None else {(): at}
+    WATERMARK_LAG.read = lambda: {} if at is None else {(): time.time() - at}
+    PARTITION_WATERMARK.read = lambda: marks

@@ -1,14 +1,15 @@
 """What the cleaner counts."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 
-from prometheus_client import REGISTRY, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import Counter, Histogram
 
-from retail_stream.entities import Entity
+from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.metrics import Gauges
+from services.cleaner import expectations
 from services.cleaner.clean import Cleaned
+from services.cleaner.expectations import Action
 from services.cleaner.transport import Progress
 
 RECORDS_IN = Counter("cleaner_records_in", "Raw records read", ["entity"])
@@ -24,6 +25,12 @@ LATENCY_SECONDS = Histogram(
     "From the Kafka timestamp of a batch's oldest record to the delivery of the batch: no record of it took longer",
     ["entity"],
     buckets=(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
+)
+LAG = Gauges(
+    "cleaner_lag_records",
+    "Offsets from the last acknowledged one to the partition's end, as of its last fetch",
+    "topic",
+    "partition",
 )
 
 
@@ -43,27 +50,27 @@ def observe(entity: Entity, records: int, oldest: int, began: float) -> None:
     LATENCY_SECONDS.labels(entity).observe(max(0.0, time.time() - oldest / 1000))
 
 
-class Lag(Collector):
-    """Records behind the end, by partition; computed when it is scraped, so that it costs nothing otherwise."""
+def behind(progress: Mapping[tuple[str, int], Progress]) -> dict[tuple[str, ...], float]:
+    """What LAG says of the partitions that this process owns; of those whose end is known."""
+    return {
+        # Nothing acknowledged, nothing committed: raw topics keep everything, so all of it is to be done.
+        (topic, str(partition)): at.end - (at.acknowledged or 0)
+        for (topic, partition), at in progress.items()
+        if at.end is not None
+    }
 
-    def __init__(self, progress: Callable[[], Mapping[tuple[str, int], Progress]]) -> None:
-        """``progress``: of the partitions that this process owns now; called from the scraper's thread."""
-        self._progress = progress
-        REGISTRY.register(self)
 
-    def describe(self) -> list[Metric]:
-        """Nothing: so that registering does not collect."""
-        return []
+def _begin_at_zero() -> None:
+    """A counter that appears with its first event has no rate for it."""
+    before_fields = [expectations.HEADERS_READABLE, expectations.VALUE_PRESENT, expectations.VALID_AVRO]
+    for entity in Entity:
+        for counter in (RECORDS_IN, RECORDS_OUT, RECORDS_REJECTED):
+            counter.labels(entity)
+        tombstones = expectations.TOMBSTONE_RULES if entity in DIMENSIONS else ()
+        for rule in (*expectations.RULES[entity], *tombstones):
+            RULES_BROKEN.labels(entity, rule.action, rule.name)
+        for name in before_fields:
+            RULES_BROKEN.labels(entity, Action.REJECT, name)
 
-    def collect(self) -> Iterator[Metric]:
-        """One sample for each owned partition whose end is known."""
-        lag = GaugeMetricFamily(
-            "cleaner_lag_records",
-            "Offsets from the last acknowledged one to the partition's end, as of its last fetch",
-            labels=["topic", "partition"],
-        )
-        for (topic, partition), at in self._progress().items():
-            if at.end is not None:
-                # Nothing acknowledged, nothing committed: raw topics keep everything, so all of it is to be done.
-                lag.add_metric([topic, str(partition)], at.end - (at.acknowledged or 0))
-        yield lag
+
+_begin_at_zero()
