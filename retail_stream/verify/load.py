@@ -15,13 +15,13 @@ from sqlalchemy import Engine
 from retail_stream import kafka, postgres, topics
 from retail_stream.entities import Entity
 from retail_stream.lag import CONSUMES
+from retail_stream.progress import Shown
 from retail_stream.registry import Registry
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS, Group, Result
 from retail_stream.verify import engine as duck
 from retail_stream.verify import snapshot
 from retail_stream.verify.avro import Decoder, load
-from retail_stream.verify.progress import Progress
 from retail_stream.verify.reading import Ends, ends, read
 from retail_stream.verify.results import LateTable, RiseTable, WindowTable, waiting
 from retail_stream.verify.tables import CleanTable, DeadTable, RawTable, reader, recode
@@ -39,7 +39,7 @@ _SLOW = "sales_enriched"
 _RESULTS = (Result.LATE, Result.WINDOWS, Result.WATERMARKS)
 
 
-def gather(connections: Connections, engine: duck.Engine, progress: Progress) -> None:
+def gather(connections: Connections, engine: duck.Engine, progress: Shown) -> None:
     """Fill the engine's tables.
 
     Raises:
@@ -60,7 +60,7 @@ def gather(connections: Connections, engine: duck.Engine, progress: Progress) ->
     _table(engine, "published", ("topic", "partition", "end_offset"), _rows(early))
 
 
-def _topics(connections: Connections, engine: duck.Engine, progress: Progress) -> None:
+def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> None:
     late_topics = [*map(topics.clean, Entity), *map(topics.dlq, Entity), *_RESULTS]
     until = dict(wait_for(lambda: ends(connections, late_topics), COMMAND_PATIENCE_S))
     until.update(wait_for(lambda: ends(connections, map(topics.raw, Entity)), COMMAND_PATIENCE_S))
@@ -77,7 +77,8 @@ def _topics(connections: Connections, engine: duck.Engine, progress: Progress) -
         tables[topics.dlq(entity)] = DeadTable(engine, entity)
     total = sum(end for places in until.values() for end in places.values())
     take = {topic: table.take for topic, table in tables.items()}
-    read(connections, until, take, lambda n: progress.say(f"reading the topics: {n:,} of {total:,} records"))
+    progress.say("reading the topics, records")
+    read(connections, until, take, lambda n: progress.count(n, total))
     for result, table in told.items():
         table.take(waiting(engine, result))
     for entity in Entity:
@@ -122,7 +123,7 @@ def _table(engine: duck.Engine, name: str, columns: tuple[str, str, str], rows: 
     duck.insert(engine, name, pl.DataFrame(list(rows), schema=schema, orient="row"))
 
 
-def _warehouse(warehouse: Engine, engine: duck.Engine, progress: Progress) -> snapshot.Later:
+def _warehouse(warehouse: Engine, engine: duck.Engine, progress: Shown) -> snapshot.Later:
     with snapshot.reading(warehouse) as connection:
         moment = snapshot.exported(connection)
         view = snapshot.Later(warehouse, moment, engine, _SLOW)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.progress import Shown
 from retail_stream.settings import Connections
-from retail_stream.verify import cleaning, engine, facts, told, versions, watermarks, windows
+from retail_stream.verify import categories, cleaning, engine, facts, told, versions, watermarks, windows
 from retail_stream.verify.engine import Engine
 from retail_stream.verify.load import gather
-from retail_stream.verify.progress import Progress
 from retail_stream.verify.report import Check, Report
 
 _SECOND = 1_000_000
@@ -26,7 +26,7 @@ def run(connections: Connections) -> Report:
     # The one thing that `verify` takes from a service: by which rules today's dead letters were judged.
     from services.cleaner.expectations import RULES_VERSION
 
-    with tempfile.TemporaryDirectory(prefix="verify-") as spill, Progress() as progress:
+    with tempfile.TemporaryDirectory(prefix="verify-") as spill, Shown("verify") as progress:
         database = engine.connect(Path(spill))
         try:
             gather(connections, database, progress)
@@ -62,5 +62,6 @@ def compare(database: Engine, rules_version: str) -> Iterator[Check]:
     for kind in windows.IDS:
         windows.expected(database, kind, sizes, lateness, watermarks.stream_watermark(database))
         yield windows.window_check(database, kind)
+    yield categories.category_check(database)
     yield told.window_results(database)
     yield told.late_sales(database, sizes, lateness)

@@ -12,6 +12,7 @@ from retail_stream import postgres
 from retail_stream.entities import DIMENSIONS, FIELDS, JOINED, Entity
 from retail_stream.errors import RetailStreamError
 from retail_stream.verify import engine as duck
+from retail_stream.verify.categories import VIEW
 from retail_stream.verify.facts import MONEY
 from retail_stream.verify.layouts import Holds, holds
 from retail_stream.verify.versions import attributes, surrogate
@@ -49,11 +50,11 @@ def _dimension(entity: Entity) -> str:
     return f"SELECT {columns} FROM dim_{entity}"
 
 
-def _windows(table: str, id_column: str) -> str:
+def _windows(table: str, id_column: str, more: str = "") -> str:
     money = ", ".join(map(_cents, MEASURED_MONEY))
     times = ", ".join(map(_us, ("window_size", "window_start", "window_end")))
     return f"""
-        SELECT {times}, {id_column}, {", ".join(COUNTS)}, {money}, revision, state FROM {table}
+        SELECT {times}, {id_column}, {", ".join(COUNTS)}, {money}{more} FROM {table}
     """
 
 
@@ -70,7 +71,8 @@ QUERIES: dict[str, str] = {
         SELECT transaction_id, {_us("event_time")}, store_id, {", ".join(map(surrogate, JOINED))}
         FROM sales_enriched
     """,
-    **{table: _windows(table, IDS[kind]) for kind, table in TABLES.items()},
+    **{table: _windows(table, IDS[kind], ", revision, state") for kind, table in TABLES.items()},
+    VIEW: _windows(VIEW, "category"),
     "partition_watermarks": f"""
         SELECT partition, {_us("watermark")}, idle FROM partition_watermarks WHERE topic = 'sales.clean'
     """,

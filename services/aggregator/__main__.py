@@ -8,7 +8,7 @@ import threading
 import structlog
 from sqlalchemy import text
 
-from retail_stream import collector, kafka, logs, metrics, postgres, topics
+from retail_stream import collector, kafka, logs, metrics, postgres, probes, topics
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError, SettingsError, Unavailable
 from retail_stream.registry import Registry, Writers
@@ -26,10 +26,10 @@ def main() -> int:
     """Run until SIGTERM or SIGINT (0), a wrong setting (2), or an error that a person must look at (1)."""
     try:
         config = load(settings.AggregatorSettings)
+        logs.configure("aggregator")
     except SettingsError as e:
         print(e, file=sys.stderr)
         return e.exit_code
-    logs.configure("aggregator")
     log = structlog.get_logger()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -39,7 +39,11 @@ def main() -> int:
         desk, relay = build(config, stop)
         thread = threading.Thread(target=guarded, args=(relay, stop), name="outbox", daemon=True)
         thread.start()
-        health.ready = True
+        health.needs(
+            assigned=desk.assigned.is_set,
+            kafka=probes.kafka_answers(config),
+            postgres=probes.postgres_answers(desk.engine),
+        )
         collector.look_rarely()
         log.info("aggregator starts", **{k.lower(): v for k, v in config.shaping.items()})
         loop.run(desk)
@@ -79,11 +83,13 @@ def build(config: settings.AggregatorSettings, stop: threading.Event) -> tuple[D
     registry = Registry(config.schema_registry_url)
     clean = next(t for t in TOPICS if t.name == topics.clean(Entity.SALES))
     relay = Relay(config, postgres.engine(config.database_url), stop)
+    writers = Writers(registry, clean.subject)
 
     def ready() -> dict[Result, int]:
         if stop.is_set():
             raise Stopped
         kafka.require_topics(config, [t.name for t in TOPICS])
+        writers.learn()
         ids = {t: registry.register(f"{t}-value", schema) for t, schema in outbox.schemas().items()}
         with warehouse.transaction(engine) as connection:
             if connection.execute(text("SELECT to_regclass('outbox')")).scalar_one() is None:
@@ -96,13 +102,14 @@ def build(config: settings.AggregatorSettings, stop: threading.Event) -> tuple[D
         topic=clean.name,
         engine=engine,
         consumer=lambda: kafka.consumer(config, Group.AGGREGATOR),
-        writers=Writers(registry, clean.subject),
+        writers=writers,
         rise_writers=Writers(registry, f"{Result.WATERMARKS}-value"),
         sale=Writer(json.loads(clean.schema.read_text())),  # type: ignore[union-attr]
         encoder=outbox.Encoder(wait_for(ready), config.rules),
         upstream=Upstream(config),
         published=relay.wake.set,
         stop=stop,
+        assigned=threading.Event(),
     )
     return desk, relay
 

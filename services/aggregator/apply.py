@@ -17,11 +17,15 @@ from services.aggregator.step import Slice, State, Step, step
 
 @dataclass(frozen=True)
 class Applied:
-    """True once the transaction commits. ``published``: the outbox grew; ``results``: how many for `sales.windows`."""
+    """True once the transaction commits. ``published``: the outbox grew; ``facts``: how many were stored; ``results``:
+
+    how many for `sales.windows`, by kind and :class:`lifecycle.Outcome`.
+    """
 
     owned: Mapping[int, Owned]
     step: Step
-    results: int
+    facts: int
+    results: Mapping[tuple[str, lifecycle.Outcome], int]
     published: bool
 
 
@@ -57,8 +61,7 @@ def apply(
     settled = lifecycle.settle(stored, did.deltas, past, rules.lateness)
     # apply
     warehouse.save_windows(connection, settled.rows, marks.now)
-    if desk.settings.fact_sales == "on":
-        facts.store(connection, did.sales)
+    stored_facts = facts.store(connection, did.sales) if desk.settings.fact_sales == "on" else 0
     warehouse.save_identities(connection, did.chunks, did.watermarks)
     grown = outbox.put(
         connection,
@@ -80,7 +83,7 @@ def apply(
         p: Owned(moved[p], did.held[p], tuple(r for r in o.replayed if r not in parts[p].replayed))
         for p, o in owned.items()
     }
-    return Applied(now_owned, did, settled.results.height, grown)
+    return Applied(now_owned, did, stored_facts, lifecycle.outcomes(settled.results), grown)
 
 
 def _moved(position: Position, part: Slice) -> Position:

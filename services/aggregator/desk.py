@@ -24,7 +24,10 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Desk:
-    """What the loop works with. ``sale``: the reader's schema; ``published``: to be called when the outbox grew."""
+    """What the loop works with. ``sale``: the reader's schema; ``published``: to be called when the outbox grew.
+
+    ``assigned`` is set while the group has given this worker its share, be it nothing.
+    """
 
     settings: AggregatorSettings
     topic: str
@@ -37,6 +40,7 @@ class Desk:
     upstream: Upstream
     published: Callable[[], None]
     stop: threading.Event
+    assigned: threading.Event
 
     def wait(self, action: Callable[[], T]) -> T:
         """Wait for a server, unless the program is to stop."""

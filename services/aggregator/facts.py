@@ -18,14 +18,14 @@ _COLUMNS = ("transaction_id", "store_id", "event_time", "customer_id", "product_
 _DEFAULT = "fact_sales_other_days"
 
 
-def store(connection: Connection, sales: pl.DataFrame) -> None:
-    """Insert the sales that are not there yet; the first of an identity counts.
+def store(connection: Connection, sales: pl.DataFrame) -> int:
+    """Insert the sales that are not there yet, and say how many; the first of an identity counts.
 
     ``sales``: without held duplicates, with BEFORE and EXPIRES. One whose identity is still held is new for certain,
     so it goes straight into the table; only the others, too late for every window, are compared with it.
     """
     if sales.is_empty():
-        return
+        return 0
     _ensure_days(connection, sales.select((pl.col("event_time") // _DAY).unique().sort()).to_series().to_list())
     held = sales[EXPIRES].gt(sales[BEFORE]).fill_null(True)
     rows = sales.select(
@@ -36,21 +36,22 @@ def store(connection: Connection, sales: pl.DataFrame) -> None:
     )
     try:
         with connection.begin_nested():
-            postgres.copy(connection, "fact_sales", rows.filter(held), times=["event_time"])
+            postgres.copy(connection, "fact_sales", certain := rows.filter(held), times=["event_time"])
     except psycopg.errors.UniqueViolation:
         # One store's sales in two partitions, by a stranger's producer: each partition counts its own.
-        _insert_new(connection, rows)
-    else:
-        _insert_new(connection, rows.filter(~held))
+        return _insert_new(connection, rows)
+    return certain.height + _insert_new(connection, rows.filter(~held))
 
 
-def _insert_new(connection: Connection, rows: pl.DataFrame) -> None:
+def _insert_new(connection: Connection, rows: pl.DataFrame) -> int:
     if rows.is_empty():
-        return
+        return 0
     connection.execute(text("CREATE TEMP TABLE incoming_sales (LIKE fact_sales) ON COMMIT DROP"))
     distinct = rows.unique(IDENTITY, keep="first", maintain_order=True)
     postgres.copy(connection, "incoming_sales", distinct, times=["event_time"])
-    connection.execute(text("INSERT INTO fact_sales SELECT * FROM incoming_sales ON CONFLICT DO NOTHING"))
+    return connection.execute(
+        text("INSERT INTO fact_sales SELECT * FROM incoming_sales ON CONFLICT DO NOTHING")
+    ).rowcount
 
 
 def _ensure_days(connection: Connection, days: list[int]) -> None:

@@ -5,13 +5,14 @@
 stream's watermark ─────▶            (a sale in time adds 1 to the revision of a fired row)
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 import polars as pl
 
-from services.aggregator.totals import MEASURES, SCHEMA, SIZE, START, WINDOW_KEY
+from services.aggregator.totals import KIND, MEASURES, SCHEMA, SIZE, START, WINDOW_KEY
 from services.aggregator.watermark import Watermark
 
 REVISION: Final = "revision"
@@ -23,6 +24,14 @@ class State(StrEnum):
 
     OPEN = "open"
     FIRED = "fired"
+    FINAL = "final"
+
+
+class Outcome(StrEnum):
+    """What a result says of its window."""
+
+    FIRED = "fired"
+    REVISED = "revised"
     FINAL = "final"
 
 
@@ -84,3 +93,18 @@ def settle(stored: pl.DataFrame, deltas: pl.DataFrame, watermark: Watermark, lat
     fired = rows.filter(rows["revised"] | rows["fires"]).with_columns(pl.lit(State.FIRED.value).alias(STATE))
     results = pl.concat([fired, rows.filter(rows["ends"])]).sort(WINDOW_KEY, maintain_order=True)
     return Settled(rows.select(*ROWS), results.select(*ROWS))
+
+
+def outcomes(results: pl.DataFrame) -> Mapping[tuple[str, Outcome], int]:
+    """How many of the ``results`` of :class:`Settled` there are, by kind and what they say."""
+    if results.is_empty():
+        return {}
+    what = (
+        pl.when(pl.col(STATE) == State.FINAL.value)
+        .then(pl.lit(Outcome.FINAL.value))
+        .when(pl.col(REVISION) > 0)
+        .then(pl.lit(Outcome.REVISED.value))
+        .otherwise(pl.lit(Outcome.FIRED.value))
+    )
+    counted = results.group_by(pl.col(KIND).cast(pl.String), what.alias("what")).len()
+    return {(kind, Outcome(outcome)): number for kind, outcome, number in counted.rows()}

@@ -1,10 +1,11 @@
-"""The aggregator's loop: gather a batch → decide (step.py) → apply it in one transaction.
+"""The aggregator's loop: gather a batch → decide (step.py) → apply it in one transaction, while the next is gathered.
 
 Times of the real world come in here: the database's clock, and a monotonic one for idleness.
 """
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import polars as pl
 import structlog
@@ -13,12 +14,12 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from retail_stream import batches, kafka
 from retail_stream.errors import Fenced, Unavailable
 from services.aggregator import idleness, metrics, ownership, warehouse
-from services.aggregator.apply import apply
+from services.aggregator.apply import Applied, apply
 from services.aggregator.desk import Desk, Stopped
 from services.aggregator.ownership import Owned
 from services.aggregator.step import Slice
 
-BATCH = 50_000
+BATCH = 100_000
 _POLL_S = 0.1
 _LINGER_S = 0.05
 _TICK_S = 0.5
@@ -31,6 +32,7 @@ def run(desk: Desk) -> None:
     """Work until ``desk.stop``; a worker that was fenced starts over as a new member of the group."""
     while not desk.stop.is_set():
         worker = Worker(desk)
+        metrics.LAG.read = worker.lag
         try:
             worker.work()
         except Stopped:
@@ -39,7 +41,7 @@ def run(desk: Desk) -> None:
             metrics.FENCED.inc()
             _log.warning("fenced, joins again", why=str(e))
         finally:
-            worker.consumer.close()
+            worker.close()
 
 
 class Worker:
@@ -51,9 +53,14 @@ class Worker:
         self.consumer = desk.consumer()
         self.owned: Mapping[int, Owned] = {}
         self.ends: dict[int, int] = {}
+        # Where each partition ended when it was last fetched from; ``ends`` has only those that we are at the end of.
+        self.fetched: dict[int, int] = {}
         self.since: idleness.Since = {}
         self.looked_at = self.ticked_at = self.committed_at = 0.0
         self.committed: Mapping[int, int] = {}
+        # One transaction is under way while the next batch is fetched and decoded.
+        self.thread = ThreadPoolExecutor(1, "step")
+        self.under_way: Future[Applied] | None = None
 
     def work(self) -> None:
         """Poll, step, commit hints, until stopped or fenced."""
@@ -63,29 +70,48 @@ class Worker:
             if messages:
                 messages += self.consumer.consume(BATCH - 1, _LINGER_S)
             records = self.read(messages)
-            if not self.owned:
-                continue
+            rows = {p: batches.table(ms, self.desk.writers, self.desk.sale) for p, ms in records.items()}
             try:
-                if records or time.monotonic() - self.ticked_at >= _TICK_S:
+                self.settle()
+                if self.owned and (records or time.monotonic() - self.ticked_at >= _TICK_S):
                     self.look_upstream(records)
-                    self.advance(records)
+                    self.advance(records, rows)
                     self.ticked_at = time.monotonic()
                 self.hint()
             except Unavailable as e:
                 # Whether the transaction was committed is not known: what is stored tells, so we claim anew.
                 _log.warning("starts over from what is stored", why=str(e))
                 self.take(list(self.owned))
+        self.end()
+
+    def end(self) -> None:
+        """Wait for the transaction under way, whatever becomes of it: what is stored tells whoever goes on."""
+        try:
+            self.settle()
+        except (Unavailable, Fenced) as e:
+            _log.warning("not known whether the last batch was taken", why=str(e))
+
+    def close(self) -> None:
+        """Leave the group."""
+        self.desk.assigned.clear()
+        metrics.forget()
+        self.consumer.close()
+        self.thread.shutdown()
 
     def assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         """The group gave us partitions: claim them and read on from what is stored, not from Kafka's offsets."""
+        self.end()
         self.owned = {}
         if partitions:
             self.take([tp.partition for tp in partitions])
+        self.desk.assigned.set()
 
-    def lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        """Partitions went to others: forget them. Nothing is unfinished, every step was committed or rolled back."""
-        gone = {tp.partition for tp in partitions}
-        self.owned = {p: o for p, o in self.owned.items() if p not in gone}
+    def lost(self, _: Consumer, __: list[TopicPartition]) -> None:
+        """Our partitions go to others, all of them: forget them. Every step was committed or rolled back."""
+        self.desk.assigned.clear()
+        self.end()
+        self.owned = {}
+        metrics.forget()
 
     def take(self, partitions: Sequence[int]) -> None:
         """Claim partitions and read from their stored positions on."""
@@ -99,10 +125,23 @@ class Worker:
     def read(self, messages: Sequence[Message]) -> Mapping[int, list[Message]]:
         """Records by partition, of those that are ours, and where partitions ended."""
         records, ends = batches.by_partition(messages)
-        for _, p in records:
+        for topic, p in records:
             self.ends.pop(p, None)
-        self.ends.update({p: offset for (_, p), offset in ends.items()})
+            # Cached: what the last fetch brought, the broker is not asked.
+            _, self.fetched[p] = self.consumer.get_watermark_offsets(TopicPartition(topic, p), cached=True)
+        at_end = {p: offset for (_, p), offset in ends.items()}
+        self.ends.update(at_end)
+        self.fetched.update(at_end)
         return {p: ms for (_, p), ms in records.items() if p in self.owned}
+
+    def lag(self) -> dict[tuple[str, ...], float]:
+        """Records from the stored position to the end, by topic and partition; any thread may ask."""
+        owned = self.owned
+        return {
+            (self.desk.topic, str(p)): max(0, self.fetched[p] - o.position.next_offset)
+            for p, o in owned.items()
+            if p in self.fetched
+        }
 
     def look_upstream(self, records: Mapping[int, list[Message]]) -> None:
         """Find out which of our partitions are quiet: we are at their end, and the cleaner is at the raw one's."""
@@ -116,25 +155,32 @@ class Worker:
         quiet = {p for p, end in drained.items() if max(self.ends[p], self.owned[p].position.next_offset) >= end}
         self.since = idleness.observe(self.since, quiet, now)
 
-    def advance(self, records: Mapping[int, list[Message]]) -> None:
-        """One step and its transaction."""
-        parts = {p: self.slice(p, records.get(p, [])) for p in self.owned}
+    def advance(self, records: Mapping[int, list[Message]], rows: Mapping[int, pl.DataFrame]) -> None:
+        """Begin one step and its transaction; ``rows``: the records as columns."""
+        parts = {p: self.slice(p, records.get(p, []), rows.get(p)) for p in self.owned}
         idle = idleness.idle(self.since, self.looked_at, self.desk.settings.idle_timeout_s)
-        with metrics.STEP.time(), warehouse.transaction(self.desk.engine) as connection:
-            applied = apply(connection, self.desk, self.owned, parts, records, idle)
-        self.owned = applied.owned
-        metrics.count(applied.step, applied.results, self.owned.values())
-        if applied.published:
-            self.desk.published()
+        self.under_way = self.thread.submit(in_one_transaction, self.desk, self.owned, parts, records, idle)
 
-    def slice(self, partition: int, messages: list[Message]) -> Slice:
-        """What was read of one partition, decoded, without repeats."""
+    def settle(self) -> None:
+        """Wait for the transaction that is under way, if one is.
+
+        Raises:
+            Unavailable: Postgres went away; it is not known whether it was committed.
+            Fenced: another worker owns one of our partitions; it was rolled back.
+        """
+        under_way, self.under_way = self.under_way, None
+        if under_way is None:
+            return
+        applied = under_way.result()
+        self.owned = applied.owned
+        metrics.count(applied)
+
+    def slice(self, partition: int, messages: list[Message], rows: pl.DataFrame | None) -> Slice:
+        """What was read of one partition, without repeats."""
         owned = self.owned[partition]
         start = owned.position.next_offset
-        if messages:
-            rows = batches.table(messages, self.desk.writers, self.desk.sale)
-            rows = batches.without_repeats(rows, owned.position.source_offset)
-            end = messages[-1].offset() + 1
+        if rows is not None:
+            rows, end = batches.without_repeats(rows, owned.position.source_offset), messages[-1].offset() + 1
         else:
             rows, end = pl.DataFrame(), max(start, self.ends.get(partition, start))
         numbers = dict.fromkeys((batches.OFFSET, batches.SOURCE, batches.TIMESTAMP), pl.Int64())
@@ -149,6 +195,21 @@ class Worker:
             offsets = [TopicPartition(self.desk.topic, p, offset) for p, offset in at.items()]
             self.consumer.commit(offsets=offsets, asynchronous=True)
             self.committed, self.committed_at = at, time.monotonic()
+
+
+def in_one_transaction(
+    desk: Desk,
+    owned: Mapping[int, Owned],
+    parts: Mapping[int, Slice],
+    records: Mapping[int, list[Message]],
+    idle: frozenset[int],
+) -> Applied:
+    """:func:`apply`, committed; on a thread of its own."""
+    with metrics.STEP.time(), warehouse.transaction(desk.engine) as connection:
+        applied = apply(connection, desk, owned, parts, records, idle)
+    if applied.published:
+        desk.published()
+    return applied
 
 
 def claim(desk: Desk, partitions: Sequence[int]) -> Mapping[int, Owned]:

@@ -46,11 +46,13 @@ class Relay:
                 with self._leading() as connection:
                     if connection is not None:
                         said = False
+                        metrics.LEADS.set(1)
                         self._publish_all(connection)
             except Unavailable as e:
                 if not said:
                     _log.warning("outbox waits", why=str(e))
                 said = True
+            metrics.LEADS.set(0)
             self._stop.wait(_LOOK_S)
 
     @contextmanager

@@ -6,7 +6,7 @@ from functools import partial
 
 import structlog
 
-from retail_stream import collector, kafka, logs, metrics
+from retail_stream import collector, kafka, logs, metrics, probes, stopping
 from retail_stream.entities import Entity
 from retail_stream.errors import SettingsError
 from retail_stream.registry import Registry
@@ -15,7 +15,7 @@ from retail_stream.topics import TOPICS, raw
 from retail_stream.waiting import wait_for
 from services.cleaner.app import build
 from services.cleaner.delivery import Delivery
-from services.cleaner.metrics import Lag
+from services.cleaner.metrics import LAG, behind
 from services.cleaner.settings import CleanerSettings
 from services.cleaner.transport import run
 
@@ -24,23 +24,24 @@ def main() -> int:
     """Run until SIGTERM (0), a wrong setting (2) or too many rejects (3)."""
     try:
         settings = load(CleanerSettings)
+        logs.configure("cleaner")
     except SettingsError as e:
         print(e, file=sys.stderr)
         return e.exit_code
-    logs.configure("cleaner")
     log = structlog.get_logger()
     health = metrics.serve(settings.metrics_port)
-    # Until the app takes the signal over: there is nothing to finish yet.
+    # From the end of the wait until the app takes the signal over.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    wait_for(lambda: kafka.require_topics(settings, [t.name for t in TOPICS]))
     registry = Registry(settings.schema_registry_url)
-    # Without it nothing can be decoded: so no partitions are taken from a replica that may know its schemas already.
-    wait_for(partial(registry.versions, f"{raw(Entity.SALES)}-value"))
+    with stopping.at_once():
+        wait_for(lambda: kafka.require_topics(settings, [t.name for t in TOPICS]))
+        # Without it nothing can be decoded: so no partitions are taken from a replica that may know its schemas.
+        wait_for(partial(registry.versions, f"{raw(Entity.SALES)}-value"))
     collector.look_rarely()
     log.info("cleaner starts", kafka=settings.kafka_bootstrap_servers, dlq_max_ratio=settings.dlq_max_ratio)
     app = build(settings, registry, Delivery(partial(kafka.producer, settings)))
-    Lag(app.progress)
-    health.ready = lambda: app.is_settled
+    LAG.read = lambda: behind(app.progress())
+    health.needs(assigned=lambda: app.is_settled, kafka=probes.kafka_answers(settings))
     code = run(app)
     log.info("cleaner stopped", exit_code=code)
     return code

@@ -10,16 +10,19 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import faust
+
 from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.registry import Registry
+from retail_stream.security import KafkaSecurity
 from retail_stream.topics import SCHEMAS, Group
 from retail_stream.wire import Writer
 from services.cleaner.delivery import Delivery
 from services.cleaner.forward import Forwarder, NotLearnt, Sent
 from services.cleaner.rejects import RejectRatio
 from services.cleaner.settings import CleanerSettings
-from services.cleaner.transport import App, Chunk
+from services.cleaner.transport import App, Chunk, Chunking
 
 T = TypeVar("T")
 
@@ -29,7 +32,12 @@ MOST_SENT = 100_000
 
 def build(settings: CleanerSettings, registry: Registry, delivery: Delivery) -> App:
     """Wire the app; nothing connects before it runs."""
-    app = App(Group.CLEANER, broker=f"kafka://{settings.kafka_bootstrap_servers.replace(',', ';kafka://')}")
+    app = App(
+        Group.CLEANER,
+        broker=f"kafka://{settings.kafka_bootstrap_servers.replace(',', ';kafka://')}",
+        broker_credentials=credentials(settings),
+        chunking=Chunking(librdkafka=settings.librdkafka()),
+    )
     # One thread for all that computes: several would only wait for each other's interpreter lock. The event loop keeps
     # the group's heartbeats going meanwhile.
     desk = ThreadPoolExecutor(1, thread_name_prefix="cleaner")
@@ -38,6 +46,19 @@ def build(settings: CleanerSettings, registry: Registry, delivery: Delivery) -> 
         forwarder = Forwarder(entity, registry, delivery, Writer(schema))
         _agent(app, desk, forwarder, RejectRatio(entity, settings.dlq_max_ratio))
     return app
+
+
+def credentials(security: KafkaSecurity) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    """What ``librdkafka()`` says, for the client that Faust is a member of the group with."""
+    context = security.ssl_context()
+    if security.sasl and security.kafka_sasl_password is not None:
+        return faust.SASLCredentials(
+            username=security.kafka_sasl_username,
+            password=security.kafka_sasl_password.get_secret_value(),
+            mechanism=str(security.kafka_sasl_mechanism),
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
 
 
 def _agent(app: App, desk: ThreadPoolExecutor, forwarder: Forwarder, ratio: RejectRatio) -> None:

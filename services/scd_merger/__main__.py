@@ -7,7 +7,7 @@ from functools import partial
 
 import structlog
 
-from retail_stream import collector, kafka, logs, metrics, postgres
+from retail_stream import collector, kafka, logs, metrics, postgres, probes
 from retail_stream.errors import RetailStreamError, SettingsError
 from retail_stream.registry import Registry, Writers
 from retail_stream.settings import load
@@ -16,6 +16,7 @@ from retail_stream.waiting import wait_for
 from services.scd_merger.dimensions import dimensions
 from services.scd_merger.loop import Stopped, run, stop_check
 from services.scd_merger.merger import Merger
+from services.scd_merger.metrics import LAG
 from services.scd_merger.reader import Reader
 from services.scd_merger.settings import MergerSettings
 
@@ -24,10 +25,10 @@ def main() -> int:
     """Run until SIGTERM (0), a wrong setting (2) or a record that cannot be stored (1)."""
     try:
         settings = load(MergerSettings)
+        logs.configure("scd_merger")
     except SettingsError as e:
         print(e, file=sys.stderr)
         return e.exit_code
-    logs.configure("scd_merger")
     log = structlog.get_logger()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -36,20 +37,30 @@ def main() -> int:
     health = metrics.serve(settings.metrics_port)
     declared = {d.topic: d for d in dimensions()}
 
-    def topics_exist() -> None:
-        check()
-        kafka.require_topics(settings, declared)
-
     registry = Registry(settings.schema_registry_url)
     writers = {topic: Writers(registry, f"{topic}-value") for topic in declared}
+
+    def initialised() -> None:
+        check()
+        kafka.require_topics(settings, declared)
+        for known in writers.values():
+            check()
+            known.learn()
+
     engine = postgres.engine(settings.database_url)
     merger = Merger(engine, declared.values(), writers, check)
     try:
-        wait_for(topics_exist)
+        wait_for(initialised)
         reader = Reader(partial(kafka.consumer, settings, Group.SCD_MERGER), declared, merger.claim)
+        LAG.read = reader.lag
+        health.needs(
+            assigned=lambda: reader.joined,
+            kafka=probes.kafka_answers(settings),
+            postgres=probes.postgres_answers(engine),
+        )
         collector.look_rarely()
         log.info("scd_merger starts", kafka=settings.kafka_bootstrap_servers, postgres=postgres.address(engine))
-        run(reader, merger, health, stop)
+        run(reader, merger, stop)
     except Stopped:
         pass
     except RetailStreamError as e:

@@ -6,7 +6,6 @@ import time
 import structlog
 
 from retail_stream.errors import Fenced, Unavailable
-from retail_stream.metrics import Health
 from services.scd_merger import metrics
 from services.scd_merger.merger import Merger
 from services.scd_merger.reader import Reader
@@ -25,7 +24,7 @@ def stop_check(stop: threading.Event) -> None:
         raise Stopped
 
 
-def run(reader: Reader, merger: Merger, health: Health, stop: threading.Event) -> None:
+def run(reader: Reader, merger: Merger, stop: threading.Event) -> None:
     """Merge what comes until ``stop`` is set, then leave the group.
 
     Raises:
@@ -39,7 +38,6 @@ def run(reader: Reader, merger: Merger, health: Health, stop: threading.Event) -
                     with metrics.BATCH_SECONDS.time():
                         reader.moved(merger.take(reader.positions, batch))
                 reader.hint(time.monotonic())
-                health.ready = reader.joined
             except Fenced as e:
                 metrics.FENCED.inc()
                 _log.warning("fenced", why=str(e))
@@ -51,5 +49,4 @@ def run(reader: Reader, merger: Merger, health: Health, stop: threading.Event) -
     except Stopped:
         pass
     finally:
-        health.ready = False
         reader.leave()

@@ -46,8 +46,10 @@ class Reader:
         ``claim``: becomes the owner of partitions in Postgres and says where each goes on.
         """
         self.positions: dict[TopicPartitionKey, Position] = {}
-        #: whether the group has answered, be it with no partition
+        #: whether the group has given this worker its share, be it nothing
         self.joined = False
+        # Where each partition ended when it was last fetched from.
+        self._ends: dict[TopicPartitionKey, int] = {}
         self._consumer = connect(error_cb=self._failed, on_commit=self._committed)
         self._topics, self._claim = list(topics), claim
         self._away = False
@@ -60,6 +62,7 @@ class Reader:
 
     def rejoin(self) -> None:
         """Give up every partition and ask for partitions again, to be claimed and read from their stored positions."""
+        self.joined = False
         self._consumer.unsubscribe()
         self.positions.clear()
         self.join()
@@ -78,6 +81,11 @@ class Reader:
         if self._away and (records or ends):
             self._away = False
             _log.info("answered", server="Kafka")
+        # Cached: what the last fetch brought, the broker is not asked.
+        fetched = {
+            place: self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True) for place in records
+        }
+        self._ends.update({place: end for place, (_, end) in fetched.items()} | ends)
         slices: dict[TopicPartitionKey, Slice] = {}
         for place, position in self.positions.items():
             # A rebalance within one poll can hand out again what an earlier owner had fetched.
@@ -86,6 +94,15 @@ class Reader:
             if new or (end is not None and end > position.next_offset):
                 slices[place] = Slice(new, end)
         return slices
+
+    def lag(self) -> dict[tuple[str, ...], float]:
+        """Records from the stored position to the end, by topic and partition; any thread may ask."""
+        owned = dict(self.positions)
+        return {
+            (topic, str(partition)): max(0, self._ends[topic, partition] - position.next_offset)
+            for (topic, partition), position in owned.items()
+            if (topic, partition) in self._ends
+        }
 
     def hint(self, now: float) -> None:
         """Tell Kafka the positions, at most once a second and without waiting for the answer; ``now`` in seconds."""
@@ -96,6 +113,7 @@ class Reader:
 
     def leave(self) -> None:
         """Give the last hint and leave the group."""
+        self.joined = False
         try:
             if news := self._news():
                 self._consumer.commit(offsets=news, asynchronous=False)
@@ -116,8 +134,10 @@ class Reader:
         _log.info("assigned", partitions=_names(self.positions))
 
     def _gone(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.joined = False
         for tp in partitions:
             self.positions.pop((tp.topic, tp.partition), None)
+            self._ends.pop((tp.topic, tp.partition), None)
         _log.info("revoked", partitions=len(partitions))
 
     def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:

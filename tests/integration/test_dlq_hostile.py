@@ -87,7 +87,7 @@ def test_every_letter_is_listed_and_shown(dlq):
     assert "was_strict" in listed.output
     shown = dlq("show", "--json", "--limit", "1000")
     assert shown.exit_code == 0, shown.output
-    told = {bytes.fromhex(s["value_hex"]): s for s in map(json.loads, shown.output.splitlines())}
+    told = {bytes.fromhex(s["value_hex"]): s for s in map(json.loads, shown.stdout.splitlines())}
     assert told.keys() == LETTERS.keys()
     assert {value for value, s in told.items() if s["origin"] is None} == {
         value for value, (_, _, stays) in LETTERS.items() if stays is Obstacle.ORIGIN
@@ -105,13 +105,13 @@ def test_no_letter_steers_the_terminal(dlq):
 
 def test_times_select_letters_whose_timestamps_are_no_dates_too(dlq):
     old = dlq("show", "--json", "--until", "2000-01-01")
-    assert [json.loads(line)["timestamp_ms"] for line in old.output.splitlines()] == [-1, -(2**62)]
+    assert [json.loads(line)["timestamp_ms"] for line in old.stdout.splitlines()] == [-1, -(2**62)]
     assert "No dead letter matches." in dlq("show", "--until", "1960-01-01", "--since", "1900-01-01").output
     assert (
-        dlq("show", "--json", "--since", "2020-09-13T12:26:40", "--limit", "1000").output.count("\n")
+        dlq("show", "--json", "--since", "2020-09-13T12:26:40", "--limit", "1000").stdout.count("\n")
         == len(LETTERS) - 2
     )
-    assert dlq("show", "--json", "--since", "2020-09-13T14:26:40.001+02:00").output.count("\n") == 1
+    assert dlq("show", "--json", "--since", "2020-09-13T14:26:40.001+02:00").stdout.count("\n") == 1
 
 
 def test_only_what_can_be_goes_back_as_it_was_and_each_time_once(dlq, planted):

@@ -75,7 +75,7 @@ class World:
     def dlq(self, *arguments: str) -> str:
         result = CliRunner().invoke(cli.app, ["dlq", *arguments])
         assert result.exit_code == 0, (result.output, result.exception)
-        return result.output
+        return result.stdout
 
     def ends(self, topic: str) -> dict[tuple[str, int], int]:
         return kafka.end_offsets(self.connections, kafka.partitions(self.connections, topic))
@@ -161,7 +161,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
         for name, value in stack.env.items():
             monkeypatch.setenv(name, value)
         with ProcessGroup() as group:
-            pipeline = Pipeline(group, {**os.environ, **stack.env, **SETTINGS}, stack.home.logs)
+            pipeline = Pipeline(group, {**os.environ, **stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs"))
             for service in Service:
                 pipeline.start(service)
             made = World(pipeline, connections)

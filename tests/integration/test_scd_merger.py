@@ -371,7 +371,9 @@ def test_a_large_batch_is_merged_in_two_transactions_and_one_bad_record_spoils_n
 
 
 def start(connections: Connections) -> subprocess.Popen:
-    env = {**os.environ, "METRICS_PORT": "0"} | {k.upper(): str(v) for k, v in connections.model_dump().items()}
+    env = {**os.environ, "METRICS_PORT": "0"} | {
+        k.upper(): str(v) for k, v in connections.model_dump().items() if v is not None
+    }
     return subprocess.Popen([sys.executable, "-m", "services.scd_merger"], env=env, start_new_session=True)
 
 

@@ -41,7 +41,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connections]:
     with private_stack(tmp_path_factory) as stack:
         connections = initialised(stack)
         with ProcessGroup() as group:
-            pipeline = Pipeline(group, {**stack.env, **SETTINGS}, stack.home.logs)
+            pipeline = Pipeline(group, {**stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs"))
             for service in Service:
                 pipeline.start(service)
             _drain(pipeline, connections)

@@ -9,13 +9,12 @@ from sqlalchemy import Engine
 
 from retail_stream import postgres
 from retail_stream.embedded.processes import ProcessGroup
-from retail_stream.embedded.stack import Stack
 from retail_stream.pipeline import Pipeline, Service
 from retail_stream.settings import Connections
 from retail_stream.status import Status, look
 from retail_stream.waiting import wait_for
 
-from ..servers import initialised, private_stack
+from ..servers import Servers, initialised, private_stack
 
 #: Ten times the usual; GENERATOR_SALES_PER_S and GENERATOR_CHANGES_PER_S in the environment choose others.
 RATES = {
@@ -28,7 +27,7 @@ class Running:
     """A running pipeline and the handles that tests look at it with."""
 
     def __init__(
-        self, stack: Stack, pipeline: Pipeline, connections: Connections, twin: Callable[[str], Pipeline]
+        self, stack: Servers, pipeline: Pipeline, connections: Connections, twin: Callable[[str], Pipeline]
     ) -> None:
         """``twin``: makes a second set of services on the same servers, none of them started, with a name for logs."""
         self.twin = twin
@@ -66,11 +65,13 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Topics, tables and four services, the generator at RATES."""
+def running(
+    request: pytest.FixtureRequest, module_stack: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """Topics, tables and four services, the generator at RATES, all else as the SETTINGS of the module say, if any."""
     connections = initialised(module_stack)
     with ProcessGroup() as group:
-        env = {**module_stack.env, **RATES}
+        env = {**module_stack.env, **RATES, **getattr(request.module, "SETTINGS", {})}
         logs = tmp_path_factory.mktemp("logs")
         pipeline = Pipeline(group, env, logs)
         for service in Service:
@@ -82,7 +83,7 @@ def running(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="module")
-def module_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def module_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Servers of this module alone."""
     with private_stack(tmp_path_factory) as stack:
         yield stack

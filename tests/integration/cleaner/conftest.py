@@ -5,21 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from retail_stream.embedded.stack import Stack
-
-from ...servers import initialised, private_stack
+from ...servers import Servers, initialised, private_stack
 from .world import World
 
 
 @pytest.fixture(scope="package")
-def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     with private_stack(tmp_path_factory) as stack:
         initialised(stack)
         yield stack
 
 
 @pytest.fixture
-def world(own_stack: Stack, tmp_path: Path) -> Iterator[World]:
+def world(own_stack: Servers, tmp_path: Path) -> Iterator[World]:
     """No cleaner runs, and what earlier tests left in the raw topics is behind the group."""
     world = World(own_stack, tmp_path / "cleaner.log")
     yield world

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from confluent_kafka.admin import AdminClient
 
 from retail_stream.embedded.servers import Server
-from retail_stream.embedded.stack import Stack
 
+from ...servers import Servers
 from ..transport import QUIET, Log, Worker, assert_no_gap, eventually
 
 
 def test_a_broker_that_is_killed_under_load_costs_no_record_and_no_worker(
-    own_stack: Stack, start: Callable[..., Worker]
+    own_stack: Servers, start: Callable[..., Worker]
 ):
     log = Log(own_stack.env["KAFKA_BOOTSTRAP_SERVERS"], 4)
     loaded = threading.Event()

@@ -7,8 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +18,6 @@ from confluent_kafka.admin import OffsetSpec
 
 from retail_stream import kafka, topics
 from retail_stream.dlq.headers import Header
-from retail_stream.embedded.stack import Stack
 from retail_stream.entities import Entity
 from retail_stream.kafka import SOURCE_OFFSET, TopicPartitionKey, big_endian
 from retail_stream.registry import Registry
@@ -28,6 +25,8 @@ from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS, Group
 from retail_stream.wire import Writer, encode, frame
 
+from ...endpoint import Endpoint
+from ...servers import Servers
 from ...unit.examples import examples
 
 ROOT = Path(__file__).parents[3]
@@ -81,13 +80,7 @@ class Cleaner:
 
     def ask(self, path: str) -> tuple[int, str]:
         """Status and body; (0, "") while nothing listens."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as refused:
-            return refused.code, refused.read().decode()
-        except OSError:
-            return 0, ""
+        return Endpoint(self._port).ask(path)
 
     def is_ready(self) -> bool:
         assert self.process.poll() is None, self._log.read_text()[-3000:]
@@ -132,7 +125,7 @@ class Outcome(NamedTuple):
 class World:
     """The topics from now on: what they hold already is as if it were not there."""
 
-    def __init__(self, stack: Stack, log: Path) -> None:
+    def __init__(self, stack: Servers, log: Path) -> None:
         self.stack = stack
         self.connections = Connections(**{name.lower(): value for name, value in stack.env.items()})
         self.log = log
