@@ -6,16 +6,26 @@ SETUP := $(VENV)/.set-up
 PEERS := $(VENV)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up bench bench-cleaner bench-scd bench-windows setup lint lock clean
+.PHONY: bench-containers help doctor demo test test-containers up bench bench-cleaner bench-scd bench-windows bench-generator setup lint lock clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26
+
+doctor: ## what this machine lacks for the commands below, and for docker compose up
+	@$(PYTHON) -m retail_stream.doctor
 
 demo: setup ## the whole pipeline for DEMO_SECONDS (60) of traffic, verified, with answers from the warehouse
 	@$(BIN)/retail-stream demo
 
 test: setup ## the whole test suite
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# All that could run on containers: make test-containers CONTAINER_TESTS="tests/compose tests/integration"
+CONTAINER_TESTS := tests/compose $(addprefix tests/integration/test_,\
+	$(addsuffix .py,migrations positions replays_seen status tail verify))
+
+test-containers: setup ## docker-compose.yml as a whole, and the quicker tests of integration on its servers
+	@RETAIL_STREAM_TEST_SERVERS=containers $(BIN)/python -m pytest $(CONTAINER_TESTS) $(PYTEST_ARGS)
 
 up: setup ## the pipeline until Ctrl-C, without Docker
 	@$(BIN)/retail-stream up
@@ -31,6 +41,12 @@ bench-scd: setup $(PEERS)/.set-up ## the merger against other ways to SCD type 2
 
 bench-windows: setup $(PEERS)/.set-up ## the aggregator against other engines' windows; facts; publish to visible
 	@$(BIN)/python -m benchmarks windows windows-facts windows-open windows-latency
+
+bench-containers: setup ## docker compose up: how long until healthy, memory, sizes; are images reproducible?
+	@$(BIN)/python -m benchmarks containers
+
+bench-generator: setup ## the generator: its rate beside a bare loop and Kafka's own tool; its pace; the same seed twice
+	@$(BIN)/python -m benchmarks generator generator-pace generator-same
 
 setup: $(SETUP) ## a virtual environment in .venv with the locked dependencies; the servers' downloads
 

@@ -1,19 +1,22 @@
 """`make bench`: benchmarks of the pipeline, one after the other; `python -m benchmarks decode` runs one.
 
-`make bench-cleaner`, `make bench-scd` and `make bench-windows` run those that take longer and need other engines.
+`make bench-cleaner`, `make bench-scd`, `make bench-windows` and `make bench-generator` run those that take longer,
+`make bench-containers` the one that needs Docker.
 """
 
 import sys
 
-from benchmarks import decode, load
+from benchmarks import containers, dashboard, decode, load
 from benchmarks.cleaner import latency, memory, rate
+from benchmarks.generator import pace, same
+from benchmarks.generator import rate as generator
 from benchmarks.scd import constraints, history
 from benchmarks.scd import rate as scd
 from benchmarks.windows import facts, many
 from benchmarks.windows import latency as windows_latency
 from benchmarks.windows import rate as windows
 
-USUAL = {"decode": decode.main, "load": load.main}
+USUAL = {"decode": decode.main, "load": load.main, "dashboard": dashboard.main}
 CLEANER = {"cleaner": rate.main, "cleaner-latency": latency.main, "cleaner-memory": memory.main}
 SCD = {"scd": scd.main, "scd-history": history.main, "scd-constraints": constraints.main}
 WINDOWS = {
@@ -22,7 +25,9 @@ WINDOWS = {
     "windows-open": many.main,
     "windows-latency": windows_latency.main,
 }
-BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS}
+CONTAINERS = {"containers": containers.main}
+GENERATOR = {"generator": generator.main, "generator-pace": pace.main, "generator-same": same.main}
+BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS, **GENERATOR, **CONTAINERS}
 
 
 def main(names: list[str]) -> int:

@@ -39,7 +39,7 @@ def main() -> int:
         with Stack(Path(folder) / "state", Ports.free()) as stack, ProcessGroup() as group:
             variables = {name.lower(): value for name, value in stack.env.items()}
             initialise(InitSettings.model_validate(variables))
-            connections = Connections(**variables)
+            connections = Connections(**variables)  # type: ignore[arg-type]
             pipeline = Pipeline(group, {**stack.env, **rates}, stack.home.logs)
             for service in reversed(Service):
                 pipeline.start(service)

@@ -1,7 +1,7 @@
 """`retail-stream demo` and `retail-stream up`: the whole pipeline on the embedded stack, watched.
 
 Start servers → init → start services → show what flows, and in the demo:
-stop the generator → drain → verify → ask the warehouse.
+stop the generator → drain → verify → score → ask the warehouse.
 """
 
 import contextlib
@@ -19,19 +19,22 @@ from sqlalchemy import Engine
 from retail_stream import answers, kafka, postgres, status, topics
 from retail_stream.embedded.home import Home
 from retail_stream.embedded.processes import ProcessGroup
-from retail_stream.embedded.settings import EmbeddedSettings
+from retail_stream.embedded.settings import EmbeddedSettings, free_ports, is_free
 from retail_stream.embedded.stack import Stack
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.initialise import InitSettings, initialise
 from retail_stream.pipeline import Pipeline, Service
-from retail_stream.settings import Connections, Settings, load
+from retail_stream.progress import Shown
+from retail_stream.score import command as score
+from retail_stream.settings import SERVERS, Connections, Settings, load
 from retail_stream.verify import command as verify
 from retail_stream.waiting import wait_for
 
 _LOOK_EVERY_S = 1.0
 _START_S = 120.0
 _DRAIN_S = 180.0
+_USUAL_PORT = 8080
 
 
 class DemoSettings(Settings):
@@ -41,7 +44,7 @@ class DemoSettings(Settings):
 
 
 def demo(console: Console) -> int:
-    """Run the bounded demo; 0 only if `verify` passed.
+    """Run the bounded demo; 0 only if `verify` passed and `score` found nothing missed.
 
     Raises:
         RetailStreamError: something could not start, or a service ended by itself.
@@ -57,6 +60,8 @@ def demo(console: Console) -> int:
         _drain(console, pipeline, connections, engine)
         console.rule("verify: everything again from the raw topics, by another engine")
         code = verify.verify(connections, console)
+        console.rule("score: what became of each fault that the generator planted")
+        code = score.score(connections, console) or code
         console.rule("what the warehouse answers")
         answers.show(console, engine, connections)
     if code == 0:
@@ -74,7 +79,7 @@ def up(console: Console) -> int:
     """
     with _pipeline(console) as (pipeline, connections, engine), contextlib.suppress(KeyboardInterrupt):
         console.print("The pipeline runs until Ctrl-C; for your own tools:")
-        for name in Connections.model_fields:
+        for name in SERVERS:
             console.print(f"  export {name.upper()}={os.environ[name.upper()]}", highlight=False, soft_wrap=True)
         _watch(console, pipeline, connections, engine, until=float("inf"))
     return 0
@@ -92,7 +97,15 @@ def _pipeline(console: Console) -> Iterator[tuple[Pipeline, Connections, Engine]
         pipeline = Pipeline(exits.enter_context(ProcessGroup()), {}, logs)
         for service in (Service.CLEANER, Service.SCD_MERGER, Service.AGGREGATOR, Service.GENERATOR):
             pipeline.start(service)
+        console.print(f"Watch it at {pipeline.start_dashboard(_dashboard_port())}")
         yield pipeline, connections, engine
+
+
+def _dashboard_port() -> int:
+    """The one asked for, else the usual one, else any that is free."""
+    if asked := os.environ.get("DASHBOARD_PORT"):
+        return int(asked)
+    return _USUAL_PORT if is_free(_USUAL_PORT) else free_ports(1)[0]
 
 
 @contextlib.contextmanager
@@ -117,7 +130,7 @@ def _await_traffic(console: Console, pipeline: Pipeline, connections: Connection
     raw = kafka.partitions(connections, *(topics.raw(e) for e in Entity))
     before = kafka.end_offsets(connections, raw)
     deadline = time.monotonic() + _START_S
-    with console.status("Starting the services ..."):
+    with Shown("Starting the services", console):
         while kafka.end_offsets(connections, raw) == before:
             _complain_of_the_dead(pipeline)
             if time.monotonic() > deadline:
@@ -135,9 +148,9 @@ def _watch(console: Console, pipeline: Pipeline, connections: Connections, engin
             with contextlib.suppress(Unavailable):
                 now, at = status.look(engine, connections), time.monotonic()
                 if console.is_terminal:
-                    live.update(status.as_table(now, before, at - looked_at), refresh=True)
+                    live.update(status.as_table(now, before), refresh=True)
                 elif before is not None:
-                    console.print(status.as_line(now, before, at - looked_at), soft_wrap=True)
+                    console.print(status.as_line(now, before), soft_wrap=True)
                 before, looked_at = now, at
             time.sleep(max(0.0, min(until, looked_at + _LOOK_EVERY_S) - time.monotonic()))
     if before is not None:
@@ -146,10 +159,15 @@ def _watch(console: Console, pipeline: Pipeline, connections: Connections, engin
 
 def _drain(console: Console, pipeline: Pipeline, connections: Connections, engine: Engine) -> None:
     deadline = time.monotonic() + _DRAIN_S
-    with console.status("lag ...") as line:
+    most = 0
+    with Shown("drain", console) as progress:
         while not (now := wait_for(lambda: status.look(engine, connections), _DRAIN_S)).drained:
             _complain_of_the_dead(pipeline)
-            line.update(f"lag {sum(now.lag.values()):,}, outbox {now.outbox:,}")
+            # What is rejected or published while it drains can make it more.
+            left = sum(now.lag.values()) + now.outbox
+            most = max(most, left)
+            progress.say(f"lag {sum(now.lag.values()):,}, outbox {now.outbox:,}; records done")
+            progress.count(most - left, most)
             if time.monotonic() > deadline:
                 raise RetailStreamError(f"The pipeline did not drain within {_DRAIN_S:.0f} s; see {pipeline.logs}.")
             time.sleep(_LOOK_EVERY_S / 4)

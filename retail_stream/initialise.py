@@ -2,17 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import structlog
 from alembic import command
 from alembic.config import Config
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import NewTopic
-from pydantic import Field
+from pydantic import Field, model_validator
 from sqlalchemy import text
 
-from retail_stream import kafka, postgres
+from retail_stream import kafka, postgres, reader_role
 from retail_stream.registry import Registry
 from retail_stream.settings import Connections
 from retail_stream.topics import TOPICS
@@ -29,6 +29,18 @@ class InitSettings(Connections):
 
     topic_partitions: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")] = 4
     topic_replication_factor: Annotated[int, Field(ge=1, le=10, description="a whole number from 1 to 10")] = 1
+    #: how many replicas must have a record before it counts as written
+    topic_min_insync_replicas: Annotated[int, Field(ge=1, le=10, description="a whole number from 1 to 10")] = 1
+
+    @model_validator(mode="after")
+    def _enough_replicas(self) -> Self:
+        least, replicas = self.topic_min_insync_replicas, self.topic_replication_factor
+        if least > replicas:
+            # Nothing could ever be written.
+            raise ValueError(
+                f"TOPIC_MIN_INSYNC_REPLICAS={least}: must be at most TOPIC_REPLICATION_FACTOR, which is {replicas}"
+            )
+        return self
 
 
 def initialise(settings: InitSettings, patience_s: float | None = COMMAND_PATIENCE_S) -> None:
@@ -53,7 +65,7 @@ def create_topics(settings: InitSettings) -> None:
             t.name,
             num_partitions=settings.topic_partitions,
             replication_factor=settings.topic_replication_factor,
-            config=t.config,
+            config={**t.config, "min.insync.replicas": str(settings.topic_min_insync_replicas)},
         )
         for t in TOPICS
     ]
@@ -95,6 +107,7 @@ def migrate(settings: Connections) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            reader_role.create(connection)
             version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
     finally:
         engine.dispose()

@@ -39,13 +39,13 @@ def lags(connections: Connections, stored: Mapping[Group, Mapping[kafka.TopicPar
         passed = committed[group]
         behind = {key: ends[key] - passed.get(key, 0) for key in keys}
         for key in [key for key, n in behind.items() if 0 < n <= _MARKERS]:
-            behind[key] = _records_from(connections, *key, passed.get(key, 0))
+            behind[key] = _records_between(connections, *key, passed.get(key, 0), ends[key])
         result[group] = sum(behind.values())
     return result
 
 
-def _records_from(connections: Connections, topic: str, partition: int, offset: int) -> int:
-    """Number of records at and after ``offset``: reads them, up to the partition's end."""
+def _records_between(connections: Connections, topic: str, partition: int, offset: int, end: int) -> int:
+    """Number of records from ``offset`` to the partition's ``end``: those of an open transaction count one."""
     reader = kafka.consumer(connections, "retail-stream.lag")
     try:
         reader.assign([TopicPartition(topic, partition, offset)])
@@ -57,6 +57,6 @@ def _records_from(connections: Connections, topic: str, partition: int, offset: 
             if message.error() is None:
                 records += 1
             elif message.error().code() == KafkaError._PARTITION_EOF:
-                return records
+                return records + (message.offset() < end)
     finally:
         reader.close()

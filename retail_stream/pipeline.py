@@ -1,4 +1,4 @@
-"""The four services as processes of this machine, for `demo`, `up` and the system tests."""
+"""The four services, and the page about them, as processes of this machine, for `demo`, `up` and the system tests."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from retail_stream.embedded.processes import Process, ProcessGroup
+from retail_stream.embedded.settings import free_ports
 
 # Longer than a service takes to finish the batch in hand.
 _STOP_S = 30.0
@@ -21,23 +22,43 @@ class Service(StrEnum):
     AGGREGATOR = "aggregator"
 
 
+#: The page that shows the pipeline: started with it, and no part of the flow.
+DASHBOARD = "dashboard"
+
+
 class Pipeline:
-    """Services that stop with us, whatever happens to us; each logs to ``<logs>/<service>.log``."""
+    """Services that stop with us, whatever happens to us; each logs to ``<logs>/<service>.log``.
+
+    Each serves its metrics on a port that it keeps when it is started again, so that the dashboard finds it.
+    """
 
     def __init__(self, group: ProcessGroup, env: Mapping[str, str], logs: Path) -> None:
         """``env``: added to our own environment, for every service."""
         logs.mkdir(parents=True, exist_ok=True)
         self._group = group
-        self._env = {**os.environ, "METRICS_PORT": "0", "PYTHONUNBUFFERED": "1", **env}
+        self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **env}
+        self.metrics_ports = dict(zip(Service, free_ports(len(Service)), strict=True))
         self.logs = logs
         self.processes: dict[Service, Process] = {}
+        self.dashboard: Process | None = None
 
     def start(self, service: Service, **env: str) -> Process:
         """Start a service, or start it again; ``env`` is for it alone."""
-        argv = [sys.executable, "-m", f"services.{service}"]
-        process = self._group.spawn(service, argv, env={**self._env, **env}, log=self.log(service), cwd=_ROOT)
+        env = {"METRICS_PORT": str(self.metrics_ports[service]), **env}
+        process = self._spawn(service, self.log(service), env)
         self.processes[service] = process
         return process
+
+    def start_dashboard(self, port: int, **env: str) -> str:
+        """Start the page on this port of loopback; returns its address. ``env`` is for it alone."""
+        services = ",".join(f"{service}=127.0.0.1:{at}" for service, at in self.metrics_ports.items())
+        env = {"DASHBOARD_PORT": str(port), "DASHBOARD_SERVICES": services, **env}
+        self.dashboard = self._spawn(DASHBOARD, self.logs / f"{DASHBOARD}.log", env)
+        return f"http://127.0.0.1:{port}"
+
+    def _spawn(self, name: str, log: Path, env: Mapping[str, str]) -> Process:
+        argv = [sys.executable, "-m", f"services.{name}"]
+        return self._group.spawn(name, argv, env={**self._env, **env}, log=log, cwd=_ROOT)
 
     def stop(self, service: Service) -> int:
         """SIGTERM, and wait for a clean end; returns the exit code."""

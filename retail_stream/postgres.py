@@ -13,18 +13,25 @@ from sqlalchemy.exc import DBAPIError
 from retail_stream.errors import Unavailable
 
 _CONNECT_S = 5
+_SLICE = 10_000
 
 
-def engine(database_url: str) -> Engine:
-    """An engine on psycopg whose sessions speak UTC and notice a dead server within seconds."""
+def engine(database_url: str, **session: str) -> Engine:
+    """An engine on psycopg whose sessions speak UTC and notice a dead server within seconds.
+
+    ``session``: further settings of Postgres for every session, e.g. ``statement_timeout="5s"``.
+    """
+    options = {"timezone": "UTC", "intervalstyle": "postgres", **session}
     _, _, rest = database_url.partition("://")
     return create_engine(
         f"postgresql+psycopg://{rest}",
         pool_pre_ping=True,
         pool_size=2,
+        # Errors are logged, records are not.
+        hide_parameters=True,
         connect_args={
             "connect_timeout": _CONNECT_S,
-            "options": "-c timezone=UTC -c intervalstyle=postgres",
+            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
@@ -90,9 +97,11 @@ def copy(connection: Connection, table: str, frame: pl.DataFrame, times: Sequenc
     ``times``: columns of int64 microseconds since 1970-01-01 UTC that go into ``timestamptz`` columns.
     """
     frame = frame.with_columns(pl.col(name).cast(pl.Datetime("us")) for name in times)
-    out = io.BytesIO()
-    # An unquoted empty field is NULL to COPY and a quoted one the empty string: just what polars writes.
-    frame.write_csv(out, include_header=False, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ", quote_style="necessary")
     columns = ", ".join(f'"{c}"' for c in frame.columns)
     with cursor(connection) as cur, cur.copy(f"COPY {table} ({columns}) FROM STDIN (FORMAT csv)") as sink:
-        sink.write(out.getbuffer())
+        # In slices: Postgres takes one in while the next is written.
+        for part in frame.iter_slices(_SLICE):
+            out = io.BytesIO()
+            # An unquoted empty field is NULL to COPY and a quoted one the empty string: just what polars writes.
+            part.write_csv(out, include_header=False, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ", quote_style="necessary")
+            sink.write(out.getbuffer())

@@ -4,6 +4,7 @@ Every call has a time limit: a registry that does not answer is :class:`Unavaila
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,14 +19,19 @@ from retail_stream.wire import Writer
 
 _TIMEOUT_S = 5
 _NOT_FOUND = 404
+_NONE = object()
 
 
 class Registry:
     """A thin client: register, list, look up."""
 
     def __init__(self, url: str) -> None:
-        """``url``: base of the Confluent API, e.g. ``http://127.0.0.1:28081/apis/ccompat/v7``."""
-        self.url = url
+        """``url``: base of the Confluent API, e.g. ``http://127.0.0.1:28081/apis/ccompat/v7``.
+
+        A name and a password may stand before its host.
+        """
+        #: for sentences; never the password
+        self.url = re.sub(r"//[^/@]*@", "//", url, count=1)
         self._client = SchemaRegistryClient({"url": url, "timeout": _TIMEOUT_S, "max.retries": 1})
 
     def register(self, subject: str, schema: AvroSchema) -> int:
@@ -51,6 +57,15 @@ class Registry:
             if version is not None:
                 found[number] = (version.schema_id, json.loads(version.schema.schema_str))
         return found
+
+    def schema(self, number: int) -> AvroSchema | None:
+        """The schema with an id, whatever its subject, or None where there is none.
+
+        Raises:
+            Unavailable: the registry does not answer.
+        """
+        found = self._ask(lambda: self._client.get_schema(number), _NONE, f"cannot read schema {number}")
+        return None if found is _NONE else json.loads(found.schema_str)
 
     def _ask(self, call: Any, missing: Any, what: str) -> Any:
         try:
@@ -78,8 +93,20 @@ class Writers:
     def get(self, ids: Iterable[int | None]) -> Mapping[int, Writer]:
         """Writers by id, at least those of ``ids`` that are registered. A registry that is away is waited for."""
         if any(i is not None and i not in self._writers for i in ids):
-            new = wait_for(lambda: self._registry.versions(self._subject, self._versions))
-            for version, (number, schema) in new.items():
-                self._versions.add(version)
-                self._writers[number] = Writer(schema)
+            wait_for(self._fetch)
         return self._writers
+
+    def learn(self) -> None:
+        """Fetch what is registered now, so that the registry may go away later.
+
+        Raises:
+            Unavailable: it does not answer, or has nothing under the subject because `retail-stream init` has not run.
+        """
+        self._fetch()
+        if not self._writers:
+            raise Unavailable(f"The registry has no schema of {self._subject} yet: `retail-stream init` registers it.")
+
+    def _fetch(self) -> None:
+        for version, (number, schema) in self._registry.versions(self._subject, self._versions).items():
+            self._versions.add(version)
+            self._writers[number] = Writer(schema)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from retail_stream.errors import SettingsError
+from retail_stream.security import KafkaSecurity
 
 
 def _url(*schemes: str) -> AfterValidator:
@@ -35,12 +36,16 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
 
-class Connections(Settings):
-    """Where the three servers are."""
+class Connections(Settings, KafkaSecurity):
+    """Where the three servers are, and how to speak to them."""
 
     kafka_bootstrap_servers: Annotated[str, AfterValidator(_brokers), Field(description="host:port[,host:port]")]
     schema_registry_url: Annotated[str, _url("http", "https"), Field(description="an http(s):// URL")]
     database_url: Annotated[str, _url("postgresql", "postgres"), Field(description="a postgresql:// URL")]
+
+
+#: Fields of :class:`Connections` that say where the servers are.
+SERVERS = tuple(name for name in Connections.model_fields if name not in KafkaSecurity.model_fields)
 
 
 S = TypeVar("S", bound=Settings)
@@ -60,7 +65,9 @@ def load(settings: type[S]) -> S:
 
 def _sentence(settings: type[Settings], error: object) -> str:
     place, kind, message, given = (error[k] for k in ("loc", "type", "msg", "input"))  # type: ignore[index]
-    name = str(place[0]) if place else ""
+    if not place:  # it is about several of them, and says which
+        return f"{message.removeprefix('Value error, ')}."
+    name = str(place[0])
     field = settings.model_fields.get(name)
     allowed = f"; allowed: {field.description}" if field is not None and field.description else ""
     if kind == "missing":

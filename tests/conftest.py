@@ -8,33 +8,37 @@ import pytest
 from sqlalchemy import Engine
 
 from retail_stream import postgres
-from retail_stream.embedded.stack import Stack
 from retail_stream.initialise import migrate
 from retail_stream.settings import Connections
 
 from . import servers
-from .servers import private_stack
+from .servers import Servers, private_stack
+
+# What is about one kind of servers has nothing to say of the other.
+collect_ignore = ["integration/test_embedded.py"] if servers.CONTAINERS else ["compose"]
 
 
 def pytest_report_header() -> str:
-    return "servers: the embedded Kafka, schema registry and Postgres"
+    if servers.CONTAINERS:
+        return "servers: containers of docker-compose.yml"
+    return "servers: the embedded Kafka, schema registry and Postgres; docker-compose.yml: make test-containers"
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """The three servers that most tests share."""
     with private_stack(tmp_path_factory) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def kafka(stack: Stack) -> str:
+def kafka(stack: Servers) -> str:
     """Bootstrap servers."""
     return stack.env["KAFKA_BOOTSTRAP_SERVERS"]
 
 
 @pytest.fixture(scope="session")
-def initialised(stack: Stack) -> Connections:
+def initialised(stack: Servers) -> Connections:
     """Topics, schemas and tables are there, in the stack's own database."""
     return servers.initialised(stack)
 

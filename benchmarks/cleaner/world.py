@@ -93,6 +93,6 @@ def world() -> Iterator[World]:
         with Stack(folder / "state", Ports.free()) as stack, ProcessGroup() as processes:
             variables = {key.lower(): value for key, value in stack.env.items()}
             initialise(InitSettings.model_validate(variables))
-            connections = Connections(**variables)
+            connections = Connections(**variables)  # type: ignore[arg-type]
             broker = stack.pid(Server.KAFKA)
             yield World(connections, stack.env, folder, broker, processes, kafka.admin(connections))

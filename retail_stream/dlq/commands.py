@@ -28,6 +28,7 @@ def list_() -> None:
     from retail_stream.connected import connected
     from retail_stream.dlq.counts import count_by_rule
     from retail_stream.dlq.show import for_terminal
+    from retail_stream.progress import Shown
     from retail_stream.settings import Connections
     from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
@@ -36,7 +37,9 @@ def list_() -> None:
     table = Table(show_edge=False)
     for column in ("entity", "rule", "count", "first", "last"):
         table.add_column(column, overflow="fold")
-    for c in wait_for(lambda: count_by_rule(connections), COMMAND_PATIENCE_S):
+    with Shown("reading dead letters"):
+        counts = wait_for(lambda: count_by_rule(connections), COMMAND_PATIENCE_S)
+    for c in counts:
         times = (f"{time:%m-%d %H:%M:%S}" if time else "unknown" for time in (c.first, c.last))
         table.add_row(c.entity, Text(for_terminal(c.rule, most=200)), f"{c.count:,}", *times)
     Console(highlight=False).print(table)
@@ -59,6 +62,7 @@ def show(
     from retail_stream import logs
     from retail_stream.connected import connected
     from retail_stream.dlq import letters, show
+    from retail_stream.progress import Shown
     from retail_stream.registry import Registry
     from retail_stream.settings import Connections
     from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
@@ -68,9 +72,11 @@ def show(
     connections = connected(Connections)
 
     def newest_ones() -> list[letters.Letter]:
-        return heapq.nlargest(limit, letters.read(connections, wanted), key=attrgetter("timestamp", "offset"))
+        found = letters.read(connections, wanted, progress.count)
+        return heapq.nlargest(limit, found, key=attrgetter("timestamp", "offset"))
 
-    newest = wait_for(newest_ones, COMMAND_PATIENCE_S)
+    with Shown("reading dead letters") as progress:
+        newest = wait_for(newest_ones, COMMAND_PATIENCE_S)
     registry = Registry(connections.schema_registry_url)
     of = {e: wait_for(partial(show.writers, registry, e), COMMAND_PATIENCE_S) for e in {x.entity for x in newest}}
     for letter in newest:
@@ -102,6 +108,7 @@ def replay(
     from retail_stream.dlq import letters, told
     from retail_stream.dlq import replay as edge
     from retail_stream.dlq.plan import Plan
+    from retail_stream.progress import Shown
     from retail_stream.settings import Connections
     from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
@@ -114,14 +121,15 @@ def replay(
 
     def look() -> Plan:
         plan = fresh()
-        for letter in letters.read(connections, wanted):
+        for letter in letters.read(connections, wanted, progress.count):
             plan.take(letter)
         return plan
 
-    if execute:
-        plan = wait_for(fresh, COMMAND_PATIENCE_S)
-        records = (record for letter in letters.read(connections, wanted) if (record := plan.take(letter)))
-        edge.publish(connections, records)
-    else:
-        plan = wait_for(look, COMMAND_PATIENCE_S)
+    with Shown("replaying dead letters" if execute else "reading dead letters") as progress:
+        if execute:
+            plan = wait_for(fresh, COMMAND_PATIENCE_S)
+            found = letters.read(connections, wanted, progress.count)
+            edge.publish(connections, (record for letter in found if (record := plan.take(letter))))
+        else:
+            plan = wait_for(look, COMMAND_PATIENCE_S)
     told.tell(Console(highlight=False), plan, published=execute)

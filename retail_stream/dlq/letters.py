@@ -1,6 +1,6 @@
 """Dead letters as they lie on the ``.dlq`` topics, and which of them somebody asks for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -18,6 +18,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 _CONNECT = "__connect.errors."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_TELL_EVERY = 1_000
 
 
 @dataclass(frozen=True)
@@ -134,17 +135,25 @@ class Selection:
         )
 
 
-def read(connections: Connections, selection: Selection) -> Iterator[Letter]:
+def read(
+    connections: Connections, selection: Selection, told: Callable[[int, int], None] = lambda done, total: None
+) -> Iterator[Letter]:
     """The selected letters that are there now; those that come while this reads are left out.
+
+    ``told``: hears now and then how many letters were looked at, of how many.
 
     Raises:
         Unavailable: no broker answers.
     """
     asked = tuple(Entity) if selection.entity is None else (selection.entity,)
     ends = kafka.end_offsets(connections, kafka.partitions(connections, *map(topics.dlq, asked)))
+    looked_at, total = 0, sum(ends.values())
     for entity in asked:
         topic = topics.dlq(entity)
         for message in kafka.read_to_end(connections, topic):
+            looked_at += 1
+            if looked_at % _TELL_EVERY == 0:
+                told(looked_at, total)
             if message.offset() < ends.get((topic, message.partition()), 0):
                 letter = Letter.of(entity, message)
                 if selection.takes(letter):

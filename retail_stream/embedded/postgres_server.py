@@ -174,10 +174,14 @@ def answers(home: Path, ports: Ports, databases: tuple[str, ...]) -> bool:
     try:
         address = url(home, ports, "postgres", _SUPERUSER)
         with psycopg.connect(address, connect_timeout=2, autocommit=True) as connection:
-            if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone() is None:
-                # Not a superuser, who could run programs; with CREATEDB, because tests make databases of their own.
-                create = sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}")
+            may = connection.execute("SELECT rolcreaterole FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone()
+            if may is None:
+                # Not a superuser, who could run programs; with CREATEDB, because tests make databases of their own, and
+                # CREATEROLE for the role that only reads.
+                create = sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}")
                 connection.execute(create.format(sql.Identifier(ROLE), sql.Literal(password(home))))
+            elif not may[0]:  # of a state from before there was such a role
+                connection.execute(sql.SQL("ALTER ROLE {} CREATEROLE").format(sql.Identifier(ROLE)))
             there = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
             for database in databases:
                 if database not in there:

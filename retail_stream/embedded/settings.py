@@ -32,12 +32,7 @@ class Ports(BaseModel, frozen=True):
 
         A server that is killed and started again needs its port to be still there.
         """
-        chosen: list[int] = []
-        while len(chosen) < len(cls.model_fields):
-            port = random.SystemRandom().randrange(12_000, 28_000)
-            if port not in chosen and is_free(port):
-                chosen.append(port)
-        return cls(**dict(zip(cls.model_fields, chosen, strict=True)))
+        return cls(**dict(zip(cls.model_fields, free_ports(len(cls.model_fields)), strict=True)))
 
     def check(self) -> None:
         """Raise EmbeddedError if two ports are the same, PortTaken for the first one that somebody listens on."""
@@ -57,6 +52,16 @@ class Ports(BaseModel, frozen=True):
 def variable_of(port_name: str) -> str:
     """The environment variable that sets a field of `Ports`."""
     return f"RETAIL_STREAM_{port_name.upper()}_PORT"
+
+
+def free_ports(wanted: int) -> list[int]:
+    """That many ports, all different, on which nobody listens now."""
+    chosen: list[int] = []
+    while len(chosen) < wanted:
+        port = random.SystemRandom().randrange(12_000, 28_000)
+        if port not in chosen and is_free(port):
+            chosen.append(port)
+    return chosen
 
 
 def is_free(port: int) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("generator", "cleaner", "scd_merger", "aggregator")
+SERVICES = ("generator", "cleaner", "scd_merger", "aggregator", "dashboard")
 #: The pure middles: frames in, frames out, time and randomness as arguments.
 PURE = (
     "retail_stream/wire.py",

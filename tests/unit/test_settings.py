@@ -3,6 +3,7 @@
 import pytest
 
 from retail_stream.errors import SettingsError
+from retail_stream.initialise import InitSettings
 from retail_stream.settings import Connections, load
 from services.cleaner.settings import CleanerSettings
 
@@ -54,3 +55,11 @@ def test_a_wrong_value_is_named_with_what_is_allowed(environment, name, value):
     assert sentence.startswith(f"{name}='{value}': must ")
     assert "allowed: " in sentence
     assert "\n" not in sentence
+
+
+def test_more_replicas_in_sync_than_there_are_is_one_sentence(environment):
+    environment.setenv("TOPIC_REPLICATION_FACTOR", "1")
+    environment.setenv("TOPIC_MIN_INSYNC_REPLICAS", "2")
+    with pytest.raises(SettingsError) as caught:
+        load(InitSettings)
+    assert str(caught.value) == ("TOPIC_MIN_INSYNC_REPLICAS=2: must be at most TOPIC_REPLICATION_FACTOR, which is 1.")
