@@ -82,7 +82,7 @@ def run(settings: GeneratorSettings, stop: threading.Event) -> None:
         faults_schema = json.loads((topics.SCHEMAS / "results" / f"{Result.FAULTS}.avsc").read_text())
         ledger = Ledger(faults_schema, _register(registry, Result.FAULTS, faults_schema))
         outage = Outage(settings)
-        lease = Lease(settings, outage)
+        lease = Lease(settings)
         transactions = {e: Transactions(settings, e, stop, outage, lease) for e in Entity}
         wait_for(partial(kafka.require_topics, settings, [*map(topics.raw, Entity), Result.FAULTS]))
         # Before anything is read: whoever had these ids writes no more, and what it left open is aborted.

@@ -26,6 +26,8 @@ REFUSED = frozenset({
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.POLICY_VIOLATION, KafkaError.TOPIC_EXCEPTION, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION,
 })  # fmt: skip
+#: What a producer hears that has lost its id, or its transaction.
+FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 _log = structlog.get_logger(__name__)
 _unheard = logging.Logger("librdkafka")
 _unheard.addHandler(logging.NullHandler())

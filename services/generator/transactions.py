@@ -17,8 +17,8 @@ from confluent_kafka.admin import AdminClient
 from retail_stream import kafka
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.settings import Connections
-from services.generator.lease import FENCED, NAME, Lease
-from services.generator.producers import REFUSED, TICK_S, Outage, transactional
+from services.generator.lease import Lease
+from services.generator.producers import FENCED, REFUSED, TICK_S, Outage, transactional
 
 #: How long delivery may take after a stop.
 FLUSH_S = 30.0
@@ -35,7 +35,7 @@ class Transactions:
     ) -> None:
         """``name``: of the producer, the same in every run. Opens nothing yet."""
         self._connections = connections
-        self._id = f"{NAME}.{name}"
+        self._id = f"generator.{name}"
         self._stop = stop
         self._outage = outage
         self._lease = lease
@@ -142,8 +142,9 @@ class Transactions:
                     return
                 self._check_stop()
         _log.info("sends again", producer=self._id, why=error.str())
-        self._wait_for(self._lease.check)
-        self._wait_for(self.open)
+        # A later generator is left in peace; one that came meanwhile has been robbed of the id, and takes it back.
+        for step in (self._lease.check, self.open, self._lease.check):
+            self._wait_for(step)
 
     def _wait_for(self, action: Callable[[], None]) -> None:
         """Try again while the broker is away, which the producers' own errors say."""
