@@ -19,7 +19,9 @@ COPY schemas schemas
 COPY migrations migrations
 COPY retail_stream retail_stream
 COPY services services
-RUN python -m compileall -q --invalidation-mode unchecked-hash -s /image -p / /image/app \
+# Readable by all and writable by root only, whatever the umask of the checkout was.
+RUN chmod -R a+rX,go-w . \
+    && python -m compileall -q --invalidation-mode unchecked-hash -s /image -p / /image/app \
     && find . -exec touch --no-dereference --date=@$SOURCE_DATE_EPOCH {} +
 
 FROM ${PYTHON}

@@ -3,7 +3,8 @@
 import base64
 import io
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import fastavro
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Message, TopicPartition
 
 from retail_stream import kafka
-from retail_stream.avro_schema import AvroSchema
+from retail_stream.avro_schema import AvroSchema, plain_schema
 from retail_stream.batches import by_partition
 from retail_stream.errors import RetailStreamError, SettingsError
 from retail_stream.settings import Connections
@@ -59,31 +60,55 @@ def tail(
 
 
 def line(message: Message, schemas: Schemas) -> str:
-    """One record: where it is, its time, key, headers and value. Bytes that are no text, no number and no Avro of a
-    registered schema are shown as ``{"base64": …}``.
+    """One record as JSON: where it is, its time, key, headers and value.
+
+    Bytes that are no text, no number and no Avro of a registered schema are shown as ``{"base64": …}``; a header that
+    is there several times as the list of its values; ``NaN`` and ``Infinity`` as strings; times beyond the year 9999,
+    or before the year 1, as the numbers that they are.
     """
     _, stamp = message.timestamp()
     shown = {
         "partition": message.partition(),
         "offset": message.offset(),
-        "timestamp": _EPOCH + timedelta(milliseconds=stamp),
+        "timestamp": _time(stamp),
         "key": _bytes(message.key()),
-        "headers": {name: _header(value) for name, value in kafka.header_list(message)},
+        "headers": _headers(kafka.header_list(message)),
         "value": _value(message.value(), schemas),
     }
-    return json.dumps(shown, default=_plain, ensure_ascii=False)
+    return json.dumps(_plain(shown), ensure_ascii=False, allow_nan=False)
+
+
+def _time(stamp_ms: int) -> datetime | int:
+    try:
+        return _EPOCH + timedelta(milliseconds=stamp_ms)
+    except OverflowError:
+        return stamp_ms
+
+
+def _headers(found: Iterable[tuple[str, bytes | None]]) -> dict[str, Any]:
+    by_name: dict[str, list[Any]] = {}
+    for name, value in found:
+        by_name.setdefault(name, []).append(_header(value))
+    return {name: values[0] if len(values) == 1 else values for name, values in by_name.items()}
 
 
 def _value(value: bytes | None, schemas: Schemas) -> Any:
     number = schema_id(value)
     if value is None or number is None or number > _LARGEST_ID or (schema := schemas(number)) is None:
         return _bytes(value)
-    source = io.BytesIO(value[HEADER_BYTES:])
-    try:
-        record = fastavro.schemaless_reader(source, dict(schema), None)
-    except (EOFError, ValueError, IndexError, TypeError, OverflowError, KeyError):
-        return _bytes(value)
-    return record if source.tell() == len(value) - HEADER_BYTES else _bytes(value)
+    # The second way reads times as numbers: datetime does not know them all.
+    for way in (lambda: schema, lambda: plain_schema(schema)):
+        source = io.BytesIO(value[HEADER_BYTES:])
+        try:
+            record = fastavro.schemaless_reader(source, dict(way()), None)
+        except OverflowError:
+            continue
+        except (EOFError, ValueError, IndexError, TypeError, KeyError):
+            break
+        if source.tell() == len(value) - HEADER_BYTES:
+            return record
+        break
+    return _bytes(value)
 
 
 def _header(value: bytes | None) -> Any:
@@ -101,10 +126,19 @@ def _bytes(value: bytes | None) -> Any:
     return {"base64": base64.b64encode(value).decode()}
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any) -> Any:
+    """The same of what JSON has."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(v) for name, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
-    return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, bytes):
+        return _bytes(value)
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 
 def registered(connections: Connections) -> Schemas:

@@ -3,13 +3,15 @@
 The same file that people start, so the same images, tags and settings; a project, ports and volumes of the test's own.
 """
 
+import os
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -34,22 +36,22 @@ class Project:
         (self.page,) = free_ports(1)
         self.name = f"retail-stream-test-{uuid.uuid4().hex[:8]}"
         self.settings = {
-            "COMPOSE_PROJECT_NAME": self.name,
             "KAFKA_PORT": str(self.ports.kafka),
             "REGISTRY_PORT": str(self.ports.registry),
             "POSTGRES_PORT": str(self.ports.postgres),
             "DASHBOARD_PORT": str(self.page),
             **settings,
         }
+        # Instead of the .env of whoever runs the tests.
         chosen = folder / "compose.env"
-        chosen.write_text("".join(f"{name}={value}\n" for name, value in self.settings.items()))
+        chosen.touch()
         compose = DockerCompose(ROOT, compose_file_name=list(files), env_file=str(chosen))
-        self._command = compose.docker_compose_command()
+        self._command = [*compose.docker_compose_command(), "--project-name", self.name]
 
     @property
     def env(self) -> dict[str, str]:
         """Where the servers are for programs of this machine."""
-        password = self.settings.get("POSTGRES_PASSWORD", "retail")
+        password = quote(self.settings.get("POSTGRES_PASSWORD", "retail"), safe="")
         brokers = [p for name, p in self.settings.items() if name in ("KAFKA_PORT", "KAFKA_2_PORT", "KAFKA_3_PORT")]
         return {
             "KAFKA_BOOTSTRAP_SERVERS": ",".join(f"127.0.0.1:{port}" for port in brokers),
@@ -57,18 +59,30 @@ class Project:
             "DATABASE_URL": f"postgresql://retail:{password}@127.0.0.1:{self.ports.postgres}/retail",
         }
 
-    def __call__(self, *arguments: str) -> str:
-        """``docker compose …``: its output; fails with what it said."""
-        command = [*self._command, *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_COMMAND_S)
+    def __call__(self, *arguments: str, **settings: str) -> str:
+        """``docker compose …`` with further ``settings``: its output; fails with what it said."""
+        done = self._run(arguments, settings)
         if done.returncode:
-            raise AssertionError(f"{' '.join(command)} → {done.returncode}: {done.stdout}{done.stderr}\n{self.logs()}")
+            said = f"{done.stdout}{done.stderr}\n{self.logs()}"
+            raise AssertionError(f"docker compose {' '.join(arguments)} → {done.returncode}: {said}")
         return done.stdout
 
     def logs(self) -> str:
         """The last lines of every container."""
-        command = [*self._command, "logs", "--tail", "12", "--no-color"]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_COMMAND_S).stdout
+        return self._run(("logs", "--tail", "12", "--no-color"), {}).stdout
+
+    def _run(self, arguments: Sequence[str], settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        # What is exported here would go before any file; compose's own variables would even choose another project.
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE_")}
+        return subprocess.run(
+            [*self._command, *arguments],
+            cwd=ROOT,
+            env={**outside, **self.settings, **settings},
+            capture_output=True,
+            text=True,
+            # `make test-containers` has built and pulled the images before.
+            timeout=_COMMAND_S,
+        )
 
     def containers(self, service: str = "", *, all_: bool = False) -> list[str]:
         """Container ids of a service, or of all; ``all_``: those that have ended, too."""

@@ -1,6 +1,6 @@
 """DuckDB in memory, with a bound on it, fed with frames."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import duckdb
@@ -8,7 +8,9 @@ import polars as pl
 
 Engine = duckdb.DuckDBPyConnection
 
-MEMORY = "2GB"
+_MOST = 2_000_000_000
+#: Where a container finds how much memory it may use (cgroup v2, v1); absent, ``max`` or huge: no limit.
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 class _Stream:
@@ -21,9 +23,17 @@ class _Stream:
         return self._frame.__arrow_c_stream__(requested_schema)
 
 
+def memory(limits: Iterable[Path] = _LIMITS) -> int:
+    """Bytes for the database: 2 GB, or half of a container's limit; the other half is for records and Python."""
+    for path in limits:
+        if path.exists() and (limit := path.read_text().strip()).isdigit():
+            return min(_MOST, int(limit) // 2)
+    return _MOST
+
+
 def connect(spill: Path) -> Engine:
     """An empty database; what does not fit in its memory goes to files in ``spill``."""
-    engine = duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(spill)})
+    engine = duckdb.connect(config={"memory_limit": f"{memory()}B", "temp_directory": str(spill)})
     # Rows are compared by key: keeping the order of insertion would only cost memory.
     engine.execute("SET preserve_insertion_order = false")
     return engine
