@@ -6,12 +6,13 @@ Two ways lead to a running pipeline, and each is looked at: without Docker (`mak
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,6 +21,8 @@ GB = 1_000_000_000
 PYTHON = (3, 11)
 #: Of the engine and of compose: an env_file that need not exist, and !override in docker-compose.three-brokers.yml.
 ENGINE, COMPOSE = (20, 10), (2, 24, 4)
+#: Compose builds with it, and refuses an older one.
+BUILDX = (0, 17)
 #: The memory limits of docker-compose.yml together are more than the containers use at the default rates.
 DOCKER_MEMORY, DOCKER_DISK = 3.5 * GB, 4 * GB
 MEMORY, DISK = 2 * GB, 3 * GB
@@ -28,6 +31,14 @@ COMPOSE_PORTS = {
     "KAFKA_PORT": (29092, "Kafka"),
     "REGISTRY_PORT": (28081, "schema registry"),
     "POSTGRES_PORT": (25432, "Postgres"),
+    "DASHBOARD_PORT": (8080, "the page"),
+}
+#: Those of a profile and of the file with three brokers: told, and no reason not to start.
+OPTIONAL_PORTS = {
+    "PROMETHEUS_PORT": (9090, "Prometheus, with --profile observability"),
+    "GRAFANA_PORT": (3000, "Grafana, with --profile observability"),
+    "KAFKA_2_PORT": (29094, "the second of three brokers"),
+    "KAFKA_3_PORT": (29095, "the third of three brokers"),
 }
 EMBEDDED_PORTS = {
     "RETAIL_STREAM_KAFKA_PORT": (29092, "Kafka"),
@@ -40,14 +51,19 @@ EMBEDDED_PORTS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; ``cure``: what to do where it is not as it must be."""
+    """One thing that was looked at; ``cure``: what to do where it is not as it must be.
+
+    ``hint``: it need not be so for a start.
+    """
 
     good: bool
     what: str
     cure: str = ""
+    hint: bool = False
 
     def __str__(self) -> str:
-        return f"  {'✓' if self.good else '✗'} {self.what}" + (f": {self.cure}" if self.cure and not self.good else "")
+        mark = "✓" if self.good else "·" if self.hint else "✗"
+        return f"  {mark} {self.what}" + (f": {self.cure}" if self.cure and not self.good else "")
 
 
 def version(text: str) -> tuple[int, ...]:
@@ -76,8 +92,11 @@ def enough(name: str, found: float, wanted: float) -> Finding:
     return Finding(found >= wanted, f"{found / GB:.1f} GB of {name}", f"needs {wanted / GB:.1f} GB")
 
 
-def ports(wanted: Mapping[str, tuple[int, str]], env: Mapping[str, str], ours: Iterable[int] = ()) -> Iterator[Finding]:
-    """Whether each port on 127.0.0.1 is free, or one of ``ours``. ``env``: variables that choose others."""
+def ports(
+    wanted: Mapping[str, tuple[int, str]], env: Mapping[str, str], ours: Iterable[int] = (), where: str = "with"
+) -> Iterator[Finding]:
+    """Whether each port on 127.0.0.1 is free, or one of ``ours``. ``env``: variables that choose others; ``where``: to
+    be told how one sets them."""
     taken: dict[int, str] = {}
     for variable, (default, whose) in wanted.items():
         given = env.get(variable) or str(default)
@@ -90,7 +109,7 @@ def ports(wanted: Mapping[str, tuple[int, str]], env: Mapping[str, str], ours: I
         elif port in ours:
             yield Finding(True, f"port {port} ({whose}) is this pipeline's own: it is running")
         else:
-            cure = f"stop what listens there, or choose another with {variable}=<port>"
+            cure = f"stop what listens there, or choose another {where} {variable}=<port>"
             free = is_free(port)
             yield Finding(free, f"port {port} ({whose}) is {'free' if free else 'taken'}", cure)
         taken[port] = variable
@@ -109,13 +128,26 @@ def is_free(port: int) -> bool:
 
 def settings(path: Path, env: Mapping[str, str]) -> dict[str, str]:
     """Variables as compose sees them: a file of NAME=value lines, and over it the environment."""
-    found: dict[str, str] = {}
-    if path.exists():
-        for line in path.read_text().splitlines():
-            name, equals, value = line.partition("=")
-            if equals and not line.lstrip().startswith("#"):
-                found[name.strip()] = value.strip().strip("'\"")
-    return {**found, **env}
+    found = _LINE.findall(path.read_text()) if path.exists() else []
+    return {**{name: quoted[1:-1] if quoted else value for name, quoted, value in found}, **env}
+
+
+_LINE = re.compile(
+    r"""^[ \t]* (?:export[ \t]+)? (\w+) [ \t]*=[ \t]*
+    (?: ("[^"\n]*"|'[^'\n]*') | ([^\n]*?) ) [ \t]* (?:(?<=[ \t])\#[^\n]*)? $""",
+    re.MULTILINE | re.VERBOSE,
+)
+
+
+def unreadable(folder: Path) -> Finding:
+    """Whether users of containers can read, and run, the files of the checkout that are mounted there."""
+    strict = [
+        str(path.relative_to(folder))
+        for path in sorted((*folder.glob("docker/*"), *folder.glob("observability/**/*")))
+        if ~path.stat().st_mode & (0o005 if path.suffix == ".sh" or path.is_dir() else 0o004)
+    ]
+    what = f"mounted files that containers cannot read: {', '.join(strict)}" if strict else "mounted files are readable"
+    return Finding(not strict, what, "chmod -R a+rX docker observability; chmod a+x docker/*.sh")
 
 
 def without_docker() -> list[Finding]:
@@ -142,16 +174,26 @@ def with_docker() -> list[Finding]:
     findings = [at_least("Docker", info["ServerVersion"], ENGINE)]
     compose = _ask("docker", "compose", "version", "--short")
     findings.append(at_least("docker compose", compose, COMPOSE) if compose else _no_compose())
+    findings.append(at_least("buildx", _buildx(), BUILDX))
+    findings.append(unreadable(ROOT))
     findings.append(enough("memory for Docker", float(info.get("MemTotal") or 0), DOCKER_MEMORY))
     root = Path(info.get("DockerRootDir") or "/")
     # Docker Desktop's disk is inside its virtual machine.
     if root.exists():
         findings.append(enough(f"disk free for Docker ({root})", _disk(root), DOCKER_DISK))
-    return [*findings, *ports(COMPOSE_PORTS, settings(ROOT / ".env", os.environ), _compose_ports())]
+    chosen, ours = settings(ROOT / ".env", os.environ), _compose_ports()
+    findings.extend(ports(COMPOSE_PORTS, chosen, ours, "in .env with"))
+    hints = ports(OPTIONAL_PORTS, chosen, ours, "in .env with")
+    return [*findings, *(replace(f, hint=True) for f in hints if not f.good)]
 
 
 def _no_compose() -> Finding:
     return Finding(False, "docker compose", f"not installed; needs {'.'.join(map(str, COMPOSE))} or newer")
+
+
+def _buildx() -> str:
+    """``github.com/docker/buildx v0.29.1 28f6246…`` is v0.29.1."""
+    return next((word for word in _ask("docker", "buildx", "version").split() if version(word)), "")
 
 
 def _ask(*command: str) -> str:
@@ -203,7 +245,7 @@ def main() -> int:
     open_ways = []
     for way, findings in (("make demo (no Docker)", without_docker()), ("docker compose up", with_docker())):
         print(f"{way}\n" + "\n".join(map(str, findings)))
-        missing = [f for f in findings if not f.good]
+        missing = [f for f in findings if not f.good and not f.hint]
         print(f"  → {'ready' if not missing else f'not ready, {len(missing)} to mend'}\n")
         open_ways.append(not missing)
     return 0 if any(open_ways) else 1

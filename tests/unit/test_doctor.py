@@ -1,5 +1,6 @@
 """`make doctor`: what it makes of versions, amounts and ports, and that it needs nothing but Python."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -58,12 +59,60 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     assert doctor.settings(tmp_path / "none", {}) == {}
 
 
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("X=1", "1"),
+        ("  export X = 1 ", "1"),
+        ("X=1 # why", "1"),
+        ("X=a#b", "a#b"),
+        ("X='a # b' # why", "a # b"),
+        ('X="a b"', "a b"),
+        ("X=", ""),
+        ("X= # nothing", ""),
+        ("X=a=b", "a=b"),
+        ("#X=1", None),
+        (" # X=1", None),
+        ("X", None),
+    ],
+)
+def test_lines_of_the_file_are_read_as_compose_reads_them(line: str, value: str | None, tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"A=1\n{line}\nZ=2\n")
+    assert doctor.settings(file, {}).get("X") == value
+    assert doctor.settings(file, {}).items() >= {"A": "1", "Z": "2"}.items()
+
+
+def test_files_that_containers_could_not_read_are_named(tmp_path: Path) -> None:
+    script = tmp_path / "docker" / "start.sh"
+    rules = tmp_path / "observability" / "rules.yml"
+    for file, mode in ((script, 0o755), (rules, 0o644)):
+        file.parent.mkdir()
+        file.parent.chmod(0o755)
+        file.touch()
+        file.chmod(mode)
+    assert doctor.unreadable(tmp_path).good
+    script.chmod(0o744)
+    rules.chmod(0o640)
+    assert not doctor.unreadable(tmp_path).good
+    assert doctor.unreadable(tmp_path).what.endswith(": docker/start.sh, observability/rules.yml")
+
+
 def test_its_ports_are_those_that_the_servers_use() -> None:
     embedded = {name.upper(): field.default for name, field in EmbeddedSettings.model_fields.items() if "port" in name}
     assert {name: port for name, (port, _) in doctor.EMBEDDED_PORTS.items()} == embedded
-    compose = (ROOT / "docker-compose.yml").read_text()
-    for variable, (default, _) in doctor.COMPOSE_PORTS.items():
-        assert f'"127.0.0.1:${{{variable}:-{default}}}:' in compose
+    published: dict[str, int] = {}
+    for file in ("docker-compose.yml", "docker-compose.three-brokers.yml"):
+        text = (ROOT / file).read_text()
+        published |= {name: int(port) for name, port in re.findall(r'"127\.0\.0\.1:\$\{(\w+):-(\d+)\}:\d+"', text)}
+    looked_at = {**doctor.COMPOSE_PORTS, **doctor.OPTIONAL_PORTS}
+    assert {name: port for name, (port, _) in looked_at.items()} == published
+
+
+def test_a_port_that_is_needed_for_an_extra_only_is_a_hint() -> None:
+    assert str(doctor.Finding(False, "port 3000 is taken", "choose another", hint=True)) == (
+        "  · port 3000 is taken: choose another"
+    )
 
 
 def test_it_needs_nothing_but_python() -> None:
