@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from retail_stream import kafka, postgres
 from retail_stream.settings import Connections
@@ -15,8 +15,8 @@ from retail_stream.waiting import wait_for
 
 from ..containers import Project
 
-#: They must be found nowhere but where they are needed.
-SECRETS = {"POSTGRES_PASSWORD": "warehouse-secret-of-the-test", "REGISTRY_PASSWORD": "registry-secret-of-the-test"}
+#: They must be found nowhere but where they are needed, and may hold what means something in a URL.
+SECRETS = {"POSTGRES_PASSWORD": "w@rehouse/secret%of-the-test", "REGISTRY_PASSWORD": "reg@stry/secret%of-the-test"}
 SETTINGS = {**SECRETS, "GENERATOR_SALES_PER_S": "100", "GENERATOR_CHANGES_PER_S": "10", "IDLE_TIMEOUT_S": "5"}
 SCALED = {"cleaner": 2, "scd_merger": 2, "aggregator": 2}
 
@@ -33,6 +33,21 @@ class Whole:
         """Everything that is not up, and healthy when it returns."""
         replicas = [f"--scale={service}={n}" for service, n in {**SCALED, **scale}.items()]
         self.project("up", "--detach", "--wait", "--no-build", *replicas)
+
+    def again(self, part: str) -> None:
+        """Bring up one part that was killed, and nothing else, until it is healthy."""
+        replicas = [f"--scale={part}={SCALED[part]}"] if part in SCALED else []
+        self.project("up", "--detach", "--wait", "--no-build", "--no-deps", "--no-recreate", *replicas, part)
+
+    def positions(self) -> dict[tuple[str, str, int], int]:
+        """How far each partition that anything came of has been consumed."""
+        with self.warehouse.connect() as connection:
+            rows = connection.execute(
+                text(
+                    "SELECT consumer_group, topic, partition, next_offset FROM consumer_positions WHERE next_offset > 0"
+                )
+            )
+            return {(group, topic, partition): offset for group, topic, partition, offset in rows}
 
     def status(self) -> Status:
         return wait_for(lambda: look(self.warehouse, self.connections), patience_s=60)
