@@ -13,7 +13,6 @@ from sqlalchemy import Engine, text
 from retail_stream import kafka, postgres
 from retail_stream.embedded.processes import ProcessGroup
 from retail_stream.embedded.servers import Server
-from retail_stream.embedded.stack import Stack
 from retail_stream.lag import CONSUMES
 from retail_stream.pipeline import Pipeline, Service
 from retail_stream.settings import Connections
@@ -55,7 +54,7 @@ def eventually(check: Callable[[], object], within_s: float = 60) -> None:
 class Running:
     """The four services on servers of their own."""
 
-    def __init__(self, stack: Stack, group: ProcessGroup, logs: Path) -> None:
+    def __init__(self, stack: servers.Servers, group: ProcessGroup, logs: Path) -> None:
         self.stack = stack
         self.connections: Connections = servers.initialised(stack)
         self.warehouse: Engine = postgres.engine(self.connections.database_url)
