@@ -110,7 +110,7 @@ def window_sizes(engine: duck.Engine, setting: str | None) -> None:
 def _settings(connection: Connection) -> dict[str, str]:
     if not _exists(connection, "stored_settings"):
         return {}
-    return dict(connection.execute(text("SELECT name, value FROM stored_settings")).tuples().all())
+    return {row.name: row.value for row in connection.execute(text("SELECT name, value FROM stored_settings"))}
 
 
 def _exists(connection: Connection, table: str) -> bool:
