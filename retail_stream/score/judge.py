@@ -2,20 +2,20 @@
 
 | expected | handled when |
 |---|---|
-| `rejected` | it is a dead letter and not in the clean topic |
-| `kept` | it is in the clean topic, no dead letter, and a sale has one fact (a return with a negative quantity) |
-| `defaulted` | it is in the clean topic with `Unknown` in the field that was empty |
-| `counted_or_late` | as `kept`; whether it ended on `sales.late` is counted beside it |
-| `counted_once` | the sale has one fact, and its copy is no dead letter |
-| `merged_in_order` | it is in the clean topic, and its id has the history that all changes make in order of time |
+| `rejected` | it is a dead letter, not in the clean topic, and nothing of it is in the warehouse |
+| `kept` | it is in the clean topic as it was, no dead letter, and a sale has one fact and counts in its windows |
+| `defaulted` | as `kept`, with `Unknown` in the field that was empty, and the history of its id is right |
+| `counted_or_late` | as `kept`; a window may be without it where `sales.late` says so |
+| `counted_once` | the sale has one fact and counts once in its windows, and its copy is no dead letter |
+| `merged_in_order` | as `kept`, and its id has the history that all changes make in order of time |
 """
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.score import verdicts, windows
 from retail_stream.score.histories import wrong
-from retail_stream.score.tables import EMPTIED, UNKNOWN
 from retail_stream.verify.engine import Engine
 
 _EXAMPLES = 5
@@ -52,9 +52,12 @@ class Score:
 
 def judge(engine: Engine) -> Score:
     """The score of the loaded tables."""
+    _reached(engine)
     for entity in DIMENSIONS:
         wrong(engine, entity)
-    engine.execute(f"CREATE OR REPLACE TABLE verdicts AS {' UNION ALL '.join(map(_verdicts, Entity))}")
+    windows.misses(engine)
+    selects = [verdicts.of_sales(), *map(verdicts.of_changes, DIMENSIONS)]
+    engine.execute(f"CREATE OR REPLACE TABLE verdicts AS {' UNION ALL '.join(map(_pending, selects))}")
     rows = engine.execute("""
         SELECT fault, count(*), count(*) FILTER (why IS NULL), count(*) FILTER (why IS NOT NULL AND NOT pending),
                count(*) FILTER (why IS NOT NULL AND pending), count(*) FILTER (why IS NULL AND is_late)
@@ -63,53 +66,42 @@ def judge(engine: Engine) -> Score:
     return Score(tuple(_scored(engine, *row) for row in rows))
 
 
+def _reached(engine: Engine) -> None:
+    """Make ``reached``: a row per entity and partition, with ``passed`` (the cleaner is done with every raw offset
+    before it) and ``stored`` (the largest raw offset that the warehouse has behind it); null: all of them.
+
+    Where the warehouse keeps positions, a partition without one has not been begun: a pipeline that has just started
+    has missed nothing. One that keeps none cannot say how far it is, and is taken as drained.
+    """
+    places = " UNION ".join(
+        ["SELECT entity, partition FROM planted", *(f"SELECT '{e}', partition FROM clean_{e}" for e in Entity)]
+    )
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE reached AS
+        SELECT entity, partition, coalesce(p.upto, CASE WHEN has_positions THEN 0 END) AS passed,
+               coalesce(s.upto, CASE WHEN has_positions THEN -1 END) AS stored
+        FROM ({places}) CROSS JOIN settings
+        LEFT JOIN passed p USING (entity, partition) LEFT JOIN stored s USING (entity, partition)
+    """)
+
+
+def _pending(verdict: str) -> str:
+    """SQL: ``why`` an entry was not handled (null: it was), and ``pending``: it still may be.
+
+    What the topics lack, the cleaner may still bring until it is past the record; what only the warehouse lacks, its
+    consumers may, until they are. ``verdict``: see verdicts.py.
+    """
+    return f"""
+        SELECT entity, partition, "offset", id, fault, is_late, coalesce(in_topics, in_warehouse) AS why,
+               coalesce("offset" >= passed, false)
+               OR (in_topics IS NULL AND expected <> '{verdicts.REJECTED}' AND awaited) AS pending
+        FROM ({verdict})
+    """
+
+
 def _scored(engine: Engine, fault: str, *counts: int) -> FaultScore:
     planted, handled, missed, on_its_way, too_late = counts
     return FaultScore(fault, planted, handled, missed, on_its_way, too_late, tuple(_examples(engine, fault)))
-
-
-def _verdicts(entity: Entity) -> str:
-    """SQL: the entity's entries with ``why`` one was not handled (null: it was), ``pending`` and ``is_late``."""
-    is_sales = entity is Entity.SALES
-    emptied = EMPTIED.get(entity)
-    filled = f"c.{emptied} = '{UNKNOWN}'" if emptied else "true"
-    one = f'SELECT partition, "offset"{f", any_value({emptied}) AS {emptied}" if emptied else ""}'
-    late = "l.offset IS NOT NULL" if is_sales else "false"
-    facts = "s.has_facts" if is_sales else "false"
-    wrong_history = "false" if is_sales else "w.id IS NOT NULL"
-    unique = 'SELECT DISTINCT partition, "offset" FROM'
-    joins = (
-        f"""LEFT JOIN facts f ON f.id = p.id
-            LEFT JOIN ({unique} late) l ON l.partition = p.partition AND l.offset = p.offset"""
-        if is_sales
-        else f"LEFT JOIN wrong_{entity} w ON w.id = p.id"
-    )
-    count, quantity = ("coalesce(f.facts, 0)", "coalesce(f.quantity, 0)") if is_sales else ("1", "0")
-    return f"""
-        SELECT p.*, {late} AS is_late,
-            coalesce(p.offset >= passed.upto, false)
-            OR (p.expected <> 'rejected' AND coalesce(p.offset > stored.upto, false)) AS pending,
-            CASE
-                WHEN p.expected = 'rejected' AND c.offset IS NOT NULL THEN 'it is in the clean topic'
-                WHEN p.expected = 'rejected' AND d.offset IS NULL THEN 'it is no dead letter'
-                WHEN p.expected = 'rejected' THEN NULL
-                WHEN d.offset IS NOT NULL THEN 'it is a dead letter'
-                WHEN c.offset IS NULL AND NOT (p.expected = 'counted_once' AND {facts})
-                    THEN 'it is not in the clean topic'
-                WHEN p.expected = 'defaulted' AND NOT coalesce({filled}, false) THEN 'its empty field has no default'
-                WHEN p.expected = 'merged_in_order' AND {wrong_history} THEN 'the history of its id is another'
-                WHEN {facts} AND {count} = 0 THEN 'it has no fact'
-                WHEN {facts} AND {count} > 1 THEN 'it has more than one fact'
-                WHEN {facts} AND p.fault = 'return' AND {quantity} >= 0 THEN 'its fact is no return'
-            END AS why
-        FROM planted p CROSS JOIN settings s
-        LEFT JOIN ({one} FROM clean_{entity} GROUP BY 1, 2) c ON c.partition = p.partition AND c.offset = p.offset
-        LEFT JOIN ({unique} dead_{entity}) d ON d.partition = p.partition AND d.offset = p.offset
-        LEFT JOIN passed ON passed.entity = p.entity AND passed.partition = p.partition
-        LEFT JOIN stored ON stored.entity = p.entity AND stored.partition = p.partition
-        {joins}
-        WHERE p.entity = '{entity}'
-    """
 
 
 def _examples(engine: Engine, fault: str) -> Iterator[str]:

@@ -1,23 +1,26 @@
-"""The tables that topics are loaded into; offsets are those of the raw partition."""
+"""The tables that topics are loaded into; ``offset`` is that of the raw partition, ``position`` the record's own."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import polars as pl
 from confluent_kafka import Message
 
 from retail_stream.dlq.headers import Header
-from retail_stream.entities import DIMENSIONS, FIELDS, Entity
+from retail_stream.entities import FIELDS, Entity
 from retail_stream.kafka import REPLAY_OF, SEQUENCE_TIME, SOURCE_OFFSET, big_endian, headers
+from retail_stream.score.late import LateTable
 from retail_stream.topics import SCHEMAS, Result, clean, dlq, raw
-from retail_stream.verify.avro import HEADER_BYTES, Decoder, schema_number
+from retail_stream.verify.avro import HEADER_BYTES, Decoder, load, schema_number
 from retail_stream.verify.engine import Engine, create, insert
 from retail_stream.verify.records import field_columns
 from retail_stream.verify.versions import attributes
 
 Schema = dict[str, pl.DataType]
 _PLACE: Schema = {"partition": pl.Int64(), "offset": pl.Int64()}
+_RECORD: Schema = {**_PLACE, "position": pl.Int64(), "replay_of": pl.Binary()}
 _PLANTED: Schema = {"entity": pl.String(), **_PLACE, "id": pl.Int64(), "fault": pl.String(), "expected": pl.String()}
+_SALE: Schema = dict.fromkeys(("transaction_id", "event_time", "store_id", "quantity"), pl.Int64())
 #: What stands in a clean record for a field that was empty.
 UNKNOWN = "Unknown"
 #: Dimension → the field that may be empty in a raw record.
@@ -39,27 +42,9 @@ class LedgerTable:
 
     def take(self, messages: Sequence[Message]) -> None:
         """Append entries; what is no entry is left out."""
-        rows = []
-        for m in messages:
-            value = m.value() or b""
-            entry = self._decoder.record(schema_number(value), value[HEADER_BYTES:])
-            if entry is not None:
-                rows.append(tuple(entry[name] for name in _PLANTED))
+        entries = (_decoded(self._decoder, m.value()) for m in messages)
+        rows = [tuple(entry[name] for name in _PLANTED) for entry in entries if entry is not None]
         insert(self._engine, "planted", _frame(rows, _PLANTED))
-
-
-class PlacesTable:
-    """``<name>``: partition and raw offset of each record of a topic that names its source offset."""
-
-    def __init__(self, engine: Engine, name: str) -> None:
-        self._engine = engine
-        self._name = name
-        create(engine, name, _PLACE)
-
-    def take(self, messages: Sequence[Message]) -> None:
-        """Append the places of records; one without the header stands for no raw record."""
-        rows = [(m.partition(), o) for m in messages if (o := big_endian(headers(m).get(SOURCE_OFFSET))) is not None]
-        insert(self._engine, self._name, _frame(rows, _PLACE))
 
 
 class DeadTable:
@@ -81,66 +66,87 @@ class DeadTable:
         insert(self._engine, f"dead_{self._entity}", _frame(rows, _PLACE))
 
 
-class ChangesTable:
-    """``clean_<entity>``: a row per record of a dimension's clean topic: ``id``, ``moment``, ``deleted``, ``replay_of``
-    and the attributes; of one that cannot be read ``id`` is null.
+class RecordsTable:
+    """``<layer>_<entity>``: a row per record; of one that cannot be read all but its place is null.
+
+    Of sales: the identity and the quantity. Of a dimension: ``id``, ``moment``, ``deleted`` and the attributes.
     """
 
-    def __init__(self, engine: Engine, entity: Entity, layout: dict, decoder: Decoder) -> None:
-        """``layout``: the clean schema that every reader knows."""
-        self._engine = engine
-        self._entity = entity
-        self._decoder = decoder
-        self._names = attributes(entity)
-        columns = field_columns(layout)
-        self._schema: Schema = {
-            **_PLACE,
-            "id": pl.Int64(),
-            "moment": pl.Int64(),
-            "deleted": pl.Boolean(),
-            "replay_of": pl.Binary(),
-            **{name: columns[name] for name in self._names},
-        }
-        create(engine, f"clean_{entity}", self._schema)
+    def __init__(
+        self, engine: Engine, topic: str, decoder: Decoder, wanted: Mapping[int, Collection[int]] | None = None
+    ) -> None:
+        """``topic``: clean; or raw, and of that ``wanted``: partition → offsets."""
+        name, _, layer = topic.partition(".")
+        self._engine, self._name, self._entity = engine, f"{layer}_{name}", Entity(name)
+        self._decoder, self._wanted = decoder, wanted
+        self._schema: Schema = {**_RECORD, **_SALE}
+        if self._entity is not Entity.SALES:
+            self._names = attributes(self._entity)
+            columns = field_columns(load(SCHEMAS / "clean" / f"{name}.avsc"))
+            change: Schema = {"id": pl.Int64(), "moment": pl.Int64(), "deleted": pl.Boolean()}
+            self._schema = {**_RECORD, **change, **{n: columns[n] for n in self._names}}
+        create(engine, self._name, self._schema)
 
     def take(self, messages: Sequence[Message]) -> None:
-        """Append records."""
-        rows = [row for m in messages if (row := self._row(m)) is not None]
-        insert(self._engine, f"clean_{self._entity}", _frame(rows, self._schema))
+        """Append records; a clean one without ``source.offset`` stands for no raw record."""
+        rows = []
+        for m in messages:
+            if self._wanted is not None and m.offset() not in self._wanted.get(m.partition(), ()):
+                continue
+            named = headers(m)
+            offset = m.offset() if self._wanted is not None else big_endian(named.get(SOURCE_OFFSET))
+            if offset is not None:
+                record = (m.partition(), offset, m.offset(), named.get(REPLAY_OF))
+                rows.append((*record, *(self._sale(m) if self._entity is Entity.SALES else self._change(m, named))))
+        insert(self._engine, self._name, _frame(rows, self._schema))
 
-    def _row(self, m: Message) -> tuple | None:
-        named, value = headers(m), m.value()
-        source = big_endian(named.get(SOURCE_OFFSET))
-        if source is None:
-            return None
-        place, replay_of = (m.partition(), source), named.get(REPLAY_OF)
-        if value is None:
+    def _sale(self, m: Message) -> tuple:
+        record = _decoded(self._decoder, m.value())
+        return tuple(record[n] for n in _SALE) if record is not None else (None,) * len(_SALE)
+
+    def _change(self, m: Message, named: Mapping[str, bytes]) -> tuple:
+        nothing = (None,) * len(self._names)
+        if m.value() is None:
             moment = big_endian(named.get(SEQUENCE_TIME))
-            moment = m.timestamp()[1] * 1000 if moment is None else moment
-            return (*place, _number(m.key()), moment, True, replay_of, *(None for _ in self._names))
-        record = self._decoder.record(schema_number(value), value[HEADER_BYTES:])
+            return (_number(m.key()), m.timestamp()[1] * 1000 if moment is None else moment, True, *nothing)
+        record = _decoded(self._decoder, m.value())
         if record is None:
-            return (*place, None, None, False, replay_of, *(None for _ in self._names))
+            return (None, None, False, *nothing)
         fields = FIELDS[self._entity]
-        return (*place, record[fields.key], record[fields.time], False, replay_of, *(record[n] for n in self._names))
+        return (record[fields.key], record[fields.time], False, *(record[n] for n in self._names))
 
 
-def tables(engine: Engine, layouts: Mapping[Entity, dict], decoders: Mapping[str, Decoder]) -> dict[str, object]:
-    """Topic → where its records go. ``layouts``: the clean schema of each dimension; ``decoders``: by topic."""
+def tables(engine: Engine, decoders: Mapping[str, Decoder]) -> dict[str, object]:
+    """Topic → where its records go. ``decoders``: by topic."""
     found: dict[str, object] = {
         Result.FAULTS.value: LedgerTable(engine, decoders[Result.FAULTS]),
-        clean(Entity.SALES): PlacesTable(engine, f"clean_{Entity.SALES}"),
-        Result.LATE.value: PlacesTable(engine, "late"),
+        Result.LATE.value: LateTable(engine),
     }
-    for entity in DIMENSIONS:
-        found[clean(entity)] = ChangesTable(engine, entity, layouts[entity], decoders[clean(entity)])
-    for any_entity in Entity:
-        found[dlq(any_entity)] = DeadTable(engine, any_entity)
+    for entity in Entity:
+        found[clean(entity)] = RecordsTable(engine, clean(entity), decoders[clean(entity)])
+        found[dlq(entity)] = DeadTable(engine, entity)
     return found
 
 
+def planted_tables(engine: Engine, decoders: Mapping[str, Decoder]) -> dict[str, object]:
+    """Raw topic → where its records go, of which only those are kept that the loaded ledger names."""
+    found: dict[str, object] = {}
+    for entity in Entity:
+        wanted: dict[int, set[int]] = {}
+        rows = engine.execute('SELECT partition, "offset" FROM planted WHERE entity = ?', [entity.value]).fetchall()
+        for partition, offset in rows:
+            wanted.setdefault(partition, set()).add(offset)
+        found[raw(entity)] = RecordsTable(engine, raw(entity), decoders[raw(entity)], wanted)
+    return found
+
+
+def _decoded(decoder: Decoder, value: bytes | None) -> dict | None:
+    return None if value is None else decoder.record(schema_number(value), value[HEADER_BYTES:])
+
+
 def _frame(rows: Sequence[tuple], schema: Schema) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
+    return pl.DataFrame([pl.Series(n, v, dtype=t) for (n, t), v in zip(schema.items(), columns, strict=True)])
 
 
 def _number(text: bytes | None) -> int | None:
