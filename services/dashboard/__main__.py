@@ -3,12 +3,13 @@
 import socket
 import sys
 import threading
-from types import FrameType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 import uvicorn
 
-from retail_stream import logs
+from retail_stream import logs, stopping
 from retail_stream.errors import SettingsError
 from retail_stream.registry import Registry
 from retail_stream.settings import load
@@ -31,6 +32,7 @@ def main() -> int:
         print(e, file=sys.stderr)
         return e.exit_code
     stop = threading.Event()
+    stopping.sets(stop)
     engine = reader(settings)
     registry = Registry(settings.schema_registry_url)
     letters, delays = Letters(settings, registry), Delays(settings, registry)
@@ -48,17 +50,21 @@ def main() -> int:
 
 
 class Server(uvicorn.Server):
-    """Serves until a signal, which ends the streams, too; the program then ends by itself, with exit code 0."""
+    """Serves until ``stop``; the program then ends by itself, with exit code 0."""
 
     def __init__(self, config: uvicorn.Config, stop: threading.Event) -> None:
-        """``stop``: what the streams end by."""
+        """``stop``: what a signal sets, and the streams end by."""
         super().__init__(config)
         self._stop = stop
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """In place of uvicorn's, which raises the signal again at the end."""
-        self._stop.set()
-        self.should_exit = True
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing: uvicorn's handlers would take the place of ours, and raise the signal again at the end."""
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end: asked ten times a second."""
+        return await super().on_tick(counter) or self._stop.is_set()
 
 
 def listen(settings: DashboardSettings) -> socket.socket:
