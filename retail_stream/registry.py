@@ -90,10 +90,16 @@ class Writers:
         self._versions: set[int] = set()
         self._writers: dict[int, Writer] = {}
 
-    def get(self, ids: Iterable[int | None]) -> Mapping[int, Writer]:
-        """Writers by id, at least those of ``ids`` that are registered. A registry that is away is waited for."""
+    def get(self, ids: Iterable[int | None], patience_s: float | None = None) -> Mapping[int, Writer]:
+        """Writers by id, at least those of ``ids`` that are registered.
+
+        A registry that is away is waited for, for ever or for ``patience_s`` seconds; 0 asks once.
+
+        Raises:
+            Unavailable: the patience is over.
+        """
         if any(i is not None and i not in self._writers for i in ids):
-            wait_for(self._fetch)
+            wait_for(self._fetch, patience_s)
         return self._writers
 
     def learn(self) -> None:

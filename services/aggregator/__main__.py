@@ -26,13 +26,13 @@ def main() -> int:
     try:
         config = load(settings.AggregatorSettings)
         logs.configure("aggregator")
+        health = metrics.serve(config.metrics_port)
     except SettingsError as e:
         print(e, file=sys.stderr)
         return e.exit_code
     log = structlog.get_logger()
     stop = threading.Event()
     stopping.sets(stop)
-    health = metrics.serve(config.metrics_port)
     try:
         desk, relay = build(config, stop)
         thread = threading.Thread(target=guarded, args=(relay, stop), name="outbox", daemon=True)

@@ -25,6 +25,7 @@ def main() -> int:
     try:
         settings = load(MergerSettings)
         logs.configure("scd_merger")
+        health = metrics.serve(settings.metrics_port)
     except SettingsError as e:
         print(e, file=sys.stderr)
         return e.exit_code
@@ -33,7 +34,6 @@ def main() -> int:
     # The batch in hand is finished; a second signal does not wait for it.
     stopping.sets(stop, second_kills=True)
     check = partial(stop_check, stop)
-    health = metrics.serve(settings.metrics_port)
     declared = {d.topic: d for d in dimensions()}
 
     registry = Registry(settings.schema_registry_url)
