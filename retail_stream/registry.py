@@ -4,9 +4,12 @@ Every call has a time limit: a registry that does not answer is :class:`Unavaila
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx2 as httpx
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -19,6 +22,7 @@ from retail_stream.wire import Writer
 
 _TIMEOUT_S = 5
 _NOT_FOUND = 404
+_LOOPBACK = ("127.0.0.1", "localhost")
 _NONE = object()
 
 
@@ -32,6 +36,7 @@ class Registry:
         """
         #: for sentences; never the password
         self.url = re.sub(r"//[^/@]*@", "//", url, count=1)
+        _past_proxies(url)
         self._client = SchemaRegistryClient({"url": url, "timeout": _TIMEOUT_S, "max.retries": 1})
 
     def register(self, subject: str, schema: AvroSchema) -> int:
@@ -78,6 +83,13 @@ class Registry:
             raise Unavailable(f"The schema registry at {self.url} answers with HTTP {e.http_status_code}.") from e
         except (httpx.HTTPError, OSError) as e:
             raise Unavailable(f"The schema registry at {self.url} does not answer.") from e
+
+
+def _past_proxies(url: str) -> None:
+    """A registry on this machine is asked directly, whatever http_proxy says; the client reads the environment."""
+    host, but = urlsplit(url).hostname, getproxies().get("no", "")
+    if host in _LOOPBACK and but != "*" and host not in but.split(","):
+        os.environ["no_proxy"] = f"{but},{host}".strip(",")
 
 
 class Writers:
