@@ -16,8 +16,7 @@ from retail_stream.reader_role import READER
 from retail_stream.registry import Registry
 from retail_stream.settings import load
 from services.dashboard.probes import Probes
-from services.dashboard.score import Score
-from services.dashboard.scoring import ROLE
+from services.dashboard.score import ROLE, Score
 from services.dashboard.settings import DashboardSettings, parse_hosts, parse_services
 from services.dashboard.snapshot import Watch
 from services.dashboard.topics_tail import Delays, Late, Letters

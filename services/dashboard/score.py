@@ -17,6 +17,8 @@ _LIMIT_S = 300
 _NICE = 15
 #: As `retail-stream score`, in sessions that can only read.
 COMMAND = (sys.executable, "-m", "services.dashboard.scoring")
+#: Names the role that its sessions take.
+ROLE = "DASHBOARD_ROLE"
 
 
 class Score:

@@ -10,8 +10,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 
 from retail_stream.cli import app
-
-ROLE = "DASHBOARD_ROLE"
+from services.dashboard.score import ROLE
 
 
 def _only_read(connection: Any, _: object) -> None:
