@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -114,9 +114,11 @@ class Page:
 def app(page: Page, allowed_hosts: list[str]) -> ASGIApp:
     """Everything that is served. ``allowed_hosts``: other names in a request's Host are refused (DNS rebinding)."""
 
-    # These take no thread: they answer, however many wait for Postgres.
+    # These take no thread, not even for a file: they answer, however many wait for Postgres.
+    page_itself = (STATIC / "index.html").read_bytes()
+
     async def index(_: Request) -> Response:
-        return FileResponse(STATIC / "index.html")
+        return Response(page_itself, media_type="text/html")
 
     async def alive(_: Request) -> Response:
         return PlainTextResponse("ok\n")

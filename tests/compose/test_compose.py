@@ -126,7 +126,7 @@ def test_the_page_sees_every_replica(whole: Whole):
     def ready() -> dict[str, int]:
         with urlopen(f"http://127.0.0.1:{whole.project.page}/api/look", timeout=10) as answer:
             look = json.load(answer)
-        assert look["problems"] == []
+        assert not look["problems"]
         return {row["name"]: row["ready"] for row in look["services"]}
 
     eventually(lambda: ready() == wanted, lambda: f"the page sees {ready()}")
