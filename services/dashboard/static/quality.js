@@ -1,5 +1,5 @@
 // Which rules records break, how often, and the newest dead letters.
-import { ask, axis, cell, Chart, clock, color, el, number, one, row, whole } from "./elements.js";
+import { ask, axis, cell, Chart, clock, color, el, number, one, row, times, whole } from "./elements.js";
 
 const KEPT_S = 480;
 const COLORS = ["final", "returns", "fired", "revised", "good", "open", "accent", "bad"];
