@@ -10,8 +10,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).resolve().parent
-#: down to the dead letters
-CLIP = {"x": 0, "y": 0, "width": 1200, "height": 1900}
+WIDTH = 1200
 
 
 def main(url: str) -> int:
@@ -23,7 +22,7 @@ def main(url: str) -> int:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         for scheme in ("light", "dark"):
-            page = chromium.new_page(viewport={"width": 1200, "height": 900}, color_scheme=scheme)
+            page = chromium.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme=scheme)
             page.goto(url)
             page.locator("#window-charts canvas").first.wait_for()
             page.locator("#rules tbody tr").first.wait_for()
@@ -33,7 +32,12 @@ def main(url: str) -> int:
             page.locator("#found button").first.click()
             page.locator(".versions li").first.wait_for()
             page.locator("#rates canvas").wait_for()
-            page.screenshot(path=HERE / f"dashboard-{scheme}.png", full_page=True, clip=CLIP)
+            page.locator("#letters summary").first.click()
+            # Down to the end of the history: dead letters and versions are on it, the score is the command's, too.
+            end = page.locator("#score").bounding_box()
+            assert end is not None
+            clip = {"x": 0, "y": 0, "width": WIDTH, "height": end["y"]}
+            page.screenshot(path=HERE / f"dashboard-{scheme}.png", full_page=True, clip=clip)
         chromium.close()
     return 0
 

@@ -6,6 +6,7 @@ stop the generator → drain → verify → score → ask the warehouse.
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from retail_stream.embedded.stack import Stack
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.initialise import InitSettings, initialise
+from retail_stream.metrics import MetricsPort
 from retail_stream.pipeline import Pipeline, Service
 from retail_stream.progress import Shown
 from retail_stream.score import command as score
@@ -35,6 +37,13 @@ _LOOK_EVERY_S = 1.0
 _START_S = 120.0
 _DRAIN_S = 180.0
 _USUAL_PORT = 8080
+_PAGE_S = 30.0
+
+
+class PageSettings(Settings):
+    """Where the page is to be; 0: wherever there is room."""
+
+    dashboard_port: MetricsPort = 0
 
 
 class DemoSettings(Settings):
@@ -81,6 +90,8 @@ def up(console: Console) -> int:
         console.print("The pipeline runs until Ctrl-C; for your own tools:")
         for name in SERVERS:
             console.print(f"  export {name.upper()}={os.environ[name.upper()]}", highlight=False, soft_wrap=True)
+        for service, at in pipeline.metrics_ports.items():
+            console.print(f"  {service}: http://127.0.0.1:{at}/metrics", highlight=False, soft_wrap=True)
         _watch(console, pipeline, connections, engine, until=float("inf"))
     return 0
 
@@ -88,24 +99,43 @@ def up(console: Console) -> int:
 @contextlib.contextmanager
 def _pipeline(console: Console) -> Iterator[tuple[Pipeline, Connections, Engine]]:
     """Servers, topics, tables and the four services; everything that we started stops at the end."""
+    port = _dashboard_port()
     with contextlib.ExitStack() as exits:
         logs = exits.enter_context(_servers(console))
         initialise(load(InitSettings))
         connections = load(Connections)
         engine = postgres.engine(connections.database_url)
         exits.callback(engine.dispose)
-        pipeline = Pipeline(exits.enter_context(ProcessGroup()), {}, logs)
+        pipeline = Pipeline(exits.enter_context(ProcessGroup()), {}, logs, usual_ports=True)
+        page = pipeline.start_dashboard(port)
         for service in (Service.CLEANER, Service.SCD_MERGER, Service.AGGREGATOR, Service.GENERATOR):
             pipeline.start(service)
-        console.print(f"Watch it at {pipeline.start_dashboard(_dashboard_port())}")
+        console.print(_where(pipeline, page), soft_wrap=True)
         yield pipeline, connections, engine
 
 
 def _dashboard_port() -> int:
-    """The one asked for, else the usual one, else any that is free."""
-    if asked := os.environ.get("DASHBOARD_PORT"):
-        return int(asked)
+    """The one asked for, else the usual one, else any that is free.
+
+    Raises:
+        SettingsError: DASHBOARD_PORT is no port.
+    """
+    if asked := load(PageSettings).dashboard_port:
+        return asked
     return _USUAL_PORT if is_free(_USUAL_PORT) else free_ports(1)[0]
+
+
+def _where(pipeline: Pipeline, page: str, patience_s: float = _PAGE_S) -> str:
+    """Where to watch it, once the page answers; the flow does not need it, so one that does not start ends nothing."""
+    process, deadline = pipeline.dashboard, time.monotonic() + patience_s
+    port = int(page.rpartition(":")[2])
+    while process is not None and process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return f"Watch it at {page}"
+        time.sleep(0.1)
+    if process is None or process.poll() is None:
+        return f"The page has not started within {patience_s:.0f} s; it will be at {page}"
+    return f"There is no page to watch: {process.last_lines(1)}"
 
 
 @contextlib.contextmanager

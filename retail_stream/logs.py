@@ -72,9 +72,21 @@ def configure(program: str) -> None:
 
 
 def _on_one_line(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """What a library says may have line ends, and control characters of a terminal; fields are quoted anyway."""
-    said = str(event["event"]).strip()
-    return {**event, "event": "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)}
+    """What anybody says may have line ends, and control characters of a terminal; only a traceback keeps its lines."""
+    shown = {name: _printable(value) if isinstance(value, str) else value for name, value in event.items()}
+    shown["event"] = _escaped(str(event["event"]).strip())
+    if isinstance(trace := event.get("exception"), str):
+        shown["exception"] = "\n".join(map(_escaped, trace.split("\n")))
+    return shown
+
+
+def _printable(value: str) -> str:
+    """The renderer quotes, and escapes, what has one of these; all else it writes as it is."""
+    return value if set(value) & set(" \t=\r\n\"'") else _escaped(value)
+
+
+def _escaped(said: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)
 
 
 def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

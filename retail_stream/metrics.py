@@ -1,6 +1,7 @@
 """Each service's metrics, liveness and readiness over HTTP: ``/metrics``, ``/healthz``, ``/readyz``."""
 
-import os
+import errno
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,13 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 from pydantic import Field
 
+from retail_stream.errors import SettingsError
+from retail_stream.settings import Settings, load
+
+#: The empty string would be every address of the machine.
+Host = Annotated[
+    str, Field(pattern=r"^\S+$", description="an address or name of this machine, such as 127.0.0.1 or 0.0.0.0")
+]
 MetricsPort = Annotated[int, Field(ge=0, le=65535, description="a port from 1 to 65535, or 0 for a free one")]
 
 #: How long a client may take to say what it wants.
@@ -71,8 +79,27 @@ class Health:
 _READY = Gauges("retail_stream_ready", "Conditions of readiness: 1 holds, 0 does not; ready is min()", "condition")
 
 
+class MetricsSettings(Settings):
+    """Where to listen; the port is each service's own setting."""
+
+    metrics_host: Host = "127.0.0.1"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """One event instead of a traceback on stderr; a scraper that hangs up is none."""
+        if not isinstance(error := sys.exception(), ConnectionError | TimeoutError):
+            _log.error("a request for metrics failed", why=repr(error))
+
+
 def serve(port: int) -> Health:
-    """Serve on ``METRICS_HOST`` (default 127.0.0.1) in a daemon thread; a taken port falls back to a free one."""
+    """Serve on ``METRICS_HOST`` (default 127.0.0.1) in a daemon thread; a taken port falls back to a free one.
+
+    Raises:
+        SettingsError: METRICS_HOST is empty or no address of this machine, or the port is not ours to take.
+    """
     health = Health()
     _READY.read = lambda: {(name,): float(holds) for name, holds in health.now().items()}
     # A second series for each counter and histogram, which tells nothing that process_start_time_seconds does not.
@@ -104,14 +131,27 @@ def serve(port: int) -> Health:
         def log_message(self, format: str, *args: object) -> None:
             """One line a probe would drown the log."""
 
-    host = os.environ.get("METRICS_HOST", "127.0.0.1")
+    host = load(MetricsSettings).metrics_host
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
-    except OSError:
-        server = ThreadingHTTPServer((host, 0), Handler)
-        _log.warning("metrics port is taken", port=port, instead=server.server_port)
-    server.daemon_threads = True
+        server = _listen(host, port, Handler)
+    except OSError as e:
+        if e.errno == errno.EACCES:
+            raise SettingsError(f"METRICS_PORT={port}: {e.strerror}; allowed: a port from 1024 on, or 0.") from e
+        why = f"METRICS_HOST={host!r}: we cannot listen there ({e.strerror})"
+        raise SettingsError(f"{why}; allowed: an address or name of this machine.") from e
     health.port = server.server_port
     _log.info("metrics", at=f"http://{host}:{health.port}/metrics")
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return health
+
+
+def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
+    """On the port, or a free one where somebody else has it."""
+    try:
+        return _Server((host, port), handler)
+    except OSError as e:
+        if e.errno != errno.EADDRINUSE:
+            raise
+    server = _Server((host, 0), handler)
+    _log.warning("metrics port is taken", port=port, instead=server.server_port)
+    return server

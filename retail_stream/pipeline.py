@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from retail_stream.embedded.processes import Process, ProcessGroup
-from retail_stream.embedded.settings import free_ports
+from retail_stream.embedded.settings import free_ports, is_free
 
 # Longer than a service takes to finish the batch in hand.
 _STOP_S = 30.0
@@ -22,6 +22,9 @@ class Service(StrEnum):
     AGGREGATOR = "aggregator"
 
 
+#: Where each serves its metrics by default.
+METRICS_PORTS = dict(zip(Service, range(9101, 9105), strict=True))
+
 #: The page that shows the pipeline: started with it, and no part of the flow.
 DASHBOARD = "dashboard"
 
@@ -32,12 +35,17 @@ class Pipeline:
     Each serves its metrics on a port that it keeps when it is started again, so that the dashboard finds it.
     """
 
-    def __init__(self, group: ProcessGroup, env: Mapping[str, str], logs: Path) -> None:
-        """``env``: added to our own environment, for every service."""
+    def __init__(self, group: ProcessGroup, env: Mapping[str, str], logs: Path, *, usual_ports: bool = False) -> None:
+        """``env``: added to our own environment, for every service.
+
+        ``usual_ports``: metrics are served where they are by default, as far as these ports are free.
+        """
         logs.mkdir(parents=True, exist_ok=True)
         self._group = group
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **env}
         self.metrics_ports = dict(zip(Service, free_ports(len(Service)), strict=True))
+        if usual_ports:
+            self.metrics_ports |= {s: port for s, port in METRICS_PORTS.items() if is_free(port)}
         self.logs = logs
         self.processes: dict[Service, Process] = {}
         self.dashboard: Process | None = None

@@ -58,7 +58,12 @@ def is_outage(error: DBAPIError | psycopg.Error) -> bool:
     if isinstance(original, psycopg.InterfaceError):
         return True
     state = getattr(original, "sqlstate", None)
-    return isinstance(original, psycopg.OperationalError) and (state is None or state[:2] in ("08", "53", "57"))
+    # 57014 is a statement that was cancelled, by statement_timeout for one: the server is there.
+    return (
+        isinstance(original, psycopg.OperationalError)
+        and state != "57014"
+        and (state is None or state[:2] in ("08", "53", "57"))
+    )
 
 
 def is_rolled_back(error: DBAPIError | psycopg.Error) -> bool:

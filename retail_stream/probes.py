@@ -54,12 +54,15 @@ class Probe:
         return self._answered and (not asking.is_alive() or time.monotonic() - asked_at < self._patience_s)
 
     def _find_out(self) -> None:
+        answered = False
         try:
             self._ask()
-            self._answered = True
+            answered = True
         except Unavailable:
-            self._answered = False
-        self._answered_at = time.monotonic()
+            pass
+        finally:
+            # Another error is no answer, either; the thread's end logs it.
+            self._answered, self._answered_at = answered, time.monotonic()
 
 
 def kafka_answers(connections: Connections) -> Probe:

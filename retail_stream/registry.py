@@ -4,9 +4,12 @@ Every call has a time limit: a registry that does not answer is :class:`Unavaila
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx2 as httpx
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -19,6 +22,7 @@ from retail_stream.wire import Writer
 
 _TIMEOUT_S = 5
 _NOT_FOUND = 404
+_LOOPBACK = ("127.0.0.1", "localhost")
 _NONE = object()
 
 
@@ -32,6 +36,7 @@ class Registry:
         """
         #: for sentences; never the password
         self.url = re.sub(r"//[^/@]*@", "//", url, count=1)
+        _past_proxies(url)
         self._client = SchemaRegistryClient({"url": url, "timeout": _TIMEOUT_S, "max.retries": 1})
 
     def register(self, subject: str, schema: AvroSchema) -> int:
@@ -80,6 +85,13 @@ class Registry:
             raise Unavailable(f"The schema registry at {self.url} does not answer.") from e
 
 
+def _past_proxies(url: str) -> None:
+    """A registry on this machine is asked directly, whatever http_proxy says; the client reads the environment."""
+    host, but = urlsplit(url).hostname, getproxies().get("no", "")
+    if host in _LOOPBACK and but != "*" and host not in but.split(","):
+        os.environ["no_proxy"] = f"{but},{host}".strip(",")
+
+
 class Writers:
     """The writer schemas of one subject, by id, fetched when an id is first seen."""
 
@@ -90,10 +102,16 @@ class Writers:
         self._versions: set[int] = set()
         self._writers: dict[int, Writer] = {}
 
-    def get(self, ids: Iterable[int | None]) -> Mapping[int, Writer]:
-        """Writers by id, at least those of ``ids`` that are registered. A registry that is away is waited for."""
+    def get(self, ids: Iterable[int | None], patience_s: float | None = None) -> Mapping[int, Writer]:
+        """Writers by id, at least those of ``ids`` that are registered.
+
+        A registry that is away is waited for, for ever or for ``patience_s`` seconds; 0 asks once.
+
+        Raises:
+            Unavailable: the patience is over.
+        """
         if any(i is not None and i not in self._writers for i in ids):
-            wait_for(self._fetch)
+            wait_for(self._fetch, patience_s)
         return self._writers
 
     def learn(self) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, text
 from retail_stream import kafka, positions, postgres, topics
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.lag import lags
+from retail_stream.refusals import refusals
 from retail_stream.settings import Connections
 from retail_stream.topics import Group
 
@@ -72,6 +73,7 @@ def look(engine: Engine, connections: Connections) -> Status:
 
     Raises:
         Unavailable: Kafka or Postgres does not answer.
+        RetailStreamError: Postgres refuses us, or `retail-stream init` has not run.
     """
     names = [f(e) for f in (topics.clean, topics.dlq) for e in Entity] + [topics.Result.LATE]
     ends = kafka.end_offsets(connections, kafka.partitions(connections, *names))
@@ -79,7 +81,7 @@ def look(engine: Engine, connections: Connections) -> Status:
     def total(suffix: str) -> int:
         return sum(n for (topic, _), n in ends.items() if topic.endswith(suffix))
 
-    with postgres.outages(engine), engine.connect() as connection:
+    with postgres.outages(engine), refusals(engine), engine.connect() as connection:
         # Before the outbox: what a batch puts there comes with its positions.
         passed = positions.stored(connection)
         *versions, facts, outbox, watermark, windows = connection.execute(_COUNTS).one()

@@ -29,8 +29,11 @@ def writers(registry: Registry, entity: Entity) -> Writers:
     return {number: Writer(schema) for number, schema in versions.values()}
 
 
-def described(letter: Letter, known: Writers) -> dict[str, Any]:
-    """Everything about a letter, as plain values for JSON; ``value`` is null where the bytes are no known record."""
+def described(letter: Letter, known: Writers, shown_bytes: int = _SHOWN_BYTES) -> dict[str, Any]:
+    """Everything about a letter, as plain values for JSON; ``value`` is null where the bytes are no known record.
+
+    ``value_hex`` has its first ``shown_bytes`` bytes, of ``value_bytes``.
+    """
     value, origin, at = letter.value, letter.origin, letter.at
     return {
         "entity": letter.entity.value,
@@ -45,7 +48,7 @@ def described(letter: Letter, known: Writers) -> dict[str, Any]:
         "key": None if letter.key is None else letter.key.decode(errors="backslashreplace"),
         "value": _decoded(value, known),
         "value_bytes": None if value is None else len(value),
-        "value_hex": None if value is None else value[:_SHOWN_BYTES].hex(),
+        "value_hex": None if value is None else value[:shown_bytes].hex(),
     }
 
 

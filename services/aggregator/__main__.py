@@ -1,14 +1,13 @@
 """`python -m services.aggregator`: the one place that builds real clients."""
 
 import json
-import signal
 import sys
 import threading
 
 import structlog
 from sqlalchemy import text
 
-from retail_stream import collector, kafka, logs, metrics, postgres, probes, topics
+from retail_stream import collector, kafka, logs, metrics, postgres, probes, stopping, topics
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError, SettingsError, Unavailable
 from retail_stream.registry import Registry, Writers
@@ -27,14 +26,13 @@ def main() -> int:
     try:
         config = load(settings.AggregatorSettings)
         logs.configure("aggregator")
+        health = metrics.serve(config.metrics_port)
     except SettingsError as e:
         print(e, file=sys.stderr)
         return e.exit_code
     log = structlog.get_logger()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    health = metrics.serve(config.metrics_port)
+    stopping.sets(stop)
     try:
         desk, relay = build(config, stop)
         thread = threading.Thread(target=guarded, args=(relay, stop), name="outbox", daemon=True)

@@ -25,11 +25,11 @@ def main() -> int:
     try:
         settings = load(CleanerSettings)
         logs.configure("cleaner")
+        health = metrics.serve(settings.metrics_port)
     except SettingsError as e:
         print(e, file=sys.stderr)
         return e.exit_code
     log = structlog.get_logger()
-    health = metrics.serve(settings.metrics_port)
     # From the end of the wait until the app takes the signal over.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     registry = Registry(settings.schema_registry_url)

@@ -1,20 +1,23 @@
 """`python -m services.dashboard`: the one place that builds real clients."""
 
+import errno
 import socket
 import sys
 import threading
-from types import FrameType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 import uvicorn
 
-from retail_stream import logs
+from retail_stream import logs, stopping
 from retail_stream.errors import SettingsError
+from retail_stream.reader_role import READER
 from retail_stream.registry import Registry
 from retail_stream.settings import load
 from services.dashboard.probes import Probes
-from services.dashboard.score import Score
-from services.dashboard.settings import DashboardSettings, parse_services
+from services.dashboard.score import ROLE, Score
+from services.dashboard.settings import DashboardSettings, parse_hosts, parse_services
 from services.dashboard.snapshot import Watch
 from services.dashboard.topics_tail import Delays, Late, Letters
 from services.dashboard.warehouse import reader
@@ -23,58 +26,75 @@ from services.dashboard.web import Page, app
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT (0), or a wrong setting (2). Servers that are away are shown as such."""
-    logs.configure("dashboard")
     try:
+        logs.configure("dashboard")
         settings = load(DashboardSettings)
         listening = listen(settings)
     except SettingsError as e:
         print(e, file=sys.stderr)
         return e.exit_code
     stop = threading.Event()
+    stopping.sets(stop)
     engine = reader(settings)
     registry = Registry(settings.schema_registry_url)
     letters, delays = Letters(settings, registry), Delays(settings, registry)
     services = Probes(parse_services(settings.dashboard_services))
     watch = Watch(settings, engine, services, letters, delays, Late(settings))
-    page = Page(watch, engine, letters, Score(), stop)
-    hosts = [name.strip() for name in settings.dashboard_allowed_hosts.split(",")]
+    score = Score(reading(settings))
+    page = Page(watch, engine, letters, score, stop)
+    hosts = parse_hosts(settings.dashboard_allowed_hosts)
     watch.start(stop)
     host, port = listening.getsockname()[:2]
     structlog.get_logger().info("dashboard starts", url=f"http://{host}:{port}")
     config = uvicorn.Config(app(page, hosts), log_config=None, access_log=False, timeout_graceful_shutdown=2)
-    Server(config, stop).run([listening])
+    try:
+        Server(config, stop).run([listening])
+    finally:
+        score.stop()
     structlog.get_logger().info("dashboard stopped")
     return 0
 
 
 class Server(uvicorn.Server):
-    """Serves until a signal, which ends the streams, too; the program then ends by itself, with exit code 0."""
+    """Serves until ``stop``; the program then ends by itself, with exit code 0."""
 
     def __init__(self, config: uvicorn.Config, stop: threading.Event) -> None:
-        """``stop``: what the streams end by."""
+        """``stop``: what a signal sets, and the streams end by."""
         super().__init__(config)
         self._stop = stop
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """In place of uvicorn's, which raises the signal again at the end."""
-        self._stop.set()
-        self.should_exit = True
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing: uvicorn's handlers would take the place of ours, and raise the signal again at the end."""
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end: asked ten times a second."""
+        return await super().on_tick(counter) or self._stop.is_set()
+
+
+def reading(settings: DashboardSettings) -> dict[str, str]:
+    """Variables for the score's program, which is to read as this one does."""
+    if settings.dashboard_database_url:
+        return {"DATABASE_URL": settings.dashboard_database_url}
+    return {ROLE: READER}
 
 
 def listen(settings: DashboardSettings) -> socket.socket:
     """Take the port.
 
     Raises:
-        SettingsError: somebody else has it.
+        SettingsError: somebody else has it, or this machine has no such address.
     """
-    address = (settings.dashboard_host, settings.dashboard_port)
+    host, port = settings.dashboard_host, settings.dashboard_port
     try:
-        return socket.create_server(address, backlog=128)
+        return socket.create_server((host, port), backlog=128)
     except OSError as e:
-        raise SettingsError(
-            f"DASHBOARD_PORT={settings.dashboard_port}: {settings.dashboard_host} does not let us listen there "
-            f"({e.strerror}); allowed: a free port, or 0 for any."
-        ) from e
+        if e.errno in (errno.EADDRINUSE, errno.EACCES):
+            why = f"DASHBOARD_PORT={port}: {host} does not let us listen there ({e.strerror}); allowed: a free port"
+            raise SettingsError(f"{why} from 1024 on, or 0 for any.") from e
+        why = f"DASHBOARD_HOST={host!r}: we cannot listen there ({e.strerror})"
+        raise SettingsError(f"{why}; allowed: an address or name of this machine.") from e
 
 
 if __name__ == "__main__":

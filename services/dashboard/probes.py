@@ -1,15 +1,21 @@
 """Are the services there? Their own health pages say, and their metrics tell what no topic does."""
 
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from prometheus_client.parser import text_string_to_metric_families
 
 _PATIENCE_S = 1.0
+#: A replica that its name no longer stands for is asked for so long: one that died is gone from DNS at once.
+REMEMBERED_S = 60.0
+#: Services are on our own network, whatever http_proxy says.
+_open = build_opener(ProxyHandler({})).open
 #: (entity, action, rule) → records that broke the rule since the cleaner started
 Broken = Mapping[tuple[str, str, str], float]
 
@@ -33,18 +39,26 @@ class Probes:
         self._services = services
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="probe")
         self._told: dict[str, Broken] = {}
+        self._seen: dict[str, dict[str, float]] = {name: {} for name in services}
 
     def ask(self) -> dict[str, list[Replica]]:
         """The replicas of each service, as they are now; none that can be resolved is one that is down."""
-        asked = {name: self._threads.submit(self._service, *address) for name, address in self._services.items()}
+        asked = {name: self._threads.submit(self._service, name, *address) for name, address in self._services.items()}
         return {name: future.result() for name, future in asked.items()}
 
-    def _service(self, host: str, port: int) -> list[Replica]:
-        try:
+    def _service(self, name: str, host: str, port: int) -> list[Replica]:
+        found = self._addresses(name, host, port, time.monotonic())
+        return [self._replica(address) for address in found] or [Replica(f"{host}:{port}", "down")]
+
+    def _addresses(self, name: str, host: str, port: int, now: float) -> list[str]:
+        """Those that the name stands for, or stood for within the last minute."""
+        seen = self._seen[name]
+        with suppress(OSError):
             found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
-        except OSError:
-            return [Replica(f"{host}:{port}", "down")]
-        return [self._replica(f"{address[0]}:{port}") for *_, address in sorted({f[4:] for f in found})]
+            seen.update({f"{address[0]}:{port}": now for *_, address in found})
+        for address in [address for address, at in seen.items() if now - at > REMEMBERED_S]:
+            del seen[address]
+        return sorted(seen)
 
     def _replica(self, address: str) -> Replica:
         told = self._told.get(address, {})
@@ -81,7 +95,7 @@ def broken(found: Mapping[str, Iterable[Replica]]) -> dict[tuple[str, str, str],
 def _get(address: str, path: str) -> str | None:
     """What it answers with 200, or None."""
     try:
-        with urlopen(f"http://{address}{path}", timeout=_PATIENCE_S) as answer:
+        with _open(f"http://{address}{path}", timeout=_PATIENCE_S) as answer:
             return answer.read().decode()
     except (OSError, ValueError):
         return None

@@ -1,7 +1,7 @@
 """The pipeline in one look, again every second: what the page shows, as plain values for JSON.
 
-Four parts (services, topics, samples, warehouse) are looked at on their own, so that one that does not answer leaves
-the others as they are; its sentence is under ``problems``.
+Four parts (services, topics, samples, warehouse) are looked at on their own, so that one that does not answer, or
+hangs, leaves the others as they are; its sentence is under ``problems``, by the part's name.
 """
 
 import threading
@@ -17,8 +17,9 @@ from retail_stream import kafka, topics
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.errors import RetailStreamError
 from retail_stream.lag import lags
+from retail_stream.postgres import address
 from retail_stream.settings import Connections
-from retail_stream.topics import Result
+from retail_stream.topics import Group, Result
 from services.dashboard import probes, warehouse
 from services.dashboard.topics_tail import Delays, Late, Letters
 
@@ -28,13 +29,15 @@ SELDOM_S = 2.0
 #: Samples of broken rules that a page gets when it is opened, and seconds between two of them.
 PAST, PAST_EVERY_S = 240, 2.0
 _RATE_OVER_S = 5.0
+#: A part that takes longer is named: a server that was frozen neither answers nor refuses.
+LATE_S = 5.0
 _log = structlog.get_logger(__name__)
 
 Look = Callable[[], dict[str, Any]]
 
-#: The arrows of the picture: name → topics whose records go along it.
+#: The arrows of the picture: name → topics whose records go along it. Raw topics are not among them: markers of their
+#: transactions have offsets, too, so what is published is what the cleaner has handled and what lies before it.
 FLOWS: Mapping[str, tuple[str, ...]] = {
-    "raw": tuple(topics.raw(e) for e in Entity),
     "clean_dimensions": tuple(topics.clean(e) for e in DIMENSIONS),
     "clean_sales": (topics.clean(Entity.SALES),),
     "dlq": tuple(topics.dlq(e) for e in Entity),
@@ -65,9 +68,9 @@ class Watch:
         self._late = late
         self._ends: deque[tuple[float, dict[str, int]]] = deque()
         self._problems: dict[str, str | None] = {}
-        self._changed = threading.Condition()
-        self._number = 0
-        self._now: dict[str, Any] = {"at": time.time(), "problems": []}
+        self._began: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._now: dict[str, Any] = {"at": time.time(), "problems": {}}
         self.past: deque[dict[str, Any]] = deque(maxlen=PAST)
 
     def start(self, stop: threading.Event) -> None:
@@ -77,6 +80,8 @@ class Watch:
             "warehouse": (self._look_at_warehouse, LOOK_EVERY_S),
             "topics": (self._look_at_topics, SELDOM_S),
             "samples": (self._look_at_samples, SELDOM_S),
+            # Finds nothing, and so tells which of the others is late.
+            "clock": (dict, LOOK_EVERY_S),
         }
         for name, (look, every_s) in parts.items():
             threading.Thread(target=self._keep, args=(name, look, every_s, stop), name=name, daemon=True).start()
@@ -84,14 +89,14 @@ class Watch:
     def _keep(self, name: str, look: Look, every_s: float, stop: threading.Event) -> None:
         while not stop.is_set():
             began = time.monotonic()
+            with self._lock:
+                self._began[name] = began
             self._say(name, *self._part(name, look))
             stop.wait(max(0.1, every_s - (time.monotonic() - began)))
 
-    def after(self, number: int, patience_s: float) -> tuple[int, dict[str, Any]]:
-        """The first look that is newer than ``number``, with its own number; or the last one, after the patience."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._number > number, patience_s)
-            return self._number, self._now
+    def now(self) -> dict[str, Any]:
+        """The last look; a new one comes each second, if only to say who is late."""
+        return self._now
 
     def _part(self, name: str, look: Look) -> tuple[dict[str, Any], str | None]:
         """What was found, or nothing and a sentence."""
@@ -106,16 +111,28 @@ class Watch:
 
     def _say(self, name: str, found: dict[str, Any], problem: str | None) -> None:
         at = time.time()
-        with self._changed:
+        with self._lock:
             self._problems[name] = problem
-            problems = list(dict.fromkeys(why for why in self._problems.values() if why))
-            self._number += 1
+            self._began.pop(name, None)
+            late = (part for part, began in self._began.items() if time.monotonic() - began > LATE_S)
+            problems = {part: why for part, why in self._problems.items() if why}
+            problems |= {part: f"{self._asked(part)}: no answer for more than {LATE_S:.0f} s." for part in late}
             self._now = {**self._now, **found, "at": at, "problems": problems}
             rules = self._now.get("rules")
             # Not before the first look at the topics: all that lies there would seem to come at once.
             if rules and "letters" in self._now and (not self.past or at - self.past[-1]["at"] >= PAST_EVERY_S):
                 self.past.append({"at": at, "rules": rules})
-            self._changed.notify_all()
+
+    def _asked(self, part: str) -> str:
+        """Whom a part asks."""
+        postgres = f"Postgres at {address(self._engine)}"
+        kafka = f"Kafka at {self._connections.kafka_bootstrap_servers}"
+        return {
+            "services": "The services' health pages",
+            "warehouse": postgres,
+            "topics": f"{kafka}, or {postgres}",
+            "samples": f"{kafka}, or the schema registry at {self._delays.registry}",
+        }.get(part, part)
 
     def _look_at_services(self) -> dict[str, Any]:
         found = self._services.ask()
@@ -133,14 +150,15 @@ class Watch:
         ends = kafka.end_offsets(self._connections, places)
         with warehouse.session(self._engine) as connection:
             stored = warehouse.stored_positions(connection)
+        lag = {group.value: max(0, n) for group, n in lags(self._connections, stored).items()}
         sums = {name: sum(n for (t, _), n in ends.items() if t in names) for name, names in FLOWS.items()}
+        sums["raw"] = sums["clean_dimensions"] + sums["clean_sales"] + sums["dlq"] + lag[Group.CLEANER.value]
         self._ends.append((time.monotonic(), sums))
         while len(self._ends) > 2 and self._ends[-1][0] - self._ends[0][0] > _RATE_OVER_S:
             self._ends.popleft()
         (began, before), (ended, now) = self._ends[0], self._ends[-1]
         seconds = max(ended - began, LOOK_EVERY_S)
         flow = {name: {"total": n, "per_s": max(0.0, (n - before[name]) / seconds)} for name, n in now.items()}
-        lag = {group.value: max(0, n) for group, n in lags(self._connections, stored).items()}
         return {"flow": flow, "lag": lag}
 
     def _look_at_samples(self) -> dict[str, Any]:

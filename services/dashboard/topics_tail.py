@@ -1,6 +1,7 @@
 """What the page reads from topics: their newest records, in pieces, never more than it can show."""
 
 import json
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ from retail_stream.wire import ROW, Writer, decode, schema_id
 
 #: A longer backlog of a partition is skipped, and said so.
 BACKLOG = 50_000
-#: Dead letters kept of each entity.
-KEPT = 200
+#: Dead letters kept of each entity, and how large those of all together may be.
+KEPT, KEPT_BYTES = 200, 8_000_000
+#: Of a letter's value as hex.
+SHOWN_BYTES = 4096
 #: Sales from which the histogram of delays is made, and how many of a partition a look takes.
 SAMPLE, SAMPLE_OF_PARTITION = 2_000, 500
 #: Upper bounds of the histogram's bars, seconds; the last bar is all beyond.
@@ -98,6 +101,7 @@ class Letters:
         self._writers: dict[Entity, tuple[float, show.Writers]] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
         self.total = 0
+        self._lock = threading.Lock()
 
     @property
     def skipped(self) -> int:
@@ -115,7 +119,18 @@ class Letters:
             letters = [Letter.of(entity, m) for m in messages]
             self.total += len(letters)
             self.counts.update((entity.value, rule) for letter in letters for rule in letter.rules)
-            self._newest[entity].extend(letters)
+            with self._lock:
+                self._newest[entity].extend(letters[-KEPT:])
+                self._forget()
+
+    def _forget(self) -> None:
+        """The oldest ones of whichever entity has most bytes, until all fit; the newest of each entity stays."""
+        sizes = {e: sum(map(_size, some)) for e, some in self._newest.items()}
+        while sum(sizes.values()) > KEPT_BYTES:
+            largest = max(sizes, key=lambda e: (len(self._newest[e]) > 1, sizes[e]))
+            if len(self._newest[largest]) <= 1:
+                return
+            sizes[largest] -= _size(self._newest[largest].popleft())
 
     def newest(self, entity: Entity | None, rule: str | None, most: int) -> list[dict[str, Any]]:
         """Decoded, the newest first; :func:`retail_stream.dlq.show.described` says what is in each.
@@ -124,9 +139,10 @@ class Letters:
             Unavailable: the registry does not answer.
         """
         wanted = [entity] if entity else list(Entity)
-        found = [x for e in wanted for x in list(self._newest[e]) if rule is None or rule in x.rules]
+        with self._lock:
+            found = [x for e in wanted for x in self._newest[e] if rule is None or rule in x.rules]
         found.sort(key=lambda x: (x.timestamp, x.offset), reverse=True)
-        return [show.described(letter, self._schemas(letter.entity)) for letter in found[:most]]
+        return [show.described(letter, self._schemas(letter.entity), SHOWN_BYTES) for letter in found[:most]]
 
     def _schemas(self, entity: Entity) -> show.Writers:
         known = self._writers.get(entity)
@@ -135,11 +151,18 @@ class Letters:
         return known[1]
 
 
+def _size(letter: Letter) -> int:
+    headers = sum(len(name) + len(value or b"") for name, value in letter.headers)
+    return len(letter.key or b"") + len(letter.value or b"") + headers
+
+
 class Delays:
     """How long after it happened a sale came: record timestamp less event time, of the newest sales."""
 
     def __init__(self, connections: Connections, registry: Registry) -> None:
         """``registry``: for the schemas of sales."""
+        #: its address, for sentences
+        self.registry = registry.url
         topic = next(t for t in topics.TOPICS if t.name == topics.clean(Entity.SALES))
         self._tail = Tail(connections, [topic.name], SAMPLE_OF_PARTITION)
         self._writers = Writers(registry, topic.subject)
@@ -154,7 +177,7 @@ class Delays:
         """
         for messages in self._tail.news():
             values = [m.value() for m in messages]
-            writers = self._writers.get(map(schema_id, values))
+            writers = self._writers.get(map(schema_id, values), patience_s=0)
             table = decode(values, writers, self._reader).table
             times = table[FIELDS[Entity.SALES].time].cast(int).to_numpy() / 1e6
             stamps = np.array([m.timestamp()[1] for m in messages])[table[ROW].to_numpy()] / 1e3

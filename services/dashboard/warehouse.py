@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from psycopg import errors
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
@@ -13,6 +14,7 @@ from retail_stream.entities import FIELDS, JOINED, Entity
 from retail_stream.errors import RetailStreamError
 from retail_stream.kafka import TopicPartitionKey
 from retail_stream.reader_role import READER
+from retail_stream.refusals import refusals
 from retail_stream.topics import Group
 from services.dashboard.settings import DashboardSettings
 
@@ -24,6 +26,7 @@ _SESSION = {"default_transaction_read_only": "on", "statement_timeout": "5s"}
 _FIELDS_OF_A_VERSION = {"valid_from", "valid_to", "is_current", "last_update_time"}
 
 Row = Mapping[str, Any]
+_log = structlog.get_logger(__name__)
 
 
 class TooSlow(RetailStreamError):
@@ -44,16 +47,14 @@ def session(engine: Engine) -> Iterator[Connection]:
     Raises:
         Unavailable: Postgres does not answer.
         TooSlow: a question took longer than five seconds.
-        RetailStreamError: `retail-stream init` has not run.
+        RetailStreamError: it refuses us, or `retail-stream init` has not run.
     """
     try:
-        with postgres.outages(engine), engine.connect() as connection:
+        with postgres.outages(engine), refusals(engine), engine.connect() as connection:
             yield connection
     except DBAPIError as e:
         if isinstance(e.orig, errors.QueryCanceled):
             raise TooSlow("The warehouse did not answer within 5 s; ask for less.") from e
-        if isinstance(e.orig, errors.UndefinedTable):
-            raise RetailStreamError("The warehouse has no tables yet: `retail-stream init` creates them.") from e
         raise
 
 
@@ -111,10 +112,29 @@ def stored_positions(connection: Connection) -> Mapping[Group, Mapping[TopicPart
     return positions.stored(connection)
 
 
+# The contract's as-of join, of one dimension and one key: bounds of all its versions are read once, and each sale finds
+# its own by bisection. A sale before the first version belongs to it; one at or after its version's end is in a gap.
+_SALES_OF_VERSIONS = """
+    WITH versions AS MATERIALIZED (
+        SELECT array_agg({sk} ORDER BY valid_from) AS sks, array_agg(valid_from ORDER BY valid_from) AS starts,
+               array_agg(coalesce(valid_to, 'infinity') ORDER BY valid_from) AS ends
+        FROM dim_{entity} WHERE {key} = :number
+    )
+    SELECT CASE WHEN event_time < (SELECT ends FROM versions)[n] THEN (SELECT sks FROM versions)[n] END AS sk,
+           count(*) AS sales, sum(quantity)::bigint AS units, sum(total_amount) AS total_amount
+    FROM (SELECT greatest(1, width_bucket(event_time, (SELECT starts FROM versions))) AS n,
+                 event_time, quantity, total_amount
+          FROM fact_sales WHERE {key} = :number) f
+    GROUP BY 1
+"""
+
+
 def history(connection: Connection, entity: Entity, number: int) -> dict[str, Any] | None:
     """The versions of one key, newest first, with what changed from the one before and the sales as of each.
 
-    None: there is no such key. ``versions_total`` may be more than are listed.
+    None: there is no such key. ``versions_total`` may be more than are listed. ``sales``, ``units`` and
+    ``total_amount`` of every version are None, and ``sales_counted`` false, where counting takes too long: facts have
+    no index by customer, product or store. Nothing can be asked on the connection after that.
     """
     key, sk = FIELDS[entity].key, f"{entity.value.removesuffix('s')}_sk"
     rows = (
@@ -127,18 +147,14 @@ def history(connection: Connection, entity: Entity, number: int) -> dict[str, An
     )
     if not rows:
         return None
-    # The view is what says which version was valid at a sale.
-    sales = text(f"""
-        SELECT {sk}, count(*) AS sales, sum(quantity)::bigint AS units, sum(total_amount) AS total_amount
-        FROM sales_enriched WHERE {key} = :number GROUP BY {sk}
-    """)
-    by_version = {row[0]: row for row in connection.execute(sales, {"number": number})} if entity in JOINED else {}
     total = connection.execute(text(f"SELECT count(*) FROM dim_{entity} WHERE {key} = :number"), {"number": number})
+    versions_total = total.scalar_one()
+    sold = _sales_of_versions(connection, entity, number) if entity in JOINED else {}
     versions = []
     for at, row in enumerate(rows[:SHOWN_VERSIONS]):
         before = rows[at + 1] if at + 1 < len(rows) else None
         fields = {name: value for name, value in row.items() if name not in {*_FIELDS_OF_A_VERSION, sk, key}}
-        sold = by_version.get(row[sk])
+        none = {"sales": 0, "units": 0, "total_amount": 0} if sold is not None else dict.fromkeys(_SOLD)
         versions.append(
             {
                 "valid_from": row["valid_from"],
@@ -146,19 +162,34 @@ def history(connection: Connection, entity: Entity, number: int) -> dict[str, An
                 "is_current": row["is_current"],
                 "fields": fields,
                 "changed": {n: before[n] for n, v in fields.items() if before[n] != v} if before else None,
-                "sales": 0 if sold is None else sold.sales,
-                "units": 0 if sold is None else sold.units,
-                "total_amount": 0 if sold is None else sold.total_amount,
+                **(sold or {}).get(row[sk], none),
             }
         )
-    gap = by_version.get(None)
     return {
         "entity": entity.value,
         "id": number,
-        "versions_total": total.scalar_one(),
+        "versions_total": versions_total,
         "versions": versions,
-        "sales_without_version": 0 if gap is None else gap.sales,
+        "sales_counted": sold is not None,
+        "sales_without_version": (sold or {}).get(None, {}).get("sales", 0),
     }
+
+
+_SOLD = ("sales", "units", "total_amount")
+
+
+def _sales_of_versions(connection: Connection, entity: Entity, number: int) -> dict[int | None, Row] | None:
+    """Sales, units and amount by surrogate key (None: in a gap); None where that took too long."""
+    key, sk = FIELDS[entity].key, f"{entity.value.removesuffix('s')}_sk"
+    query = text(_SALES_OF_VERSIONS.format(entity=entity, key=key, sk=sk))
+    try:
+        rows = connection.execute(query, {"number": number}).mappings().all()
+    except DBAPIError as e:
+        if not isinstance(e.orig, errors.QueryCanceled):
+            raise
+        _log.info("sales of a history were not counted in time", entity=entity.value)
+        return None
+    return {row["sk"]: {name: row[name] for name in _SOLD} for row in rows}
 
 
 def find(connection: Connection, entity: Entity, words: str, most: int) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -12,12 +12,11 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import Engine
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,9 +36,8 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-_HEARTBEAT_S = 10.0
 #: Between two looks that a page is sent.
-_BETWEEN_S = 0.8
+_BETWEEN_S = 1.0
 _LARGEST_ID = 2**31 - 1
 _MOST_FOUND = 50
 _LONGEST = 100
@@ -61,17 +59,15 @@ class Page:
 
         async def events() -> AsyncIterator[bytes]:
             yield _event("past", list(self._watch.past))
-            number = -1
             while not self._stop.is_set() and not await request.is_disconnected():
-                number, look = await run_in_threadpool(self._watch.after, number, _HEARTBEAT_S)
-                yield _event("look", look)
+                yield _event("look", self._watch.now())
                 await asyncio.sleep(_BETWEEN_S)
 
         return StreamingResponse(events(), media_type="text/event-stream")
 
-    def look(self, _: Request) -> Response:
+    async def look(self, _: Request) -> Response:
         """The last look."""
-        return _json(self._watch.after(-1, 0)[1])
+        return _json(self._watch.now())
 
     def letters(self, request: Request) -> Response:
         """The newest dead letters, decoded: ``entity``, ``rule``, ``limit``."""
@@ -100,36 +96,47 @@ class Page:
             raise HTTPException(404, f"There is no {entity.value.removesuffix('s')} {number} in the warehouse.")
         return _json(found)
 
-    def score(self, request: Request) -> Response:
-        """Planted faults against handled ones."""
+    async def score(self, request: Request) -> Response:
+        """Planted faults against handled ones, as they were last computed; 202 before the first time."""
         known(request)
-        return _json(self._score.get())
+        found = self._score.get()
+        return _json(found, 200 if "at" in found else 202)
 
-    def ready(self, _: Request) -> Response:
+    async def ready(self, _: Request) -> Response:
         """200 once a look found every server."""
-        look = self._watch.after(-1, 0)[1]
+        look = self._watch.now()
         missing = [part for part in ("services", "flow", "delays", "stream") if part not in look]
-        problems = look["problems"] or (missing and [f"Not looked at yet: {', '.join(missing)}."])
+        problems = list(dict.fromkeys(look["problems"].values()))
+        problems = problems or (missing and [f"Not looked at yet: {', '.join(missing)}."])
         return PlainTextResponse(f"{' '.join(problems) or 'ready'}\n", 503 if problems else 200)
 
 
 def app(page: Page, allowed_hosts: list[str]) -> ASGIApp:
     """Everything that is served. ``allowed_hosts``: other names in a request's Host are refused (DNS rebinding)."""
 
-    def text(body: bytes | str, kind: str = "text/plain") -> Callable[[Request], Response]:
-        return lambda _: Response(body() if callable(body) else body, media_type=kind)
+    # These take no thread, not even for a file: they answer, however many wait for Postgres.
+    page_itself = (STATIC / "index.html").read_bytes()
+
+    async def index(_: Request) -> Response:
+        return Response(page_itself, media_type="text/html")
+
+    async def alive(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     routes = [
-        Route("/", lambda _: FileResponse(STATIC / "index.html")),
+        Route("/", index),
         Route("/api/live", page.live),
         Route("/api/look", page.look),
         Route("/api/letters", page.letters),
         Route("/api/keys/{entity}", page.keys),
         Route("/api/history/{entity}/{number}", page.history),
         Route("/api/score", page.score),
-        Route("/healthz", text("ok\n")),
+        Route("/healthz", alive),
         Route("/readyz", page.ready),
-        Route("/metrics", lambda _: Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)),
+        Route("/metrics", metrics),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     return Starlette(
@@ -140,6 +147,7 @@ def app(page: Page, allowed_hosts: list[str]) -> ASGIApp:
             warehouse.TooSlow: lambda _, e: _sentence(503, str(e)),
             Unavailable: lambda _, e: _sentence(503, str(e)),
             RetailStreamError: lambda _, e: _sentence(500, str(e)),
+            Exception: lambda _, e: _sentence(500, "The dashboard could not answer that; its log says why."),
         },
     )
 

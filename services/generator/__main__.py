@@ -4,7 +4,6 @@ import json
 import os
 import random
 import secrets
-import signal
 import sys
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -58,8 +57,7 @@ def main() -> int:
         print(e, file=sys.stderr)
         return e.exit_code
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stopping.sets(stop)
     try:
         run(settings, stop)
     except RetailStreamError as e:

@@ -1,13 +1,12 @@
 """`python -m services.scd_merger`: the one place that builds real clients."""
 
-import signal
 import sys
 import threading
 from functools import partial
 
 import structlog
 
-from retail_stream import collector, kafka, logs, metrics, postgres, probes
+from retail_stream import collector, kafka, logs, metrics, postgres, probes, stopping
 from retail_stream.errors import RetailStreamError, SettingsError
 from retail_stream.registry import Registry, Writers
 from retail_stream.settings import load
@@ -26,15 +25,15 @@ def main() -> int:
     try:
         settings = load(MergerSettings)
         logs.configure("scd_merger")
+        health = metrics.serve(settings.metrics_port)
     except SettingsError as e:
         print(e, file=sys.stderr)
         return e.exit_code
     log = structlog.get_logger()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, partial(_stop, stop))
+    # The batch in hand is finished; a second signal does not wait for it.
+    stopping.sets(stop, second_kills=True)
     check = partial(stop_check, stop)
-    health = metrics.serve(settings.metrics_port)
     declared = {d.topic: d for d in dimensions()}
 
     registry = Registry(settings.schema_registry_url)
@@ -70,12 +69,6 @@ def main() -> int:
         engine.dispose()
     log.info("scd_merger stopped", exit_code=0)
     return 0
-
-
-def _stop(stop: threading.Event, number: int, _: object) -> None:
-    """Finish the batch in hand; a second signal does not wait for it."""
-    stop.set()
-    signal.signal(number, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ One story in the order of this file: live, then drained and compared, then with 
 """
 
 import json
+import os
 import re
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -18,9 +20,11 @@ from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from retail_stream import topics
 from retail_stream.dlq.counts import count_by_rule
 from retail_stream.embedded.servers import Server
 from retail_stream.embedded.settings import free_ports
+from retail_stream.entities import Entity
 from retail_stream.initialise import migrate
 from retail_stream.kafka import read_to_end
 from retail_stream.pipeline import Service
@@ -199,6 +203,9 @@ def test_windows_and_lateness_are_those_of_postgres(page: Page, running: Running
     eventually(page, lambda: page.locator("[data-total=late]").last.inner_text(), lambda: f"{late:,}")
     # Both the newest sales and the page's bars hold what the topic holds.
     _, look = asked(f"{page.url}api/look")
+    # The first arrow counts records; the logs' ends would count the markers of transactions, too.
+    raw = sum(1 for e in Entity for _ in read_to_end(running.connections, topics.raw(e)))
+    assert look["flow"]["raw"]["total"] == raw == running.status().produced
     assert sum(look["delays"]["counts"]) == look["delays"]["sampled"] > 1000
     bars = [int(cells[1].replace(",", "")) for cells in shown(page, "#delays")]
     assert bars == look["delays"]["counts"]
@@ -216,6 +223,13 @@ def test_rejects_are_those_of_the_dead_letter_topics(page: Page, running: Runnin
     expect(page.locator("#letters tbody tr").first).to_contain_text("sales.raw/")
     page.locator("#letters summary").first.click()
     expect(page.locator("#letters details[open] pre").last).to_contain_text(re.compile(r"\d+ bytes: [0-9a-f]+"))
+    # What has the focus is the same element after the next answer of the server.
+    page.locator("#letters summary").first.focus()
+    with page.expect_response(re.compile("api/letters")):
+        page.evaluate("document.querySelector('#letters-filter').dispatchEvent(new Event('change'))")
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
+    assert page.locator("#letters details[open]").count() == 1
 
 
 def test_the_score_is_that_of_the_command(page: Page, running: Running) -> None:
@@ -335,6 +349,22 @@ def test_servers_that_are_away_are_named_and_the_rest_stays(page: Page, running:
     assert shown(page, "[data-size='5s']"), "what was known is still shown"
     running.stack.start(Server.POSTGRES)
     running.stack.wait_ready(Server.POSTGRES)
+    expect(page.locator("#problems")).to_be_empty(timeout=PATIENCE_MS)
+
+
+def test_a_server_that_is_frozen_is_named(page: Page, running: Running) -> None:
+    with psycopg.connect(running.connections.database_url, autocommit=True) as connection:
+        query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        backends = [pid for (pid,) in connection.execute(query)]
+    for pid in backends:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        expect(page.locator("#problems")).to_contain_text("no answer for more than 5 s", timeout=PATIENCE_MS)
+        expect(page.locator("[data-service=warehouse] .state")).to_have_text("does not answer")
+        assert asked(f"{page.url}api/look")[0] == 200
+    finally:
+        for pid in backends:
+            os.kill(pid, signal.SIGCONT)
     expect(page.locator("#problems")).to_be_empty(timeout=PATIENCE_MS)
 
 

@@ -1,17 +1,23 @@
 """The dashboard's small decisions: settings, states of services, what a request may say, and the histogram."""
 
+import socket
+
 import numpy as np
 import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from retail_stream import metrics
+from retail_stream.dlq.letters import Letter
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.errors import SettingsError
-from retail_stream.settings import load
-from services.dashboard import probes, web
-from services.dashboard.probes import Replica
-from services.dashboard.settings import DashboardSettings, parse_services
-from services.dashboard.topics_tail import BOUNDS_S, histogram
+from retail_stream.registry import Registry
+from retail_stream.settings import Connections, load
+from services.dashboard import probes, topics_tail, web
+from services.dashboard.__main__ import listen
+from services.dashboard.probes import Probes, Replica
+from services.dashboard.settings import DashboardSettings, parse_hosts, parse_services
+from services.dashboard.topics_tail import BOUNDS_S, Letters, histogram
 
 SERVERS = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
@@ -34,6 +40,9 @@ def test_services_are_named_with_their_addresses() -> None:
         ("DASHBOARD_SERVICES", "cleaner=host:0", "'cleaner=host:0'"),
         ("DASHBOARD_PORT", "70000", "a port from 1 to 65535"),
         ("DASHBOARD_DATABASE_URL", "mysql://x", "postgresql://"),
+        ("DASHBOARD_ALLOWED_HOSTS", "foo*bar", "'foo*bar' is none"),
+        ("DASHBOARD_ALLOWED_HOSTS", "a,,b", "'' is none"),
+        ("DASHBOARD_HOST", "", "an address or name of this machine"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str) -> None:
@@ -43,6 +52,77 @@ def test_a_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, variab
         load(DashboardSettings)
     assert str(wrong.value).startswith(f"{variable}='{value}'")
     assert told in str(wrong.value)
+
+
+def test_hosts_may_begin_with_a_star() -> None:
+    assert parse_hosts("*.example.com, localhost") == ["*.example.com", "localhost"]
+    assert parse_hosts("*") == ["*"]
+
+
+def test_a_wrong_host_and_a_taken_port_are_each_blamed_for_themselves() -> None:
+    servers = {name.lower(): value for name, value in SERVERS.items()}
+    with pytest.raises(SettingsError, match=r"^DASHBOARD_HOST='no\.such\.invalid': "):
+        listen(DashboardSettings(**servers, dashboard_host="no.such.invalid"))
+    with listen(DashboardSettings(**servers, dashboard_port=0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"^DASHBOARD_PORT={port}: "):
+            listen(DashboardSettings(**servers, dashboard_port=port))
+
+
+def test_services_and_a_registry_of_this_machine_are_asked_past_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    # So that it is put back at the end.
+    monkeypatch.setenv("no_proxy", "elsewhere")
+    health = metrics.serve(0)
+    health.needs()
+    (found,) = Probes({"cleaner": ("127.0.0.1", health.port)}).ask()["cleaner"]
+    assert found.state == "ready"
+    # It has no schemas, and says so; through the proxy nobody would.
+    assert Registry(f"http://127.0.0.1:{health.port}").schema(1) is None
+
+
+def test_a_replica_that_is_gone_from_dns_is_missing_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = ["10.0.0.1", "10.0.0.2"]
+
+    def resolved(host: str, port: int, *_: object) -> list[object]:
+        if not there:
+            raise socket.gaierror
+        return [(2, 1, 6, "", (address, port)) for address in there]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    found = Probes({"cleaner": ("cleaner", 9100)})
+
+    def at(now: float) -> list[str]:
+        return found._addresses("cleaner", "cleaner", 9100, now)
+
+    assert at(0) == ["10.0.0.1:9100", "10.0.0.2:9100"]
+    there.remove("10.0.0.1")
+    assert at(59) == ["10.0.0.1:9100", "10.0.0.2:9100"]
+    assert at(61) == ["10.0.0.2:9100"]
+    there.clear()
+    assert at(120) == ["10.0.0.2:9100"]
+    assert at(122) == []
+
+
+def test_large_dead_letters_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = Connections(**{name.lower(): value for name, value in SERVERS.items()})
+    letters = Letters(servers, Registry("http://127.0.0.1:9"))
+    monkeypatch.setattr(topics_tail, "KEPT_BYTES", 1000)
+
+    def take(entity: Entity, offset: int, size: int) -> None:
+        letters._newest[entity].append(Letter(entity, 0, offset, offset, b"", bytes(size), ()))
+        letters._forget()
+
+    take(Entity.STORES, 0, 300)
+    for offset in range(5):
+        take(Entity.SALES, offset, 400)
+    assert [x.offset for x in letters._newest[Entity.SALES]] == [4]
+    assert [x.offset for x in letters._newest[Entity.STORES]] == [0]
+    # The newest of an entity is there however large it is.
+    take(Entity.SALES, 5, 5000)
+    assert [x.offset for x in letters._newest[Entity.SALES]] == [5]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import logging, threading, warnings
 import structlog
 from retail_stream import logs
 logs.configure("cleaner")
-structlog.get_logger("a").info("partitions", owned=[1, 2], note="one\\ntwo")
+structlog.get_logger("a").info("partitions", owned=[1, 2], note="one\\ntwo", why="a\\x1b[31mred", id="\\u202eabc")
 logging.getLogger("somebody").warning("a library\\nsays %s", "\\x1b[31mthis")
 warnings.warn("old")
 def broken():
@@ -25,7 +25,7 @@ def broken():
 thread = threading.Thread(target=broken, name="outbox")
 thread.start()
 thread.join()
-raise RuntimeError("at the end")
+raise RuntimeError("at the end\\x1b[31m")
 """
 
 
@@ -60,7 +60,10 @@ def test_text_is_readable_and_the_default():
     assert "service=cleaner" in first
     assert r"note='one\ntwo'" in first
     assert r"a library\nsays \x1b[31mthis" in second
-    assert "RuntimeError: at the end" in done.stderr
+    assert r"why=a\x1b[31mred" in first
+    assert r"id=\u202eabc" in first
+    assert r"RuntimeError: at the end\x1b[31m" in done.stderr
+    assert "\x1b" not in done.stderr
 
 
 def test_another_format_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch):
@@ -70,7 +73,7 @@ def test_another_format_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_service_with_a_wrong_format_stops_with_the_sentence():
-    names = ["generator", "cleaner", "scd_merger", "aggregator"]
+    names = ["generator", "cleaner", "scd_merger", "aggregator", "dashboard"]
     servers = {
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
         "SCHEMA_REGISTRY_URL": "http://127.0.0.1:1",
@@ -87,8 +90,30 @@ def test_a_service_with_a_wrong_format_stops_with_the_sentence():
         text=True,
         timeout=120,
     )
-    assert done.stdout == "[2, 2, 2, 2]\n"
-    assert done.stderr == "LOG_FORMAT='xml': must be 'text' or 'json'; allowed: text or json.\n" * 4
+    assert done.stdout == "[2, 2, 2, 2, 2]\n"
+    assert done.stderr == "LOG_FORMAT='xml': must be 'text' or 'json'; allowed: text or json.\n" * 5
+
+
+def test_a_service_that_cannot_listen_stops_with_the_sentence():
+    names = ["cleaner", "scd_merger", "aggregator"]
+    servers = {
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "SCHEMA_REGISTRY_URL": "http://127.0.0.1:1",
+        "DATABASE_URL": "postgresql://127.0.0.1:1/x",
+    }
+    program = (
+        f"import importlib\nprint([importlib.import_module(f'services.{{name}}.__main__').main() for name in {names}])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **servers, "METRICS_HOST": "no.such.invalid"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "[2, 2, 2]\n"
+    assert done.stderr.count("METRICS_HOST='no.such.invalid': we cannot listen there") == 3
+    assert "Traceback" not in done.stderr
 
 
 def test_an_error_of_the_database_does_not_tell_the_values():

@@ -1,5 +1,7 @@
 """The service's HTTP interface, and probes: what they answer, and that nobody waits for a server that hangs."""
 
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -7,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from retail_stream.errors import Unavailable
+from retail_stream.errors import SettingsError, Unavailable
 from retail_stream.metrics import Gauges, Health, serve
 from retail_stream.probes import Probe
 
@@ -47,6 +49,29 @@ def test_a_taken_port_falls_back_to_a_free_one(served: tuple[Health, Endpoint]):
     assert Endpoint(other.port).ask("/healthz")[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "told"), [("", "an address or name of this machine"), ("no.such.invalid", "we cannot listen there")]
+)
+def test_a_wrong_host_is_one_sentence_and_no_taken_port(monkeypatch: pytest.MonkeyPatch, host: str, told: str):
+    monkeypatch.setenv("METRICS_HOST", host)
+    with pytest.raises(SettingsError, match=f"^METRICS_HOST='{host}': .*{told}"):
+        serve(0)
+
+
+def test_a_scraper_that_hangs_up_is_not_worth_a_line(
+    served: tuple[Health, Endpoint], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    for _ in range(20):
+        scraper = socket.create_connection(("127.0.0.1", served[0].port))
+        scraper.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        # A reset, not an end.
+        scraper.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        scraper.close()
+    assert served[1].ask("/healthz")[0] == 200
+    eventually(lambda: not any("process_request_thread" in t.name for t in threading.enumerate()))
+    assert (capfd.readouterr().err, caplog.text) == ("", "")
+
+
 def test_a_gauge_whose_partition_is_gone_has_no_sample():
     registry = CollectorRegistry()
     lag = Gauges("lag_records", "Behind", "topic", "partition", registry=registry)
@@ -76,6 +101,21 @@ def test_a_probe_says_no_while_the_server_is_away_and_yes_when_it_is_back():
     assert not probe()
     away.clear()
     eventually(probe)
+
+
+def test_a_question_that_fails_in_another_way_is_no_answer(monkeypatch: pytest.MonkeyPatch):
+    fails, crashed = threading.Event(), []
+    monkeypatch.setattr(threading, "excepthook", crashed.append)
+
+    def ask() -> None:
+        if fails.is_set():
+            raise RuntimeError("a password was changed")
+
+    probe = Probe(ask, fresh_s=0)
+    eventually(probe)
+    fails.set()
+    eventually(lambda: not probe())
+    assert crashed
 
 
 def test_nobody_waits_long_and_one_question_at_a_time_hangs():

@@ -1,5 +1,5 @@
 // One stream of looks drives every panel; history and score ask for themselves.
-import { one, el, say } from "./elements.js";
+import { clock, one, el, say } from "./elements.js";
 import { flow } from "./flow.js";
 import { windows } from "./windows.js";
 import { lateness } from "./lateness.js";
@@ -12,11 +12,13 @@ let problems = "";
 
 function look(now) {
   heard = Date.now();
-  say("#connection", `Live, ${new Date(now.at * 1000).toISOString().slice(11, 19)} UTC`);
-  const sentences = now.problems.join("\n");
-  if (sentences !== problems) {
-    problems = sentences;
-    one("#problems").replaceChildren(...now.problems.map((why) => el("p", {}, why)));
+  // Two elements: a screen reader is told of the connection, not of every second.
+  say("#connection [role=status]", "Live");
+  say("#connection time", `${clock(now.at)} UTC`);
+  const sentences = [...new Set(Object.values(now.problems))];
+  if (sentences.join("\n") !== problems) {
+    problems = sentences.join("\n");
+    one("#problems").replaceChildren(...sentences.map((why) => el("p", {}, why)));
   }
   for (const panel of [flow, windows, lateness, quality, score]) panel(now);
 }
@@ -26,5 +28,5 @@ stream.addEventListener("past", (event) => past(JSON.parse(event.data)));
 stream.addEventListener("look", (event) => look(JSON.parse(event.data)));
 
 setInterval(() => {
-  if (Date.now() - heard > 5000) say("#connection", "The dashboard's server does not answer; trying again.");
+  if (Date.now() - heard > 5000) say("#connection [role=status]", "The dashboard's server does not answer; trying again.");
 }, 1000);

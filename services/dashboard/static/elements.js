@@ -23,7 +23,11 @@ export function say(selector, text) {
 export const whole = (n) => Number(n).toLocaleString("en");
 export const money = (n) => Number(n).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 export const rate = (n) => `${n < 10 ? n.toFixed(1) : whole(Math.round(n))}/s`;
-export const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 19);
+/** UTC; with its date where that is not today. */
+export const clock = (seconds) => {
+  const [day, time] = new Date(seconds * 1000).toISOString().slice(0, 19).split("T");
+  return day === new Date().toISOString().slice(0, 10) ? time : `${day} ${time}`;
+};
 export const moment = (iso) => (iso == null ? "now" : iso.slice(0, 19).replace("T", " "));
 export const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
@@ -66,7 +70,7 @@ export class Chart {
   }
 }
 
-export const times = () => axis({ values: (_, ticks) => ticks.map(clock), space: 80 });
+export const times = () => axis({ values: (_, ticks) => ticks.map((at) => clock(at).replace(" ", "\n")), space: 80 });
 export const axis = (more = {}) => ({
   stroke: color("soft"), grid: { stroke: color("line"), width: 1 }, ticks: { stroke: color("line") }, ...more,
 });

@@ -7,8 +7,9 @@ export function flow(now) {
   for (const { name, state, ready, replicas } of now.services ?? []) {
     box(name, state, replicas > 1 ? `${WORDS[state]}, ${ready} of ${replicas}` : WORDS[state]);
   }
-  const away = now.problems.some((why) => why.startsWith("Postgres") || why.startsWith("The warehouse"));
-  box("warehouse", away ? "down" : "ready", away ? "does not answer" : "answers");
+  const away = now.problems.warehouse;
+  if (away) box("warehouse", "down", away.includes("answer") ? "does not answer" : "refuses us");
+  else if (now.stream) box("warehouse", "ready", "answers");
   for (const [name, { per_s }] of Object.entries(now.flow ?? {})) say(`[data-rate=${name}]`, rate(per_s));
   for (const [group, lag] of Object.entries(now.lag ?? {})) say(`[data-lag=${group}]`, whole(lag));
   if (now.letters) say("[data-total=letters]", whole(now.letters.total + now.letters.skipped));

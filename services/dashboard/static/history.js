@@ -28,10 +28,11 @@ async function show(entity, id) {
   }
 }
 
-function draw({ entity, id, versions, versions_total, sales_without_version }) {
+function draw({ entity, id, versions, versions_total, sales_counted, sales_without_version }) {
   const title = `${entity.slice(0, -1)} ${id}: ${whole(versions_total)} version${versions_total === 1 ? "" : "s"}`;
   const notes = [];
   if (versions_total > versions.length) notes.push(`The newest ${versions.length} are shown.`);
+  if (!sales_counted) notes.push("Postgres did not count the sales as of each version within 5 s; they are left out.");
   if (sales_without_version) notes.push(`${whole(sales_without_version)} sales fall in a gap after a delete.`);
   place.replaceChildren(el("h3", {}, title), line(versions),
     el("ol", { class: "versions" }, ...versions.map(version)), ...notes.map((n) => el("p", { class: "note" }, n)));
@@ -67,5 +68,5 @@ function version(v, at) {
     : Object.entries(v.changed).map(([name, was]) => el("p", {}, `${name}: `, el("del", {}, was), " → ", el("ins", {}, v.fields[name])));
   const until = v.is_current ? "now, current" : moment(v.valid_to);
   return el("li", { id: `version-${at}`, tabindex: "-1" }, el("b", {}, `${moment(v.valid_from)} – ${until}`), ...changes,
-    el("p", { class: "note" }, `${whole(v.sales)} sales as of it, ${whole(v.units)} units, ${money(v.total_amount)}`));
+    v.sales === null ? "" : el("p", { class: "note" }, `${whole(v.sales)} sales as of it, ${whole(v.units)} units, ${money(v.total_amount)}`));
 }

@@ -1,5 +1,5 @@
 // Which rules records break, how often, and the newest dead letters.
-import { ask, axis, cell, Chart, color, el, number, one, row, times } from "./elements.js";
+import { ask, axis, cell, Chart, clock, color, el, number, one, row, times, whole } from "./elements.js";
 
 const KEPT_S = 480;
 const COLORS = ["final", "returns", "fired", "revised", "good", "open", "accent", "bad"];
@@ -22,10 +22,7 @@ export function quality(now) {
   body.replaceChildren(...now.rules.map((r) => row(cell(r.entity), cell(r.rule), cell(r.action), number(r.total))));
   if (!now.rules.length) body.append(row(el("td", { colspan: 4 }, "No rule was broken yet.")));
   draw(now.rules);
-  if (now.letters && now.letters.total !== letters) {
-    letters = now.letters.total;
-    show();
-  }
+  if (now.letters && now.letters.total !== letters) show(now.letters.total);
 }
 
 function draw(rules) {
@@ -55,26 +52,52 @@ function options() {
   };
 }
 
-async function show() {
+/** By the letter's place: what somebody reads, or has the focus on, stays the element that it is. */
+const rows = new Map();
+let asking = false;
+
+async function show(total) {
+  if (asking) return;
+  asking = true;
   const entity = one("#letters-filter select").value;
   const body = one("#letters tbody");
   try {
     const found = await ask(`/api/letters?limit=20${entity ? `&entity=${entity}` : ""}`);
-    // What somebody reads stays open.
-    const open = new Set([...body.querySelectorAll("details[open]")].map((d) => d.dataset.letter));
-    body.replaceChildren(...found.map((x) => row(cell((x.time ?? "").slice(11, 19)), cell(x.origin ?? "unknown", "code"), cell(x.rules.join(", ")), details(x, open))));
-    if (!found.length) body.append(row(el("td", { colspan: 4 }, "No dead letters.")));
+    for (const at of rows.keys()) if (!found.some((x) => x.letter === at)) rows.delete(at);
+    for (const x of found) if (!rows.has(x.letter)) rows.set(x.letter, letter(x));
+    place(body, found.length ? found.map((x) => rows.get(x.letter)) : [row(el("td", { colspan: 4 }, "No dead letters."))]);
+    if (total !== undefined) letters = total;
   } catch (error) {
+    rows.clear();
     body.replaceChildren(row(el("td", { colspan: 4 }, error.message)));
+  } finally {
+    asking = false;
   }
+  if (one("#letters-filter select").value !== entity) show();
 }
 
-function details(x, open) {
-  const more = x.value_bytes > x.value_hex?.length / 2 ? " …" : "";
-  return cell(el("details", { open: open.has(x.letter), "data-letter": x.letter },
+/** Those that are there already are not touched: one that is moved loses the focus. */
+function place(body, wanted) {
+  for (const there of [...body.children]) if (!wanted.includes(there)) there.remove();
+  wanted.forEach((made, i) => body.children[i] === made || body.insertBefore(made, body.children[i] ?? null));
+}
+
+function letter(x) {
+  const time = x.time === null ? "" : clock(Date.parse(x.time) / 1000);
+  return row(cell(time), cell(x.origin ?? "unknown", "code"), cell(x.rules.join(", ")), details(x));
+}
+
+const SHOWN_TEXT = 8192;
+
+function details(x) {
+  const left = x.value_bytes - (x.value_hex?.length ?? 0) / 2;
+  const hex = `${whole(x.value_bytes)} bytes: ${x.value_hex}${left ? ` … and ${whole(left)} bytes more` : ""}`;
+  const text = x.value ? JSON.stringify(x.value, null, 1) : "It is no Avro of a known schema.";
+  const shown = text.length > SHOWN_TEXT ? `${text.slice(0, SHOWN_TEXT)} … and ${whole(text.length - SHOWN_TEXT)} characters more` : text;
+  return cell(el("details", { "data-letter": x.letter },
     el("summary", {}, x.message ?? "no message"),
-    el("pre", {}, x.value ? JSON.stringify(x.value, null, 1) : "It is no Avro of a known schema."),
-    el("pre", {}, `key ${x.key ?? "null"}\n${x.value_hex == null ? "no value" : `${x.value_bytes} bytes: ${x.value_hex}${more}`}`)));
+    el("pre", {}, shown),
+    el("pre", {}, `key ${x.key ?? "null"}\n${x.value_hex == null ? "no value" : hex}`)));
 }
 
-one("#letters-filter").addEventListener("change", show);
+one("#letters-filter").addEventListener("change", () => show());

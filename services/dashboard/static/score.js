@@ -1,5 +1,5 @@
 // Planted faults against handled ones, where the generator keeps a ledger.
-import { ask, cell, el, number, one, row, say, whole } from "./elements.js";
+import { ask, cell, clock, el, number, one, row, say, whole } from "./elements.js";
 
 const button = one("#score-now");
 /** Up to so many raw records it is computed without being asked for. */
@@ -8,27 +8,33 @@ let asked = false;
 
 export function score(now) {
   if (!now.flow) return;
-  const planted = now.flow.faults.total;
+  const planted = now.flow.faults.total > 0;
   button.hidden = !planted;
   if (!planted) say("#score-state", "There is no ledger of planted faults.");
   else if (!asked) {
     asked = true;
     if (now.flow.raw.total <= SMALL) compute();
-    else say("#score-state", `${whole(planted)} entries in the ledger; the score reads all topics once.`);
+    else say("#score-state", "There is a ledger of planted faults; the score reads all topics once.");
   }
 }
 
+const later = (ms) => new Promise((done) => setTimeout(done, ms));
+
 async function compute() {
   button.disabled = true;
-  say("#score-state", "Reading the ledger and the topics …");
   try {
-    const found = await ask("/api/score");
+    let found = await ask("/api/score");
+    while (found.computing) {
+      say("#score-state", "Reading the ledger and the topics …");
+      await later(1000);
+      found = await ask("/api/score");
+    }
     const faults = found.faults;
     one("#scores-place").hidden = false;
     one("#scores tbody").replaceChildren(...faults.map((f) => row(el("th", { scope: "row" }, f.fault), number(f.planted), number(f.handled), f.missed ? cell(whole(f.missed), "n miss") : number(0))));
     const missed = faults.reduce((sum, f) => sum + f.missed, 0);
     const all = faults.reduce((sum, f) => sum + f.planted, 0);
-    say("#score-state", `${whole(all)} faults planted, ${whole(all - missed)} handled, ${whole(missed)} missed; as of ${new Date(found.at * 1000).toISOString().slice(11, 19)} UTC.`);
+    say("#score-state", `${whole(all)} faults planted, ${whole(all - missed)} handled, ${whole(missed)} missed; as of ${clock(found.at)} UTC.`);
   } catch (error) {
     say("#score-state", error.message);
   } finally {
