@@ -20,6 +20,8 @@ from retail_stream.settings import Connections
 from retail_stream.topics import PARTITIONER
 
 _ANSWER_S = 10.0
+#: For the client to say that nothing came within that, before it is not believed any more.
+_GRACE_S = 5.0
 SOURCE_OFFSET = "source.offset"
 SEQUENCE_TIME = "sequence.time"
 REPLAY_OF = "replay.of"
@@ -139,8 +141,8 @@ def latest(
     wanted = {TopicPartition(t, p): OffsetSpec.latest() for t, p in keys}
     try:
         asked = client.list_offsets(wanted, request_timeout=_ANSWER_S, isolation_level=isolation)
-        return {(tp.topic, tp.partition): f.result().offset for tp, f in asked.items()}
-    except KafkaException as e:
+        return {(tp.topic, tp.partition): f.result(_ANSWER_S + _GRACE_S).offset for tp, f in asked.items()}
+    except (KafkaException, TimeoutError) as e:
         raise unavailable(connections) from e
 
 
@@ -197,14 +199,19 @@ def headers(message: Message) -> Mapping[str, bytes]:
 
 
 def header_list(message: Message) -> list[tuple[str, bytes | None]]:
-    """Headers of a message in order; none where the client cannot read them: one has a name that is no UTF-8.
+    """As :func:`readable_headers`; none where the client cannot read them."""
+    return readable_headers(message) or []
+
+
+def readable_headers(message: Message) -> list[tuple[str, bytes | None]] | None:
+    """Headers of a message in order; None where the client cannot read them: one has a name that is no UTF-8.
 
     To be asked once: of such a message the client gives a list with holes the second time.
     """
     try:
         return list(message.headers() or ())
     except (SystemError, UnicodeDecodeError):
-        return []
+        return None
 
 
 def big_endian(value: bytes | None) -> int | None:

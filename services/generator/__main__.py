@@ -6,6 +6,7 @@ import random
 import secrets
 import sys
 import threading
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -164,7 +165,7 @@ def _watch(
             if selling.done() and not simulated:
                 stop.set()
             if not done or not running:
-                faults = sum((p.planted for p in publishers.values()), start=type(publishers[Entity.SALES].planted)())
+                faults = sum((p.planted for p in publishers.values()), start=Counter())
                 planted = {str(f): n for f, n in sorted(faults.items())}
                 _log.info("published", **{str(e): p.sent for e, p in publishers.items()}, faults=planted)
     finally:

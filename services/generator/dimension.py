@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from retail_stream import topics
 from retail_stream.entities import FIELDS
+from retail_stream.errors import RetailStreamError
 from retail_stream.kafka import SEQUENCE_TIME, as_big_endian
 from services.generator.catalogue import Kind
 from services.generator.faults import FUTURE_US, Fault, Probabilities, corrupt, estrange
+from services.generator.found import LAST_ID
 from services.generator.pools import Pools
 from services.generator.records import Encoder, Evolution, Record, Row
 from services.generator.schedule import SECOND_US
@@ -110,11 +113,11 @@ class DimensionStream:
         number = rng.choice(self._alive)
         old = self._rows[number]
         if fault is Fault.NO_CHANGE_UPDATE:
-            return self._keep({**old, _TIME: max(at_us, old[_TIME] + 1)}, at_us, (fault,))
-        row, faults = self._update(old)
+            return self._keep({**old, _TIME: max(at_us, old[_TIME] + 1)}, at_us, fault)
+        row = self._update(old)
         if fault is None or fault is Fault.SAME_TIME_UPDATE:
             row[_TIME] = old[_TIME] if fault else max(at_us, old[_TIME] + 1)
-            return self._keep(row, at_us, (*faults, fault) if fault else faults)
+            return self._keep(row, at_us, fault)
         # What follows is not the newest state of the id, for nobody, so it is not remembered either.
         row[_TIME] = max(at_us, old[_TIME] + 1)
         if fault is Fault.OUT_OF_ORDER_UPDATE:
@@ -126,34 +129,46 @@ class DimensionStream:
             value = corrupt(value, rng.random())
         elif fault is Fault.UNKNOWN_SCHEMA_ID:
             value = estrange(value)
-        return Made(Record(_key(number), value, at_us, number, (*faults, fault)))
+        return Made(Record(_key(number), value, at_us, number, (*self._lacks(row), fault)))
 
     def _create(self, at_us: int, past_us: int, age_us: int) -> Made:
         number = self._next
+        if number > LAST_ID:
+            raise RetailStreamError(
+                f"{topics.raw(self.entity)} has an id of {LAST_ID}, so that there is none left for new {self.entity}."
+            )
         self._next += 1
-        row, faults = self._emptied(self._kind.new(self._rng, self._pools, number, at_us, age_us))
+        row = self._emptied(self._kind.new(self._rng, self._pools, number, at_us, age_us))
         row[_TIME] = at_us - past_us
         self._rows[number] = row
         self._alive.append(number)
         change = Change(at_us, number, self._kind.price_cents(row))
-        return Made(Record(_key(number), self._encode(row), at_us, number, faults), (change,), is_new=True)
+        record = Record(_key(number), self._encode(row), at_us, number, self._lacks(row))
+        return Made(record, (change,), is_new=True)
 
-    def _update(self, old: Row) -> tuple[Row, tuple[Fault, ...]]:
+    def _update(self, old: Row) -> Row:
         changed = self._kind.update(self._rng, self._pools, old)
-        row, faults = self._emptied(changed)
-        return (row, faults) if row != old else (changed, ())
+        row = self._emptied(changed)
+        return row if row != old else changed
 
-    def _emptied(self, row: Row) -> tuple[Row, tuple[Fault, ...]]:
+    def _emptied(self, row: Row) -> Row:
         if self._kind.emptied is None:
-            return row, ()
+            return row
         fault, name = self._kind.emptied
-        return ({**row, name: None}, (fault,)) if self._rng.random() < self._faults[fault] else (row, ())
+        return {**row, name: None} if self._rng.random() < self._faults[fault] else row
 
-    def _keep(self, row: Row, at_us: int, faults: tuple[Fault, ...]) -> Made:
+    def _lacks(self, row: Row) -> tuple[Fault, ...]:
+        """The fault of a row with an empty field, also where it was emptied by an earlier record."""
+        if self._kind.emptied is None or row[self._kind.emptied[1]] is not None:
+            return ()
+        return (self._kind.emptied[0],)
+
+    def _keep(self, row: Row, at_us: int, fault: Fault | None = None) -> Made:
         number = row[self._key]
         price = self._kind.price_cents(row)
         repriced = price != self._kind.price_cents(self._rows[number])
         self._rows[number] = row
+        faults = self._lacks(row) if fault is None else (*self._lacks(row), fault)
         record = Record(_key(number), self._encode(row), at_us, number, faults)
         return Made(record, (Change(at_us, number, price),) if repriced else ())
 
@@ -172,9 +187,9 @@ class DimensionStream:
             time = max(at_us, self._rows.pop(number)[_TIME] + 1)
             header = (SEQUENCE_TIME, as_big_endian(time))
             return Made(Record(_key(number), None, at_us, number, (Fault.TOMBSTONE,), (header,)), given_up)
-        row, faults = self._update(self._rows[self._rng.choice(self._alive)])
+        row = self._update(self._rows[self._rng.choice(self._alive)])
         row[_TIME] = max(at_us, row[_TIME] + 1)
-        made = self._keep(row, at_us, faults)
+        made = self._keep(row, at_us)
         return Made(made.record, (*given_up, *made.changes))
 
 

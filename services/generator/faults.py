@@ -85,9 +85,16 @@ EXPECTED: Mapping[Fault, Expected] = {
 
 
 def expected(faults: Iterable[Fault]) -> dict[Fault, Expected]:
-    """What should happen to a record, by each of its faults: one that must be refused is refused for all of them."""
+    """What should happen to a record, by each of its faults.
+
+    One that must be refused is refused for all of them, and nobody has to keep a duplicate, whatever else it is.
+    """
     each = {fault: EXPECTED[fault] for fault in faults}
-    return dict.fromkeys(each, Expected.REJECTED) if Expected.REJECTED in each.values() else each
+    if Expected.REJECTED in each.values():
+        return dict.fromkeys(each, Expected.REJECTED)
+    if Fault.DUPLICATE in each:
+        return {f: Expected.COUNTED_ONCE if e is Expected.KEPT else e for f, e in each.items()}
+    return each
 
 
 Probabilities = Mapping[Fault, float]

@@ -10,48 +10,64 @@ from services.generator.supply import Change
 
 
 class Shelf:
-    """The ids of one dimension. Row i of each array is id i; row 0 is never chosen."""
+    """The ids of one dimension side by side, ascending, however far apart they are: other sources may name any.
+
+    Row i of each array is the same id. One that was given up keeps its row, and leaves its share to a neighbour.
+    """
 
     def __init__(self) -> None:
-        self.prices: Ints = np.zeros(1, np.int64)
-        self._alive: Flags = np.zeros(1, bool)
-        self._nearest: Ints = np.zeros(1, np.int64)
+        self._ids: Ints = np.zeros(0, np.int64)
+        self._prices: Ints = np.zeros(0, np.int64)
+        self._alive: Flags = np.zeros(0, bool)
+        #: row → the next row before it that is alive; the first that is where there is none
+        self._nearest: Ints = np.zeros(0, np.int64)
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Take over changes, in order."""
         changes = list(changes)
         if not changes:
             return
-        missing = max(c.id for c in changes) + 1 - len(self.prices)
-        if missing > 0:
-            self.prices = np.concatenate([self.prices, np.zeros(missing, np.int64)])
-            self._alive = np.concatenate([self._alive, np.zeros(missing, bool)])
-        for change in changes:
-            self._alive[change.id] = change.price_cents is not None
+        ids = np.array([c.id for c in changes], np.int64)
+        new = np.setdiff1d(ids, self._ids)
+        if len(new):
+            rows = np.searchsorted(self._ids, new)
+            self._ids = np.insert(self._ids, rows, new)
+            self._prices = np.insert(self._prices, rows, 0)
+            self._alive = np.insert(self._alive, rows, False)
+        for row, change in zip(np.searchsorted(self._ids, ids).tolist(), changes, strict=True):
+            self._alive[row] = change.price_cents is not None
             if change.price_cents is not None:
-                self.prices[change.id] = change.price_cents
-        below = np.maximum.accumulate(np.where(self._alive, np.arange(len(self._alive)), 0))
-        self._nearest = np.where(below == 0, int(np.argmax(self._alive)), below)
+                self._prices[row] = change.price_cents
+        below = np.maximum.accumulate(np.where(self._alive, np.arange(len(self._alive)), -1))
+        self._nearest = np.where(below < 0, int(np.argmax(self._alive)), below)
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to choose."""
         return not self._alive.any()
 
+    @property
+    def living(self) -> Ints:
+        """The ids that were not given up."""
+        return self._ids[self._alive]
+
     def alive(self, ids: Ints) -> Flags:
-        """Whether each id exists and was not given up; sales of other sources may name any id."""
-        known = (ids > 0) & (ids < len(self._alive))
-        return known & self._alive[np.where(known, ids, 0)]
+        """Whether each id exists and was not given up."""
+        return np.isin(ids, self.living)
+
+    def prices(self, ids: Ints) -> Ints:
+        """The price in cents of each id; they are all known."""
+        return self._prices[np.searchsorted(self._ids, ids)]
 
     def evenly(self, u: Floats) -> Ints:
-        """An id for each number in [0, 1), all as likely; one that was given up leaves its share to a neighbour."""
-        return self._nearest[1 + (u * (len(self._alive) - 1)).astype(np.int64)]
+        """An id for each number in [0, 1), all as likely."""
+        return self._ids[self._nearest[(u * len(self._ids)).astype(np.int64)]]
 
     def popular(self, u: Floats) -> Ints:
-        """An id for each number in [0, 1) by Zipf's law: the likelihood of id i goes as 1/i."""
-        largest = len(self._alive) - 1
-        rank = np.exp(u * np.log(largest + 1)).astype(np.int64)
-        return self._nearest[np.clip(rank, 1, largest)]
+        """An id for each number in [0, 1) by Zipf's law: the likelihood of the i-th goes as 1/i."""
+        size = len(self._ids)
+        rank = np.exp(u * np.log(size + 1)).astype(np.int64)
+        return self._ids[self._nearest[np.clip(rank, 1, size) - 1]]
 
 
 class Market:

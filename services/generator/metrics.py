@@ -2,6 +2,6 @@
 
 from prometheus_client import Counter, Gauge
 
-RECORDS = Counter("generator_records_total", "Records handed to the producer.", ["entity"])
+RECORDS = Counter("generator_records_total", "Records published: everybody can read them.", ["entity"])
 FAULTS = Counter("generator_faults_total", "Faults planted; a record may have several.", ["entity", "fault"])
-IN_FLIGHT = Gauge("generator_in_flight_records", "Records that the broker has not acknowledged.", ["entity"])
+IN_FLIGHT = Gauge("generator_in_flight_records", "Records in the transaction that is open.", ["entity"])

@@ -2,6 +2,10 @@
 
 from functools import lru_cache
 
+import numpy as np
+
+from services.generator.arrays import Ints
+
 _MASK = 0xFFFFFFFF
 _M = 0x5BD1E995
 
@@ -10,6 +14,32 @@ _M = 0x5BD1E995
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a record with this key. Source: Kafka, ``Utils.murmur2`` and ``Utils.toPositive``."""
     return (_murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+class _Keys(dict[int, bytes]):
+    def __missing__(self, number: int) -> bytes:
+        key = self[number] = b"%d" % number
+        return key
+
+
+class Stores:
+    """The keys of stores, and which partitions their sales go to."""
+
+    def __init__(self, partitions: int) -> None:
+        self._keys = _Keys()
+        self._count = partitions
+
+    def keys(self, numbers: Ints) -> list[bytes]:
+        """The key of each store."""
+        return list(map(self._keys.__getitem__, numbers.tolist()))
+
+    def partition(self, key: bytes) -> int:
+        """The partition of a key."""
+        return partition_of(key, self._count)
+
+    def partitions(self, numbers: Ints) -> Ints:
+        """The partition of each store."""
+        return np.fromiter(map(self.partition, self.keys(numbers)), np.int64, len(numbers))
 
 
 def _murmur2(data: bytes) -> int:

@@ -126,7 +126,8 @@ class Publisher:
         self.sent += len(batch)
         self._in_flight.set(0)
         planted = Counter(fault for faults in batch.faults.values() for fault in faults)
-        self.planted += planted
+        # Another thread adds them up meanwhile: replaced, never changed.
+        self.planted = self.planted + planted
         for fault, count in planted.items():
             self._faults[fault].inc(count)
         if self._supply is not None and self._supply.waits_for(batch.ids):

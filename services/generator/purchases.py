@@ -42,6 +42,7 @@ class Copy(NamedTuple):
     key: bytes
     value: bytes
     id: int
+    is_return: bool = False
 
 
 class Purchases:

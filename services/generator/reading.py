@@ -7,18 +7,21 @@ from typing import Any
 from confluent_kafka import Message, TopicPartition
 
 from retail_stream import kafka, topics
+from retail_stream.avro_schema import Holds
 from retail_stream.batches import by_partition
 from retail_stream.entities import Entity
 from retail_stream.errors import Unavailable
 from retail_stream.registry import Registry, Writers
 from retail_stream.settings import Connections
-from retail_stream.wire import Writer, decode, schema_id
+from retail_stream.wire import Decoded, Writer, decode, schema_id
 from services.generator.dimension import State
-from services.generator.resume import Batch, fold, tail
+from services.generator.found import Found
+from services.generator.purchases import RECENT
+from services.generator.resume import conclusive, fold, tail
 from services.generator.sales import Tail
 
-#: Enough that a partition's end holds new sales, however many of the last ones were published again.
-TAIL_RECORDS = 2000
+#: How much of a partition's end is read at first: mostly conclusive, see resume.py.
+TAIL_RECORDS = 2 * RECENT
 _GROUP = "generator"
 _BATCH = 5000
 _PATIENCE_S = 15.0
@@ -41,7 +44,7 @@ class Reader:
         """
         state = State()
         for messages in self._records({place: 0 for place, end in self._ends(entity).items() if end > 0}):
-            fold(state, entity, self._batch(entity, messages))
+            fold(state, entity, self._found(entity, messages))
         return state
 
     def sales(self) -> Tail:
@@ -58,10 +61,12 @@ class Reader:
             found.update((place, []) for place in short)
             for message in (m for some in self._records(starts) for m in some):
                 found[str(message.topic()), int(message.partition() or 0)].append(message)
-            # Markers and aborted transactions took offsets, too: where few are records, look again farther back.
-            short = {place for place in short if len(found[place]) < TAIL_RECORDS and starts[place] > 0}
+            short = {
+                place for place in short
+                if starts[place] > 0 and not conclusive(self._decoded(Entity.SALES, found[place])[0])
+            }  # fmt: skip
             span *= 4
-        return tail(self._batch(Entity.SALES, [m for place in sorted(found) for m in found[place]]))
+        return tail(self._found(Entity.SALES, [m for place in sorted(found) for m in found[place]]))
 
     def _ends(self, entity: Entity) -> dict[kafka.TopicPartitionKey, int]:
         topic = topics.raw(entity)
@@ -90,12 +95,28 @@ class Reader:
         finally:
             consumer.close()
 
-    def _batch(self, entity: Entity, messages: list[Message]) -> Batch:
+    def _found(self, entity: Entity, messages: list[Message]) -> Found:
+        decoded, holds = self._decoded(entity, messages)
         values = [m.value() for m in messages]
-        writers = self._writers[entity].get(n for v in values if (n := schema_id(v)) is not None)
-        return Batch(
+        headers = [kafka.readable_headers(m) for m in messages]
+        return Found(
             [m.key() for m in messages],
             values,
-            [m.timestamp()[1] * 1000 for m in messages],
-            decode(values, writers, self._readers[entity]),
+            [m.timestamp()[1] for m in messages],
+            decoded,
+            holds,
+            {
+                row: kafka.big_endian(dict(own)[kafka.SEQUENCE_TIME])
+                for row, (value, own) in enumerate(zip(values, headers, strict=True))
+                if value is None and own and kafka.SEQUENCE_TIME in dict(own)
+            },
+            {row for row, own in enumerate(headers) if own is None},
         )
+
+    def _decoded(self, entity: Entity, messages: list[Message]) -> tuple[Decoded, dict[str, Holds]]:
+        """The values, and what each field of their schemas holds."""
+        values = [m.value() for m in messages]
+        writers = self._writers[entity].get(n for v in values if (n := schema_id(v)) is not None)
+        reader = self._readers[entity]
+        holds = {name: held for w in (*writers.values(), reader) for name, held in w.holds.items()}
+        return decode(values, writers, reader), holds

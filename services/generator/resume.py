@@ -1,10 +1,4 @@
-"""What the topics already hold, as the state to go on from. Pure: from batches of records to state.
-
-The key tells an id even where the value is damaged, so that no id is given twice.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""What the topics already hold, as the state to go on from. Pure: from the records found there to state."""
 
 import polars as pl
 
@@ -12,41 +6,32 @@ from retail_stream.entities import FIELDS, Entity
 from retail_stream.wire import ROW, Decoded
 from services.generator.arrays import Ints
 from services.generator.dimension import State
-from services.generator.faults import FUTURE_US
-from services.generator.purchases import Columns, Copy, Purchases
+from services.generator.found import Found
+from services.generator.purchases import RECENT, Columns, Copy, Purchases
 from services.generator.sales import Tail
 
-_TIMESTAMP = "__timestamp_us"
+#: What some pieces of it at this price cost is an amount that the cleaner takes, and so is what is brought back.
+_PRICE, _TOTAL = 1e8, 1e9
+#: Ids of sales beyond this are another source's; only where they are right do they have to be passed.
+_OTHERS = 2**62
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Records of one topic, in order of offset within each partition, and their values decoded."""
+def fold(state: State, entity: Entity, found: Found) -> State:
+    """Take records of a dimension into ``state``: per id its newest row, and what was deleted.
 
-    keys: Sequence[bytes | None]
-    values: Sequence[bytes | None]
-    timestamps_us: Sequence[int]
-    decoded: Decoded
-
-    def sound(self, time: str) -> pl.DataFrame:
-        """The decoded rows whose time is not in the future of their timestamp."""
-        at = pl.Series(_TIMESTAMP, self.timestamps_us, dtype=pl.Int64).gather(self.decoded.table[ROW])
-        return self.decoded.table.hstack([at]).filter(pl.col(time) <= pl.col(_TIMESTAMP) + FUTURE_US)
-
-
-def fold(state: State, entity: Entity, batch: Batch) -> State:
-    """Take a batch of a dimension's records into ``state``: per id its newest row, and what was deleted."""
+    What the cleaner refuses does not count: a new id is published by a record that is right.
+    """
     key, time = FIELDS[entity].key, FIELDS[entity].time
-    state.records += len(batch.keys)
-    state.newest_us = max(state.newest_us, *batch.timestamps_us)
-    for raw_key, value in zip(batch.keys, batch.values, strict=True):
-        if raw_key is not None and raw_key.isdigit():
-            number = int(raw_key)
-            state.next_id = max(state.next_id, number + 1)
-            if value is None:
-                state.deleted.add(number)
-                state.rows.pop(number, None)
-    newest = batch.sound(time).drop(ROW, _TIMESTAMP).sort(time, maintain_order=True).unique(key, keep="last")
+    state.records += len(found.keys)
+    state.newest_us = max(state.newest_us, found.newest_us)
+    rows, deleted = found.sound(entity), set(found.deletes())
+    state.deleted |= deleted
+    for number in deleted:
+        state.rows.pop(number, None)
+    state.next_id = max([state.next_id, *(n + 1 for n in deleted), *(n + 1 for n in rows[key])])
+    if entity is Entity.PRODUCTS:
+        rows = rows.filter(pl.col("price").is_between(0, _PRICE))
+    newest = rows.drop(ROW).sort(time, maintain_order=True).unique(key, keep="last")
     for row in newest.iter_rows(named=True):
         before = state.rows.get(row[key])
         if row[key] not in state.deleted and (before is None or before[time] <= row[time]):
@@ -54,22 +39,31 @@ def fold(state: State, entity: Entity, batch: Batch) -> State:
     return state
 
 
-def tail(batch: Batch) -> Tail:
-    """What the last records of all partitions say.
+def conclusive(found: Decoded) -> bool:
+    """Whether records at the end of a partition of sales are enough to know the largest id that was given in it.
+
+    They are once a new sale is among them. A sale that is published again is one of the last :data:`RECENT` sales, so
+    more ids than that are not all old ones; records that cannot be read say nothing.
+    """
+    return found.table["transaction_id"].n_unique() > RECENT
+
+
+def tail(found: Found) -> Tail:
+    """What the last records of all partitions say, each either conclusive or all that the partition has.
 
     A record that cannot be read may hold an id beyond the largest that can, so each such record is one id more.
     """
-    if not batch.keys:
-        return Tail()
-    rows = batch.decoded.table
-    largest = max(rows["transaction_id"], default=0)
-    sound = batch.sound(FIELDS[Entity.SALES].time).filter(pl.col("discount_applied") >= 0)
-    sound = sound.unique("transaction_id", keep="first").sort("transaction_id")
+    sound = found.sound(Entity.SALES)
+    rows = found.decoded.table
+    told = rows.filter((pl.col("transaction_id") < _OTHERS) | pl.col(ROW).is_in(sound[ROW].implode()))
+    largest = max([0, *told["transaction_id"]])
+    recent = sound.unique("transaction_id", keep="first").sort("transaction_id")
     copies = [
-        Copy(batch.keys[i] or b"", batch.values[i] or b"", number)
-        for i, number in sound.select(ROW, "transaction_id").iter_rows()
+        Copy(found.keys[i] or b"", found.values[i] or b"", number, quantity < 0)
+        for i, number, quantity in recent.select(ROW, "transaction_id", "quantity").iter_rows()
     ]
-    bought = sound.filter(pl.col("quantity") > 0)
+    total = pl.col("quantity") * pl.col("unit_price")
+    bought = recent.filter(pl.col("quantity") > 0, pl.col("unit_price") >= 0, total < _TOTAL)
     cents = (bought["unit_price"] * 100).round().cast(pl.Int64)
     purchases = Purchases()
     columns = Columns(
@@ -81,11 +75,7 @@ def tail(batch: Batch) -> Tail:
         event_us=_array(bought["event_time"]),
     )
     purchases.add(columns, copies)
-    return Tail(
-        next_id=largest + len(batch.decoded.bad) + 1,
-        newest_us=max(batch.timestamps_us),
-        purchases=purchases,
-    )
+    return Tail(largest + len(found.keys) - told.height + 1, found.newest_us, purchases)
 
 
 def _array(column: pl.Series) -> Ints:

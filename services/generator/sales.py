@@ -1,19 +1,21 @@
-"""The stream of sales, a block at a time: records, given a random stream, the slots and what the market offers.
-
-Money is counted in whole cents and divided at the end, so that every amount has two decimals.
-"""
+"""The stream of sales, a block at a time: records, given a random stream, the slots and what the market offers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from services.generator.apparel import PAYMENT_METHODS, TAX_PERCENT
+from retail_stream import topics
+from retail_stream.entities import Entity
+from retail_stream.errors import RetailStreamError
+from services.generator.amounts import fields
+from services.generator.apparel import PAYMENT_METHODS
 from services.generator.arrays import Column, Floats, Ints
-from services.generator.faults import FUTURE_US, Fault, Probabilities, corrupt, estrange
+from services.generator.faults import EXPECTED, FUTURE_US, Expected, Fault, Probabilities, corrupt, estrange
+from services.generator.found import LAST_SALE
 from services.generator.latency import Distribution, shares
 from services.generator.market import Market
-from services.generator.partitions import partition_of
+from services.generator.partitions import Stores
 from services.generator.purchases import RECENT, Columns, Copy, Purchases
 from services.generator.records import NO_FAULTS, Batch, Evolution
 from services.generator.schedule import SECOND_US, Slots
@@ -30,9 +32,10 @@ _DECISIONS = (
     "return_", "purchase", "pieces", "negative", "duplicate", "original", "corrupt", "how", "strange", "future",
     "too_late",
 )  # fmt: skip
-#: Vocabulary of the strings of a sale, and which of them each of a hundred customers takes.
+#: Vocabulary of the strings of a sale.
 VOCABULARIES = {"payment_method": tuple(PAYMENT_METHODS)}
-_METHODS = np.repeat(np.arange(len(PAYMENT_METHODS)), list(PAYMENT_METHODS.values()))
+#: What makes a sale a dead letter.
+_REFUSED = tuple(f for f, then in EXPECTED.items() if then is Expected.REJECTED)
 
 #: Columns of sales (strings as numbers of the vocabulary) and how many → their values.
 Encode = Callable[[Mapping[str, Column], int], list[bytes]]
@@ -70,82 +73,88 @@ class SalesStream:
         self._evolution = evolution
         self._next = tail.next_id
         self._recent = tail.purchases
-        self._partitions = partitions
-        #: by store id: its key and partition
-        self._keys: list[bytes] = []
-        self._places: Ints = np.zeros(0, np.int64)
+        self._stores = Stores(partitions)
         #: partitions that were silent, until their next record
         self._silent: set[int] = set()
 
     def block(self, slots: Slots, market: Market) -> Batch:
-        """One record for each slot, in order."""
-        at, size = slots.at_us, len(slots)
-        u = dict(zip(_DECISIONS, self._rng.random((len(_DECISIONS), size)), strict=True))
-        self._know_stores(market)
-        store, customer = market.stores.popular(u["store"]), market.customers.evenly(u["customer"])
-        product = market.products.popular(u["product"])
-        self._hush(store, slots.quiet, u["store"], market)
-        price = market.products.prices[product]
-        quantity = 1 + (u["quantity"] ** 4 * 5).astype(np.int64)
-        event = at - self._delay(u)
+        """One record for each slot, in order.
 
+        Raises:
+            RetailStreamError: the topic has so large an id that there is none left.
+        """
+        u = dict(zip(_DECISIONS, self._rng.random((len(_DECISIONS), len(slots))), strict=True))
+        sold = self._sold(u, slots, market)
+        self._bring_back(sold, u, slots, market)
+        planted = self._planted(u, slots.at_us, sold)
+        ahead = slots.at_us + FUTURE_US + SECOND_US + (u["how"] * _HOUR_US).astype(np.int64)
+        sold.event_us = np.where(planted[Fault.FUTURE_EVENT_TIME], ahead, sold.event_us)
+        copies = self._copies(u, slots)
+        columns = {"transaction_id": self._numbers(len(slots), copies), **fields(u, sold, planted)}
+        batch = self._batch(columns, slots.at_us, planted, u["how"], copies)
+        self._remember(batch, sold, planted, copies)
+        self._mark(batch, slots)
+        return batch
+
+    def _sold(self, u: dict[str, Floats], slots: Slots, market: Market) -> Columns:
+        """What is bought, before some of it becomes a return."""
+        store, product = market.stores.popular(u["store"]), market.products.popular(u["product"])
+        self._hush(store, slots.quiet, u["store"], market)
+        return Columns(
+            store=store,
+            customer=market.customers.evenly(u["customer"]),
+            product=product,
+            price_cents=market.products.prices(product),
+            left=1 + (u["quantity"] ** 4 * 5).astype(np.int64),
+            event_us=slots.at_us - self._delay(u),
+        )
+
+    def _bring_back(self, sold: Columns, u: dict[str, Floats], slots: Slots, market: Market) -> None:
+        """Make returns of some rows: of earlier purchases, with negative quantities."""
         wanted = np.flatnonzero(u["return_"] < self._faults[Fault.RETURN])
         back, bought, pieces = self._recent.bring_back(wanted, u["purchase"][wanted], u["pieces"][wanted], market)
-        heard = np.flatnonzero(self._places[bought.store] != slots.quiet[back])
-        back, bought, pieces = back[heard], bought.rows(heard), pieces[heard]
-        store[back], customer[back], product[back] = bought.store, bought.customer, bought.product
-        price[back], quantity[back] = bought.price_cents, -pieces
-        event[back] = np.maximum(event[back], bought.event_us)
+        if (slots.quiet[back] >= 0).any():
+            heard = np.flatnonzero(self._stores.partitions(bought.store) != slots.quiet[back])
+            back, bought, pieces = back[heard], bought.rows(heard), pieces[heard]
+        sold.store[back], sold.customer[back], sold.product[back] = bought.store, bought.customer, bought.product
+        sold.price_cents[back], sold.left[back] = bought.price_cents, -pieces
+        sold.event_us[back] = np.maximum(sold.event_us[back], bought.event_us)
 
-        total = quantity * price
-        is_return = quantity < 0
-        discount = np.where((u["discounted"] < 0.2) & ~is_return, _percent(total, 5 + u["discount"] * 25), 0)
-        negative = u["negative"] < self._faults[Fault.NEGATIVE_DISCOUNT]
-        discount = np.where(negative, -1 - _percent(np.abs(total), u["discount"] * 20), discount)
-        tax = _percent(total - np.maximum(discount, 0), np.full(size, TAX_PERCENT))
-        delay = at - event
-        future = u["future"] < self._faults[Fault.FUTURE_EVENT_TIME]
-        event = np.where(future, at + FUTURE_US + SECOND_US + (u["how"] * _HOUR_US).astype(np.int64), event)
-
-        copies = self._copies(u, slots)
-        again = np.zeros(size, bool)
-        again[list(copies)] = True
-        numbers = self._next + np.cumsum(~again) - 1
-        self._next += size - len(copies)
-        planted = {
-            Fault.RETURN: is_return,
-            Fault.NEGATIVE_DISCOUNT: negative,
+    def _planted(self, u: dict[str, Floats], at: Ints, sold: Columns) -> dict[Fault, Column]:
+        """By fault, the rows that have it."""
+        delay, future = at - sold.event_us, u["future"] < self._faults[Fault.FUTURE_EVENT_TIME]
+        return {
+            Fault.RETURN: sold.left < 0,
+            Fault.NEGATIVE_DISCOUNT: u["negative"] < self._faults[Fault.NEGATIVE_DISCOUNT],
             Fault.FUTURE_EVENT_TIME: future,
             Fault.LATE_EVENT: (delay > _PROMPT_US) & (delay <= self._latency_max) & ~future,
             Fault.TOO_LATE_EVENT: (delay > max(_PROMPT_US, self._latency_max)) & ~future,
             Fault.UNKNOWN_SCHEMA_ID: u["strange"] < self._faults[Fault.UNKNOWN_SCHEMA_ID],
             Fault.CORRUPT_BYTES: u["corrupt"] < self._faults[Fault.CORRUPT_BYTES],
         }
-        columns = {
-            "transaction_id": numbers,
-            "store_id": store,
-            "event_time": event,
-            "customer_id": customer,
-            "product_id": product,
-            "quantity": quantity,
-            "unit_price": price / 100.0,
-            "total_amount": total / 100.0,
-            "payment_method": _METHODS[(u["payment"] * len(_METHODS)).astype(np.int64)],
-            "discount_applied": discount / 100.0,
-            "tax_amount": tax / 100.0,
-        }
-        batch = self._batch(columns, at, planted, u["how"], copies)
-        bad = again | negative | future | planted[Fault.UNKNOWN_SCHEMA_ID] | planted[Fault.CORRUPT_BYTES]
-        purchases = Columns(store, customer, product, price, quantity, event)
+
+    def _numbers(self, size: int, copies: dict[int, Copy]) -> Ints:
+        """The ids: one that is published again takes no new one."""
+        if self._next + size > LAST_SALE:
+            raise RetailStreamError(f"{topics.raw(Entity.SALES)} has an id of about {LAST_SALE}: none is left.")
+        new = np.ones(size, bool)
+        new[list(copies)] = False
+        numbers = self._next + np.cumsum(new) - 1
+        self._next += size - len(copies)
+        return numbers
+
+    def _remember(self, batch: Batch, sold: Columns, planted: dict[Fault, Column], copies: dict[int, Copy]) -> None:
+        """What is right may be brought back, and may come again."""
+        good = ~np.any([planted[fault] for fault in _REFUSED], axis=0)
+        good[list(copies)] = False
+        is_return = planted[Fault.RETURN]
         self._recent.add(
-            purchases.rows(np.flatnonzero(~bad & ~is_return)),
+            sold.rows(np.flatnonzero(good & ~is_return)),
             [
-                Copy(batch.keys[i], batch.values[i] or b"", batch.ids[i])
-                for i in np.flatnonzero(~bad)[-RECENT:].tolist()
+                Copy(batch.keys[i], batch.values[i] or b"", batch.ids[i], bool(is_return[i]))
+                for i in np.flatnonzero(good)[-RECENT:].tolist()
             ],
         )
-        self._mark(batch, slots)
-        return batch
 
     def _delay(self, u: dict[str, Floats]) -> Ints:
         prompt = min(_PROMPT_US, self._latency_max)
@@ -156,19 +165,13 @@ class SalesStream:
         is_too_late = u["too_late"] < self._faults[Fault.TOO_LATE_EVENT]
         return np.where(is_too_late, too_late, np.where(is_tardy, tardy, delay)).astype(np.int64)
 
-    def _know_stores(self, market: Market) -> None:
-        for number in range(len(self._keys), len(market.stores.prices)):
-            self._keys.append(b"%d" % number)
-        if len(self._places) < len(self._keys):
-            self._places = np.array([partition_of(key, self._partitions) for key in self._keys], np.int64)
-
     def _hush(self, store: Ints, quiet: Ints, u: Floats, market: Market) -> None:
         """Where a partition is silent, its customers go to other stores."""
         for partition in np.unique(quiet[quiet >= 0]).tolist():
             self._silent.add(partition)
-            others = np.flatnonzero(self._places != partition)
-            others = others[market.stores.alive(others)]
-            here = (quiet == partition) & (self._places[store] == partition)
+            living = market.stores.living
+            others = living[self._stores.partitions(living) != partition]
+            here = (quiet == partition) & (self._stores.partitions(store) == partition)
             if len(others):
                 store[here] = others[(u[here] * len(others)).astype(np.int64)]
 
@@ -176,13 +179,9 @@ class SalesStream:
         found: dict[int, Copy] = {}
         for row in np.flatnonzero(u["duplicate"] < self._faults[Fault.DUPLICATE]).tolist():
             copy = self._recent.copy(u["original"][row])
-            if copy is not None and self._place(copy.key) != slots.quiet[row]:
+            if copy is not None and self._stores.partition(copy.key) != slots.quiet[row]:
                 found[row] = copy
         return found
-
-    def _place(self, key: bytes) -> int:
-        # Other sources may sell in stores that we do not know, or have keys that are no numbers.
-        return partition_of(key, self._partitions)
 
     def _batch(
         self,
@@ -193,7 +192,7 @@ class SalesStream:
         copies: dict[int, Copy],
     ) -> Batch:
         values: list[bytes | None] = self._encoded(columns, at_us)
-        keys = list(map(self._keys.__getitem__, columns["store_id"].tolist()))
+        keys = self._stores.keys(columns["store_id"])
         batch = Batch(keys, values, at_us.tolist(), columns["transaction_id"].tolist(), _labels(planted))
         for row, faults in batch.faults.items():
             value = values[row] or b""
@@ -203,8 +202,8 @@ class SalesStream:
                 value = corrupt(value, float(how[row]))
             values[row] = value
         for row, copy in copies.items():
-            keys[row], values[row], batch.ids[row] = copy
-            batch.faults[row] = (Fault.DUPLICATE,)
+            keys[row], values[row], batch.ids[row], is_return = copy
+            batch.faults[row] = (Fault.DUPLICATE, Fault.RETURN) if is_return else (Fault.DUPLICATE,)
         batch.faults = dict(sorted(batch.faults.items()))
         return batch
 
@@ -221,7 +220,9 @@ class SalesStream:
         marks = dict(slots.marks)
         for partition in sorted(self._silent):
             ends = (
-                i for i, key in enumerate(batch.keys) if slots.quiet[i] != partition and self._place(key) == partition
+                i
+                for i, key in enumerate(batch.keys)
+                if slots.quiet[i] != partition and self._stores.partition(key) == partition
             )
             if (row := next(ends, None)) is not None:
                 self._silent.discard(partition)
@@ -230,10 +231,6 @@ class SalesStream:
             batch.faults[row] = (*batch.faults.get(row, NO_FAULTS), fault)
         if marks:
             batch.faults = dict(sorted(batch.faults.items()))
-
-
-def _percent(cents: Ints, percent: Floats) -> Ints:
-    return np.rint(cents * percent / 100).astype(np.int64)
 
 
 def _labels(planted: dict[Fault, Column]) -> dict[int, tuple[Fault, ...]]:

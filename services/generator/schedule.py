@@ -21,6 +21,8 @@ from services.generator.traffic import SPAN_US, Traffic, calm
 SECOND_US = 1_000_000
 #: A stall longer than this (a broker away, a laptop asleep) is not made up for: live slots are never that old.
 PATIENCE_US = 2 * SECOND_US
+#: Later than every clock; a slow rate comes there after many slots.
+_NEVER_US = 2.0**61
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Steady:
         return int(self._slots(n, n + 1)[0])
 
     def _slots(self, start: int, stop: int) -> Ints:
-        offsets = (np.arange(start, stop) * self._interval).astype(np.int64)
+        offsets = np.minimum(np.arange(start, stop) * self._interval, _NEVER_US).astype(np.int64)
         if self._with_hours:
             offsets = np.maximum(hours.busy(self._steady(0) + offsets) - self._first, 0)
         return self._first + self._traffic.warped(offsets)

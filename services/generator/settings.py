@@ -1,10 +1,10 @@
 """Settings of the generator."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from retail_stream.errors import SettingsError
 from retail_stream.metrics import MetricsPort
@@ -12,8 +12,24 @@ from retail_stream.settings import Connections
 from services.generator.faults import PROFILES, Fault, Probabilities, Profile
 from services.generator.latency import Distribution
 
-_RATE = "a number from 0 (as fast as possible) to 1000000"
-Rate = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False, description=_RATE)]
+#: One record in a day or so: less would put the next one beyond every calendar.
+_SLOWEST = 0.00001
+
+
+def _seldom(rate: float) -> float:
+    if 0 < rate < _SLOWEST:
+        raise ValueError(f"must be 0 or at least {_SLOWEST:.5f}")
+    return rate
+
+
+_RATE = f"0 (as fast as possible), or a number from {_SLOWEST:.5f} to 1000000"
+Rate = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False, description=_RATE), AfterValidator(_seldom)]
+# Kafka takes no record from before 1970, and what a sale refers to is some years older than the sale.
+_EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
+Moment = Annotated[
+    AwareDatetime | None,
+    Field(ge=_EARLIEST, description="an ISO 8601 time with its zone from 1980 on, such as 2026-03-01T08:00:00Z"),
+]
 Probability = Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False, description="a probability from 0 to 1")]
 
 #: Spacing of simulated time where the rate is 0.
@@ -27,19 +43,16 @@ class GeneratorSettings(Connections):
     generator_sales_per_s: Rate = SALES_PER_S
     generator_changes_per_s: Rate = CHANGES_PER_S
     generator_max_sales: Annotated[
-        int | None, Field(ge=1, description="a whole number from 1; unset means no limit")
+        int | None, Field(ge=1, le=10**12, description="a whole number from 1 to 10^12; unset means no limit")
     ] = None
     generator_seed: Annotated[
         int | None, Field(ge=0, lt=2**63, description="a whole number from 0; unset means a random one")
     ] = None
-    generator_start_time: Annotated[
-        AwareDatetime | None, Field(description="an ISO 8601 time with its zone, such as 2026-03-01T08:00:00Z")
-    ] = None
-    generator_backfill_from: Annotated[
-        AwareDatetime | None, Field(description="an ISO 8601 time with its zone, such as 2026-03-01T08:00:00Z")
-    ] = None
+    generator_start_time: Moment = None
+    generator_backfill_from: Moment = None
     generator_evolve_after_s: Annotated[
-        float | None, Field(ge=0, allow_inf_nan=False, description="seconds from 0; unset means never")
+        float | None,
+        Field(ge=0, le=10**9, allow_inf_nan=False, description="seconds from 0 to 10^9; unset means never"),
     ] = None
     latency_max_s: Annotated[
         float, Field(ge=0, le=86_400, allow_inf_nan=False, description="seconds, from 0 to 86400")

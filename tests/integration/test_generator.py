@@ -19,9 +19,12 @@ from confluent_kafka import Producer
 from retail_stream import topics
 from retail_stream.embedded.servers import Server
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
+from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.initialise import InitSettings, initialise
-from retail_stream.kafka import admin, partitions, read_to_end
+from retail_stream.kafka import admin, committed_offsets, partitions, read_to_end
 from retail_stream.wire import Writer
+from services.generator.lease import TOPIC as LEASE_TOPIC
+from services.generator.lease import Lease
 from services.generator.partitions import partition_of
 
 from ..servers import Servers, private_stack
@@ -191,6 +194,21 @@ def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections:
         assert len({(row[ID[entity]], row[fixed]) for row in rows(entity, records[entity])}) == len(known)
 
 
+def test_no_id_is_given_twice_after_ends_that_nobody_can_read(connections: InitSettings, tmp_path: Path) -> None:
+    def sell(sales: int, *faults: str) -> int:
+        settings = {**CLEAN, **{f"GENERATOR_FAULT_{fault}": "1" for fault in faults}, "GENERATOR_SALES_PER_S": "0"}
+        run(connections, tmp_path / "log", GENERATOR_MAX_SALES=str(sales), **settings)
+        return logged(tmp_path / "log", "started")[-1]["next_sale"]
+
+    assert sell(1500) == 1
+    assert sell(40_000, "DUPLICATE") == 1501
+    assert sell(40_000, "CORRUPT_BYTES") == 1501
+    assert sell(40_000, "UNKNOWN_SCHEMA_ID") == 41_501
+    assert sell(500) == 81_501
+    damaged = [e["id"] for e in ledger(connections) if e["fault"] in ("corrupt_bytes", "unknown_schema_id")]
+    assert sorted(i for i in damaged if i > 1500) == list(range(1501, 81_501))
+
+
 def test_after_kills_the_ledger_names_every_fault_and_no_record_that_is_not_there(
     connections: InitSettings, tmp_path: Path
 ) -> None:
@@ -218,11 +236,11 @@ def test_after_kills_the_ledger_names_every_fault_and_no_record_that_is_not_ther
             if row is None or not framed:
                 continue
             assert all(entry["id"] == row[ID[entity]] for entry in faults.values())
-            if entity is Entity.SALES and "duplicate" not in faults:
+            if entity is Entity.SALES:
                 assert (row["discount_applied"] < 0) == ("negative_discount" in faults)
                 assert (row["quantity"] < 0) == ("return" in faults)
-            if entity is Entity.CUSTOMERS:
-                assert (row["email"] is None) <= ("null_email" in faults or "no_change_update" in faults)
+            for empty, fault in (("email", "null_email"), ("manager", "null_manager")):
+                assert (row.get(empty, "") is None) == (fault in faults)
             ahead = row[FIELDS[entity].time] - record.timestamp_ms * 1000
             assert (ahead > 300_000_000) == ("future_event_time" in faults)
 
@@ -254,6 +272,44 @@ def test_a_second_generator_ends_the_first_with_one_sentence(connections: InitSe
     sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
     assert sorted(sales) == list(range(1, len(sales) + 1))
     assert len(sales) >= 2000
+
+
+def test_the_last_one_that_took_the_lease_has_it(connections: InitSettings) -> None:
+    first, second = Lease(connections), Lease(connections)
+    first.take()
+    first.check()
+    second.take()
+    second.check()
+    with pytest.raises(RetailStreamError, match="Another generator has started"):
+        first.check()
+    first.take()
+    first.check()
+    with pytest.raises(RetailStreamError, match="Another generator has started"):
+        second.check()
+
+
+def test_a_lease_that_cannot_be_known_is_not_had(connections: InitSettings) -> None:
+    lease = Lease(connections)
+    lease.take()
+    client = admin(connections)
+    client.delete_topics([LEASE_TOPIC])[LEASE_TOPIC].result()
+    until(lambda: not partitions(connections, LEASE_TOPIC))
+    with pytest.raises(RetailStreamError, match="has lost who started last"):
+        lease.check()
+    away = Lease(connections.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"}))
+    for ask in (away.take, away.check):
+        with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9 does not answer"):
+            ask()
+
+
+def test_a_generator_leaves_no_group_that_looks_behind(connections: InitSettings, tmp_path: Path) -> None:
+    """Drain is lag 0 in every group, also to who adds up all that there are."""
+    run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", GENERATOR_PROFILE="hostile")
+    run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", GENERATOR_PROFILE="hostile")
+    client = admin(connections)
+    groups = [g.group_id for g in client.list_consumer_groups().result().valid]
+    wanted = [(t, p) for t, there in client.list_topics().topics.items() for p in there.partitions]
+    assert {g: found for g in groups if (found := committed_offsets(connections, g, wanted))} == {}
 
 
 def test_a_broker_that_is_killed_loses_nothing(servers: Servers, connections: InitSettings, tmp_path: Path) -> None:
