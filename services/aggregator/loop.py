@@ -65,7 +65,7 @@ class Worker:
         self.since: idleness.Since = {}
         self.looked_at = self.ticked_at = self.committed_at = 0.0
         self.committed: Mapping[int, int] = {}
-        # Where each was assigned, or the last record read of it ends; ``turn`` counts how often partitions came or went.
+        # Where each was assigned, or its last record read ends; ``turn`` counts how often partitions came or went.
         self.read_to: dict[int, int] = {}
         self.turn = 0
         # One transaction is under way while the next batch is fetched and decoded.
@@ -246,7 +246,7 @@ def in_one_transaction(
 def claim(desk: Desk, partitions: Sequence[int]) -> Mapping[int, Owned]:
     """Claim partitions; an empty warehouse takes over the rises that an earlier one recorded."""
     with warehouse.transaction(desk.engine) as connection:
-        fresh = ownership.is_fresh(connection, desk.topic, partitions)
+        fresh = ownership.is_fresh(connection, desk.topic)
     rises = ownership.recorded_rises(desk.settings, desk.rise_writers) if fresh else []
     everywhere = [p for _, p in kafka.partitions(desk.settings, desk.topic)]
     with warehouse.transaction(desk.engine) as connection:
