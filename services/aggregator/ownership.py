@@ -1,6 +1,5 @@
 """Claiming partitions of `sales.clean`, and what their owner holds in memory of them."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
 from retail_stream.wire import HEADER_BYTES, schema_id
 from services.aggregator import duplicates, outbox, warehouse, watermark
-from services.aggregator.duplicates import Chunk, Held
+from services.aggregator.duplicates import Held
 from services.aggregator.watermark import Rise
 
 _log = structlog.get_logger(__name__)
@@ -128,14 +127,5 @@ def _replayed(connection: Connection, partition: int) -> tuple[Rise, ...]:
 def _held(connection: Connection, partition: int) -> Held:
     rows = connection.execute(
         text("SELECT expires, identities FROM sale_identities WHERE partition = :p ORDER BY id"), {"p": partition}
-    ).all()
-    by_hour: dict[object, list] = defaultdict(list)
-    for expires, payload in rows:
-        by_hour[expires.replace(minute=0, second=0, microsecond=0)].append((expires, payload))
-    chunks = []
-    for group in by_hour.values():
-        identities = duplicates.from_bytes(payload for _, payload in group)
-        ids = identities["transaction_id"]
-        latest = warehouse.micros(max(expires for expires, _ in group))
-        chunks.append(Chunk(identities, ids.min(), ids.max(), latest))  # type: ignore[arg-type]
-    return tuple(chunks)
+    )
+    return duplicates.load((warehouse.micros(expires), payload) for expires, payload in rows)  # type: ignore[misc]

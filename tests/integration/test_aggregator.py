@@ -26,11 +26,9 @@ from retail_stream.registry import Registry
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS, Result
 from retail_stream.wire import HEADER_BYTES, Writer, encode, frame
-from services.aggregator.step import Rules
 from services.aggregator.warehouse import lock
-from services.aggregator.windows import SECOND, parse
 from tests.servers import drop_database
-from tests.unit.sales_oracle import Outcome, count, top
+from tests.unit.sales_oracle import SECOND, Outcome, Rules, count, top
 
 SALES = json.loads((SCHEMAS / "clean" / "sales.avsc").read_text())
 WINDOWS = json.loads((SCHEMAS / "results" / "sales.windows.avsc").read_text())
@@ -41,7 +39,7 @@ MICROS = "(extract(epoch FROM {}) * 1000000)::bigint"
 CENTS = ("gross_sales", "returns_amount", "discounts", "taxes")
 STORES = range(1, 13)
 SETTINGS = {"SALES_WINDOWS": "10s,1m/20s", "WATERMARK_DELAY_S": "5", "ALLOWED_LATENESS_S": "20"}
-RULES = Rules(parse(SETTINGS["SALES_WINDOWS"]), 5 * SECOND, 20 * SECOND)
+RULES = Rules(((10 * SECOND, 10 * SECOND), (60 * SECOND, 20 * SECOND)), 5 * SECOND, 20 * SECOND)
 
 
 def eventually(check: Callable[[], T]) -> T:
