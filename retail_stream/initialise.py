@@ -8,14 +8,21 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 from pydantic import Field, model_validator
 from sqlalchemy import text
 
 from retail_stream import kafka, postgres, reader_role
 from retail_stream.registry import Registry
 from retail_stream.settings import Connections
-from retail_stream.topics import TOPICS
+from retail_stream.topics import AHEAD, TOPICS
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
@@ -83,6 +90,29 @@ def create_topics(settings: InitSettings) -> None:
                 raise kafka.unavailable(settings) from e
             raise
     _log.info("topics", created=created, there=len(TOPICS))
+    if created < len(TOPICS):
+        _bound_timestamps(settings, client)
+
+
+def _bound_timestamps(settings: InitSettings, client: AdminClient) -> None:
+    """Set AHEAD on raw topics that somebody else made without: a record of the future would move the watermark there.
+
+    What else they are set to is their owner's choice.
+    """
+    wanted = {ConfigResource(ResourceType.TOPIC, t.name): t.config[AHEAD] for t in TOPICS if AHEAD in t.config}
+    try:
+        found = {r: f.result()[AHEAD].value for r, f in client.describe_configs([*wanted], request_timeout=10).items()}
+        for resource, value in wanted.items():
+            if found[resource] != value:
+                change = ConfigEntry(AHEAD, value, incremental_operation=AlterConfigOpType.SET)
+                resource.add_incremental_config(change)
+                client.incremental_alter_configs([resource], request_timeout=10)[resource].result()
+                _log.warning("topic changed", topic=resource.name, **{AHEAD: value}, was=found[resource])
+    except KafkaException as e:
+        error = e.args[0]
+        if error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
+            raise kafka.unavailable(settings) from e
+        _log.warning(f"raw topics may lack {AHEAD}, see that they have it", why=error.str())
 
 
 def _register_schemas(settings: InitSettings) -> None:

@@ -1,5 +1,6 @@
 """Handles to the warehouse: an engine, and COPY from a frame."""
 
+import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,13 +8,17 @@ from typing import cast
 
 import polars as pl
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from retail_stream.errors import Unavailable
 
 _CONNECT_S = 5
 _SLICE = 10_000
+_FROZEN_S = 20
+_IDLE_IN_TRANSACTION = "25P03"
+_LOCK_TIMEOUT = "55P03"
+_QUERY_CANCELLED = "57014"
 
 
 def engine(database_url: str, **session: str) -> Engine:
@@ -39,6 +44,25 @@ def engine(database_url: str, **session: str) -> Engine:
     )
 
 
+def service_engine(database_url: str, service: str, **session: str) -> Engine:
+    """An :func:`engine` for the short transactions of a service, whose replicas wait for each other's locks.
+
+    A process that froze in mid-transaction (SIGSTOP, a paused machine) loses its session, and with it its locks: after
+    10 s, or, if that is in the middle of a statement, after 20 s when another one wants a lock. Who waits for a lock
+    is told :class:`Unavailable` every 5 s, so that it hears when it is to stop.
+    """
+    return engine(
+        database_url,
+        application_name=f"retail_stream.{service}",
+        idle_in_transaction_session_timeout="10s",
+        lock_timeout="5s",
+        tcp_keepalives_idle="5",
+        tcp_keepalives_interval="2",
+        tcp_keepalives_count="3",
+        **session,
+    )
+
+
 def address(engine: Engine) -> str:
     """host:port/database, for sentences; never the password."""
     return f"{engine.url.host}:{engine.url.port or 5432}/{engine.url.database}"
@@ -58,18 +82,22 @@ def is_outage(error: DBAPIError | psycopg.Error) -> bool:
     if isinstance(original, psycopg.InterfaceError):
         return True
     state = getattr(original, "sqlstate", None)
-    # 57014 is a statement that was cancelled, by statement_timeout for one: the server is there.
-    return (
-        isinstance(original, psycopg.OperationalError)
-        and state != "57014"
-        and (state is None or state[:2] in ("08", "53", "57"))
-    )
+    if state == _IDLE_IN_TRANSACTION:
+        return True
+    # A statement that was cancelled, by statement_timeout for one: the server is there.
+    if state == _QUERY_CANCELLED:
+        return False
+    return isinstance(original, psycopg.OperationalError) and (state is None or state[:2] in ("08", "53", "57"))
 
 
 def is_rolled_back(error: DBAPIError | psycopg.Error) -> bool:
     """Whether the server ended a transaction in favour of another: a deadlock or the like (SQLSTATE class 40)."""
+    return _state(error).startswith("40")
+
+
+def _state(error: DBAPIError | psycopg.Error) -> str:
     original = error if isinstance(error, psycopg.Error) else error.orig
-    return str(getattr(original, "sqlstate", None)).startswith("40")
+    return str(getattr(original, "sqlstate", None))
 
 
 def unavailable(engine: Engine) -> Unavailable:
@@ -84,11 +112,33 @@ def outages(engine: Engine) -> Iterator[None]:
     try:
         yield
     except (DBAPIError, psycopg.Error) as e:
+        if _state(e) == _LOCK_TIMEOUT:
+            _end_frozen(engine)
+            raise Unavailable(f"Postgres at {address(engine)}: another session keeps a lock.") from e
         if is_rolled_back(e):
             raise Unavailable(f"Postgres at {address(engine)} ended a transaction in favour of another.") from e
         if is_outage(e):
             raise unavailable(engine) from e
         raise
+
+
+def _end_frozen(engine: Engine) -> None:
+    """End sessions of the same service that have waited for their client for 20 s, in the middle of a statement.
+
+    No timeout of Postgres does that: in COPY it waits for the next row without end, and the kernel of a process that
+    was stopped still answers for it.
+    """
+    with contextlib.suppress(DBAPIError), engine.begin() as connection:
+        connection.execute(
+            text("""
+                SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND usename = current_user
+                  AND application_name = current_setting('application_name')
+                  AND state <> 'idle' AND wait_event_type = 'Client'
+                  AND state_change < clock_timestamp() - make_interval(secs => :frozen)
+            """),
+            {"frozen": _FROZEN_S},
+        )
 
 
 def cursor(connection: Connection) -> psycopg.Cursor:

@@ -6,7 +6,7 @@ Every call has a time limit: a registry that does not answer is :class:`Unavaila
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -95,23 +95,21 @@ def _past_proxies(url: str) -> None:
 class Writers:
     """The writer schemas of one subject, by id, fetched when an id is first seen."""
 
-    def __init__(self, registry: Registry, subject: str) -> None:
-        """``subject``: only ids registered under it are known; any other id is a stranger's."""
+    def __init__(self, registry: Registry, subject: str, wait: Callable[[Callable[[], None]], None] = wait_for) -> None:
+        """``subject``: only ids registered under it are known; any other id is a stranger's.
+
+        ``wait``: as :func:`wait_for`; what a registry that is away is waited with.
+        """
+        self._wait = wait
         self._registry = registry
         self._subject = subject
         self._versions: set[int] = set()
         self._writers: dict[int, Writer] = {}
 
-    def get(self, ids: Iterable[int | None], patience_s: float | None = None) -> Mapping[int, Writer]:
-        """Writers by id, at least those of ``ids`` that are registered.
-
-        A registry that is away is waited for, for ever or for ``patience_s`` seconds; 0 asks once.
-
-        Raises:
-            Unavailable: the patience is over.
-        """
+    def get(self, ids: Iterable[int | None]) -> Mapping[int, Writer]:
+        """Writers by id, at least those of ``ids`` that are registered. A registry that is away is waited for."""
         if any(i is not None and i not in self._writers for i in ids):
-            wait_for(self._fetch, patience_s)
+            self._wait(self._fetch)
         return self._writers
 
     def learn(self) -> None:

@@ -66,7 +66,8 @@ _DERIVED_BYTES = 16 * _RAW_BYTES
 
 _KEEP = {"retention.ms": "-1"}
 # The broker itself refuses a raw record whose timestamp lies more than five minutes ahead of its clock.
-_RAW = {**_KEEP, "message.timestamp.after.max.ms": "300000", "max.message.bytes": str(_RAW_BYTES)}
+AHEAD = "message.timestamp.after.max.ms"
+_RAW = {**_KEEP, AHEAD: "300000", "max.message.bytes": str(_RAW_BYTES)}
 _DERIVED = {**_KEEP, "max.message.bytes": str(_DERIVED_BYTES)}
 
 TOPICS: tuple[Topic, ...] = (

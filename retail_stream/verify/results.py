@@ -104,7 +104,12 @@ _LATE: Schema = {
     "body": pl.Binary(),
     **{name.replace(".", "_"): pl.String() for name in WHY},
 }
-_RISES: Schema = {"partition": pl.Int64(), "next_offset": pl.Int64(), "watermark": pl.Int64(), "waiting": pl.Boolean()}
+_RISES: Schema = {
+    **_PLACE,
+    "next_offset": pl.Int64(),
+    "watermark": pl.Int64(),
+    "waiting": pl.Boolean(),
+}
 
 
 class WindowTable:
@@ -158,7 +163,9 @@ class RiseTable:
         for r in records:
             told = _decoded(self._decoder, r.value())
             if told is not None:
-                rows.append((told["partition"], told["next_offset"], told["watermark"], r.offset() is None))
+                _, offset, owner = _place(r)
+                rise = told["next_offset"], told["watermark"]
+                rows.append((told["partition"], offset, owner, *rise, offset is None))
         insert(self._engine, "rises", pl.DataFrame(rows, schema=_RISES, orient="row"))
 
 

@@ -60,7 +60,8 @@ def _windows(table: str, id_column: str, more: str = "") -> str:
 
 #: Table in DuckDB → the query in Postgres.
 QUERIES: dict[str, str] = {
-    "positions": "SELECT consumer_group, topic, partition, next_offset, source_offset FROM consumer_positions",
+    "positions": "SELECT consumer_group, topic, partition, next_offset, source_offset, "
+    f"{_us('updated_at')} FROM consumer_positions",
     "settings": "SELECT name, value FROM stored_settings",
     **{f"dim_{e}": _dimension(e) for e in DIMENSIONS},
     "fact_sales": f"""
@@ -74,9 +75,12 @@ QUERIES: dict[str, str] = {
     **{table: _windows(table, IDS[kind], ", revision, state") for kind, table in TABLES.items()},
     VIEW: _windows(VIEW, "category"),
     "partition_watermarks": f"""
-        SELECT partition, {_us("watermark")}, idle FROM partition_watermarks WHERE topic = 'sales.clean'
+        SELECT partition, {_us("watermark")}, idle, coalesce(idle AND idle_until > clock_timestamp(), false) AS leased
+        FROM partition_watermarks WHERE topic = 'sales.clean'
     """,
-    "stream_watermark": f"SELECT {_us('watermark')} FROM stream_watermark WHERE topic = 'sales.clean'",
+    "stream_watermark": f"""
+        SELECT {_us("watermark")}, {_us("clock_timestamp()", "now")} FROM stream_watermark WHERE topic = 'sales.clean'
+    """,
     "warehouse_id": "SELECT id::text AS id FROM warehouse_id",
     "outbox": "SELECT id, topic, partition, key, value, headers::text AS headers, timestamp_ms FROM outbox",
 }

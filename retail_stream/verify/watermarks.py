@@ -1,7 +1,7 @@
 """Sales with the watermark of their partition before each of them, and check 7: the watermarks themselves."""
 
 from retail_stream.entities import DIMENSIONS, Entity
-from retail_stream.topics import Group, clean
+from retail_stream.topics import Group, Result, clean
 from retail_stream.verify.compare import Column, Kind, check, columns, listed
 from retail_stream.verify.engine import Engine, count
 from retail_stream.verify.report import Check
@@ -10,6 +10,8 @@ from retail_stream.verify.versions import behind, seen
 IDENTITY = "transaction_id, event_time, store_id"
 
 _LEAST = -(2**62)
+#: What clocks may be set forward in between.
+_CLOCK_STEP = 10_000_000
 _CONSUMED = ((Group.AGGREGATOR, Entity.SALES), *((Group.SCD_MERGER, e) for e in DIMENSIONS))
 
 
@@ -79,23 +81,64 @@ def partition_check(engine: Engine, delay: int) -> Check:
 
 
 def stream_check(engine: Engine) -> Check:
-    """The line of ``stream_watermark``: how many partitions are not idle, and how many of them it is not ahead of."""
+    """The line of ``stream_watermark``: how many partitions are not idle, and how many of them it is not ahead of.
+
+    ``idle`` is what the aggregator stored, and ``leased`` whether it is still so by the database's clock: who computed
+    the watermark may have found fewer partitions leased since, which only held it back more.
+    """
     stream = stream_watermark(engine)
     now = "NULL::BIGINT" if stream is None else str(stream)
-    shown = f"coalesce(make_timestamp({now})::VARCHAR, 'none')"
+    is_at = f"coalesce({now}, {_LEAST})"
+    shown = f"stream ' || {_shown(now)}"
     wrong = listed(
         engine,
         f"""
         SELECT 'partition ' || partition || ' is not idle, and is behind the stream: watermark '
-               || coalesce(make_timestamp(watermark)::VARCHAR, 'none') || ', stream ' || {shown}
-        FROM partition_watermarks WHERE NOT idle AND {now} > coalesce(watermark, {_LEAST})
+               || {_shown("watermark")} || ', {shown}
+        FROM partition_watermarks WHERE NOT idle AND {is_at} > coalesce(watermark, {_LEAST})
         UNION ALL
-        SELECT 'the watermark of the stream is behind that of every partition: ' || {shown}
-        FROM partition_watermarks HAVING bool_and(coalesce(watermark > coalesce({now}, {_LEAST}), false))
+        SELECT 'the stream is behind all partitions that hold it back: the slowest ' || {_shown("min(watermark)")}
+               || ', {shown}
+        FROM partition_watermarks WHERE NOT leased
+        HAVING bool_and(watermark IS NOT NULL) AND min(watermark) > {is_at}
+        UNION ALL
+        SELECT 'all partitions are idle, and the stream is behind one: ' || {_shown("max(watermark)")} || ', {shown}
+        FROM partition_watermarks HAVING bool_and(leased) AND max(watermark) > {is_at}
+        UNION ALL
+        SELECT 'the stream is further than any partition, by more than the time since the last sale: '
+               || {_shown("furthest")} || ', {shown}
+        FROM ({_further_than_time()}) WHERE {now} > coalesce(furthest + since, {_LEAST})
+        UNION ALL
+        SELECT 'the stream is behind a rise that was recorded of it: partition ' || r.partition || ' offset '
+               || r.next_offset || ' watermark ' || {_shown("r.watermark")} || ', {shown}
+        FROM rises r LEFT JOIN published p ON p.topic = '{Result.WATERMARKS}' AND p.partition = r.partition
+        WHERE r.warehouse = (SELECT id FROM warehouse_id) AND (r.waiting OR r."offset" < p.end_offset)
+          AND r.watermark > {is_at}
         """,
     )
     awake = count(engine, "partition_watermarks", "NOT idle")
     return Check("stream_watermark", awake, awake - wrong.count, wrong.count, wrong.examples, "partitions not idle")
+
+
+def _further_than_time() -> str:
+    """SQL: the largest watermark of a partition, and for how long the stream can have gone on from it at most.
+
+    Whoever takes a record first raises its partition to the stream. When that was is known of a partition whose
+    position is right behind a record: ``updated_at``.
+    """
+    return f"""
+        SELECT (SELECT max(watermark) FROM partition_watermarks) AS furthest,
+               (SELECT now FROM stream_watermark) - max(updated_at) + {_CLOCK_STEP} AS since
+        FROM positions p
+        WHERE consumer_group = '{Group.AGGREGATOR}' AND next_offset - 1 IN (
+            SELECT c."offset" FROM clean_{Entity.SALES} c WHERE c.partition = p.partition
+        )
+        HAVING count(*) > 0
+    """
+
+
+def _shown(time: str) -> str:
+    return f"coalesce(make_timestamp({time})::VARCHAR, 'none')"
 
 
 def stream_watermark(engine: Engine) -> int | None:

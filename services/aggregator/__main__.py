@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+from functools import partial
 
 import structlog
 from sqlalchemy import text
@@ -13,10 +14,9 @@ from retail_stream.errors import RetailStreamError, SettingsError, Unavailable
 from retail_stream.registry import Registry, Writers
 from retail_stream.settings import load
 from retail_stream.topics import TOPICS, Group, Result
-from retail_stream.waiting import wait_for
 from retail_stream.wire import Writer
 from services.aggregator import loop, outbox, settings, warehouse
-from services.aggregator.desk import Desk, Stopped
+from services.aggregator.desk import Desk, Stopped, wait
 from services.aggregator.relay import Relay
 from services.aggregator.upstream import Upstream
 
@@ -77,15 +77,16 @@ def guarded(relay: Relay, stop: threading.Event) -> None:
 
 def build(config: settings.AggregatorSettings, stop: threading.Event) -> tuple[Desk, Relay]:
     """Wait for the servers, check the stored settings, and build what the loop and the relay work with."""
-    engine = postgres.engine(config.database_url)
+    engine = postgres.service_engine(config.database_url, "aggregator")
     registry = Registry(config.schema_registry_url)
     clean = next(t for t in TOPICS if t.name == topics.clean(Entity.SALES))
-    relay = Relay(config, postgres.engine(config.database_url), stop)
-    writers = Writers(registry, clean.subject)
+    # A relay keeps its lock between transactions too: one that froze loses it after five minutes.
+    outbox_engine = postgres.service_engine(config.database_url, "outbox", idle_session_timeout="5min")
+    relay = Relay(config, outbox_engine, stop)
+    waiting = partial(wait, stop)
+    writers = Writers(registry, clean.subject, waiting)
 
     def ready() -> dict[Result, int]:
-        if stop.is_set():
-            raise Stopped
         kafka.require_topics(config, [t.name for t in TOPICS])
         writers.learn()
         ids = {t: registry.register(f"{t}-value", schema) for t, schema in outbox.schemas().items()}
@@ -101,9 +102,9 @@ def build(config: settings.AggregatorSettings, stop: threading.Event) -> tuple[D
         engine=engine,
         consumer=lambda: kafka.consumer(config, Group.AGGREGATOR),
         writers=writers,
-        rise_writers=Writers(registry, f"{Result.WATERMARKS}-value"),
+        rise_writers=Writers(registry, f"{Result.WATERMARKS}-value", waiting),
         sale=Writer(json.loads(clean.schema.read_text())),  # type: ignore[union-attr]
-        encoder=outbox.Encoder(wait_for(ready), config.rules),
+        encoder=outbox.Encoder(waiting(ready), config.rules),
         upstream=Upstream(config),
         published=relay.wake.set,
         stop=stop,

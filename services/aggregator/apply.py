@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from retail_stream import batches, positions, replays
 from retail_stream.positions import Position
 from retail_stream.topics import Group
-from services.aggregator import facts, lifecycle, outbox, ownership, warehouse, windows
+from services.aggregator import facts, lifecycle, outbox, ownership, settings, warehouse, windows
 from services.aggregator.desk import Desk
 from services.aggregator.ownership import Owned
 from services.aggregator.step import Slice, State, Step, step
@@ -43,16 +43,20 @@ def apply(
 
     Raises:
         Fenced: another worker owns one of the partitions; the transaction must roll back.
+        SettingsError: a replica that began with an empty warehouse too has stored other settings.
     """
     rules = desk.settings.rules
     # gather
     marks = warehouse.lock(connection, desk.topic)
+    settings.compare(marks.settings, desk.settings.shaping)
+    # Whatever came of a partition, be it a repeat only, it is not quiet.
+    asleep = (idle & owned.keys()) - {p for p, part in parts.items() if part.rows.height}
     others = marks.idle - owned.keys()
     fresh = {
         p: replace(s, rows=replays.without_second(connection, Group.AGGREGATOR, (desk.topic, p), s.rows))
         for p, s in parts.items()
     }
-    state = State(marks.watermarks, others | idle, marks.stream, {p: o.held for p, o in owned.items()})
+    state = State(marks.watermarks, others | asleep, marks.stream, {p: o.held for p, o in owned.items()})
     # decide
     did = step(fresh, state, marks.now, rules)
     past = did.stream.watermark
@@ -72,8 +76,7 @@ def apply(
         ],
     )
     epochs = {p: o.position.epoch for p, o in owned.items()}
-    asleep = idle - {p for p, part in parts.items() if part.rows.height}
-    warehouse.save_marks(connection, desk.topic, marks, did.stream, did.watermarks, epochs, asleep & owned.keys())
+    warehouse.save_marks(connection, desk.topic, marks, did.stream, did.watermarks, epochs, asleep)
     moved = {p: _moved(o.position, parts[p]) for p, o in owned.items()}
     positions.advance(connection, Group.AGGREGATOR, [q for p, q in moved.items() if q != owned[p].position])
     for p, part in parts.items():

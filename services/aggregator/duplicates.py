@@ -5,6 +5,7 @@ expiry (last window's end + allowed lateness), judged before each record: so a r
 after that is too late for every window, and `fact_sales` refuses it by its key.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,7 @@ IDENTITY: Final = ("transaction_id", "event_time", "store_id")
 EXPIRES: Final = "expires"
 # Small chunks are merged up to this many identities, so that a batch meets few of them.
 _LARGE: Final = 65_536
+_HOUR: Final = 3_600_000_000
 _DTYPES: Final[tuple[np.dtype, ...]] = (np.dtype("<i8"), np.dtype("<i8"), np.dtype("<i4"))
 
 
@@ -97,6 +99,19 @@ def hold(held: Held, new: Chunk | None, watermark: Watermark) -> Held:
         rows = pl.concat([a.rows, b.rows], rechunk=True)
         kept.append(Chunk(rows, min(a.low, b.low), max(a.high, b.high), max(a.expires, b.expires)))
     return tuple(kept)
+
+
+def load(stored: Iterable[tuple[int, bytes]]) -> Held:
+    """What is held, from rows of (expires, :func:`as_bytes`) in the order in which they came; one chunk an hour."""
+    by_hour: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+    for expires, payload in stored:
+        by_hour[expires // _HOUR].append((expires, payload))
+    chunks = []
+    for rows in by_hour.values():
+        identities = from_bytes(payload for _, payload in rows)
+        ids = identities["transaction_id"]
+        chunks.append(Chunk(identities, ids.min(), ids.max(), max(expires for expires, _ in rows)))  # type: ignore[arg-type]
+    return tuple(chunks)
 
 
 def as_bytes(identities: pl.DataFrame) -> bytes:

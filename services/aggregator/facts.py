@@ -9,9 +9,10 @@ from services.aggregator.duplicates import EXPIRES, IDENTITY
 from services.aggregator.totals import cents
 from services.aggregator.watermark import BEFORE
 
-#: Days with a partition of their own; a sale of one day more goes to the default partition. Postgres locks every
-#: partition that a query may read, and has room for some thousand locks.
+#: Days with a partition of their own; a day more, once it has a sale in the default partition, stays there. Postgres
+#: locks every partition that a query may read, and has room for some thousand locks. README.md: how to make room.
 MOST_DAYS = 400
+_LAST_DAY = 2_932_896  # 9999-12-31
 _DAY = 86_400_000_000
 _AMOUNTS = ("unit_price", "total_amount", "discount_applied", "tax_amount")
 _COLUMNS = ("transaction_id", "store_id", "event_time", "customer_id", "product_id", "quantity")
@@ -62,14 +63,26 @@ def _ensure_days(connection: Connection, days: list[int]) -> None:
         ).scalars()
     )
     for day in days:
-        # Attaching to a parent without a default partition blocks no reader; creating one in place would.
-        first, after = (str(pl.select(pl.lit(d).cast(pl.Date)).item()) for d in (day, day + 1))
+        first, after = (str(pl.select(pl.lit(d).cast(pl.Date)).item()) for d in (day, min(day + 1, _LAST_DAY)))
         name = f"fact_sales_{first.replace('-', '_')}"
-        if name in there or _DEFAULT in there:
+        if name in there:
             continue
-        bounds = f"FOR VALUES FROM ('{first}') TO ('{after}')"
-        if len(there) >= MOST_DAYS:
+        bounds = f"FOR VALUES FROM ('{first}') TO ({'MAXVALUE' if day == _LAST_DAY else repr(after)})"
+        if len(there - {_DEFAULT}) >= MOST_DAYS:
             name, bounds = _DEFAULT, "DEFAULT"
+        if _DEFAULT in there and (name == _DEFAULT or _in_default(connection, first)):
+            continue
+        # Attaching to a parent without a default partition blocks no reader; creating one in place would.
         connection.execute(text(f"CREATE TABLE {name} (LIKE fact_sales INCLUDING ALL)"))
         connection.execute(text(f"ALTER TABLE fact_sales ATTACH PARTITION {name} {bounds}"))
         there.add(name)
+
+
+def _in_default(connection: Connection, day: str) -> bool:
+    """Whether the default partition has sales of a day: the day cannot have a partition of its own then."""
+    query = f"""
+        SELECT EXISTS (SELECT FROM {_DEFAULT}
+                       WHERE event_time >= CAST(:day AS timestamptz)
+                         AND event_time < CAST(:day AS timestamptz) + interval '1 day')
+    """
+    return connection.execute(text(query), {"day": day}).scalar_one()

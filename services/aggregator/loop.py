@@ -25,11 +25,15 @@ _LINGER_S = 0.05
 _TICK_S = 0.5
 _LOOK_UPSTREAM_S = 1.0
 _COMMIT_S = 1.0
+_BREATH_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
 def run(desk: Desk) -> None:
-    """Work until ``desk.stop``; a worker that was fenced starts over as a new member of the group."""
+    """Work until ``desk.stop``; whoever was fenced, or missed by the group, starts over as a new member of it.
+
+    While a server is away nobody polls, and after ``max.poll.interval.ms`` the group takes that for a death.
+    """
     while not desk.stop.is_set():
         worker = Worker(desk)
         metrics.LAG.read = worker.lag
@@ -40,6 +44,9 @@ def run(desk: Desk) -> None:
         except Fenced as e:
             metrics.FENCED.inc()
             _log.warning("fenced, joins again", why=str(e))
+        except Unavailable as e:
+            _log.warning("joins again", why=str(e))
+            desk.stop.wait(_BREATH_S)
         finally:
             worker.close()
 
@@ -58,6 +65,9 @@ class Worker:
         self.since: idleness.Since = {}
         self.looked_at = self.ticked_at = self.committed_at = 0.0
         self.committed: Mapping[int, int] = {}
+        # Where each was assigned, or its last record read ends; ``turn`` counts how often partitions came or went.
+        self.read_to: dict[int, int] = {}
+        self.turn = 0
         # One transaction is under way while the next batch is fetched and decoded.
         self.thread = ThreadPoolExecutor(1, "step")
         self.under_way: Future[Applied] | None = None
@@ -66,13 +76,19 @@ class Worker:
         """Poll, step, commit hints, until stopped or fenced."""
         self.consumer.subscribe([self.desk.topic], on_assign=self.assigned, on_revoke=self.lost, on_lost=self.lost)
         while not self.desk.stop.is_set():
+            turn = self.turn
             messages = self.consumer.consume(1, _POLL_S)
             if messages:
                 messages += self.consumer.consume(BATCH - 1, _LINGER_S)
-            records = self.read(messages)
+            began, records = dict(self.read_to), self.read(messages)
             rows = {p: batches.table(ms, self.desk.writers, self.desk.sale) for p, ms in records.items()}
             try:
                 self.settle()
+                if messages and (self.turn != turn or not self.continues(began, records)):
+                    # Some of it was read before partitions came or went: what is ours now is read anew.
+                    if self.owned:
+                        self.assign()
+                    continue
                 if self.owned and (records or time.monotonic() - self.ticked_at >= _TICK_S):
                     self.look_upstream(records)
                     self.advance(records, rows)
@@ -109,18 +125,31 @@ class Worker:
     def lost(self, _: Consumer, __: list[TopicPartition]) -> None:
         """Our partitions go to others, all of them: forget them. Every step was committed or rolled back."""
         self.desk.assigned.clear()
+        self.turn += 1
         self.end()
         self.owned = {}
         metrics.forget()
 
     def take(self, partitions: Sequence[int]) -> None:
         """Claim partitions and read from their stored positions on."""
+        self.turn += 1
         self.owned = self.desk.wait(lambda: claim(self.desk, partitions))
-        self.ends, self.since, self.committed = {}, {}, {}
-        self.consumer.assign(
-            [TopicPartition(self.desk.topic, p, o.position.next_offset) for p, o in self.owned.items()]
-        )
+        self.committed = {}
+        self.assign()
         _log.info("partitions", owned=sorted(self.owned))
+
+    def assign(self) -> None:
+        """Read our partitions from their stored positions on."""
+        self.ends, self.since = {}, {}
+        self.read_to = {p: o.position.next_offset for p, o in self.owned.items()}
+        self.consumer.assign([TopicPartition(self.desk.topic, p, offset) for p, offset in self.read_to.items()])
+
+    def continues(self, began: Mapping[int, int], records: Mapping[int, list[Message]]) -> bool:
+        """Whether what was read follows what is stored: all that was read before it, up to ``began``, is in there.
+
+        A position may be further than that: behind the last record of a partition are transaction markers.
+        """
+        return all(p in began and began[p] <= self.owned[p].position.next_offset for p in records)
 
     def read(self, messages: Sequence[Message]) -> Mapping[int, list[Message]]:
         """Records by partition, of those that are ours, and where partitions ended."""
@@ -132,7 +161,9 @@ class Worker:
         at_end = {p: offset for (_, p), offset in ends.items()}
         self.ends.update(at_end)
         self.fetched.update(at_end)
-        return {p: ms for (_, p), ms in records.items() if p in self.owned}
+        ours = {p: ms for (_, p), ms in records.items() if p in self.owned}
+        self.read_to.update({p: int(ms[-1].offset() or 0) + 1 for p, ms in ours.items()})
+        return ours
 
     def lag(self) -> dict[tuple[str, ...], float]:
         """Records from the stored position to the end, by topic and partition; any thread may ask."""
@@ -215,7 +246,7 @@ def in_one_transaction(
 def claim(desk: Desk, partitions: Sequence[int]) -> Mapping[int, Owned]:
     """Claim partitions; an empty warehouse takes over the rises that an earlier one recorded."""
     with warehouse.transaction(desk.engine) as connection:
-        fresh = ownership.is_fresh(connection, desk.topic, partitions)
+        fresh = ownership.is_fresh(connection, desk.topic)
     rises = ownership.recorded_rises(desk.settings, desk.rise_writers) if fresh else []
     everywhere = [p for _, p in kafka.partitions(desk.settings, desk.topic)]
     with warehouse.transaction(desk.engine) as connection:

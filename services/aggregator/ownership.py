@@ -1,9 +1,9 @@
 """Claiming partitions of `sales.clean`, and what their owner holds in memory of them."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import structlog
 from sqlalchemy import Connection, text
 
 from retail_stream import kafka, positions
@@ -13,8 +13,10 @@ from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
 from retail_stream.wire import HEADER_BYTES, schema_id
 from services.aggregator import duplicates, outbox, warehouse, watermark
-from services.aggregator.duplicates import Chunk, Held
+from services.aggregator.duplicates import Held
 from services.aggregator.watermark import Rise
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,22 +38,29 @@ def recorded_rises(connections: Connections, writers: Writers) -> list[Rise]:
     for message in kafka.read_to_end(connections, Result.WATERMARKS):
         value = message.value() or b""
         number = schema_id(value)
-        record = writers.get([number])[number].record(value[HEADER_BYTES:])  # type: ignore[index]
-        assert record is not None, f"{message.topic()}/{message.partition()}@{message.offset()}"
+        writer = writers.get([number]).get(number) if number is not None else None
+        record = writer.record(value[HEADER_BYTES:]) if writer is not None else None
+        if record is None:
+            place = f"{message.topic()}/{message.partition()}@{message.offset()}"
+            _log.warning("not ours, passed over", record=place)
+            continue
         rises.append(Rise(record["partition"], record["next_offset"], record["watermark"]))
     return rises
 
 
-def is_fresh(connection: Connection, topic: str, partitions: Iterable[int]) -> bool:
-    """Whether one of the partitions has not been read from at all by this warehouse."""
-    read = connection.execute(
+def is_fresh(connection: Connection, topic: str) -> bool:
+    """Whether this warehouse has read nothing at all yet.
+
+    Whoever claims partitions of such a one keeps the recorded rises of all partitions, so that nobody has to look
+    again: neither the owner of the others, nor the one of a partition that never gets a record.
+    """
+    return connection.execute(
         text(
-            "SELECT count(*) FROM consumer_positions "
-            "WHERE consumer_group = :group AND topic = :topic AND partition = ANY(:partitions) AND next_offset > 0"
+            "SELECT NOT EXISTS (SELECT FROM consumer_positions "
+            "WHERE consumer_group = :group AND topic = :topic AND next_offset > 0)"
         ),
-        {"group": Group.AGGREGATOR.value, "topic": topic, "partitions": list(partitions)},
+        {"group": Group.AGGREGATOR.value, "topic": topic},
     ).scalar_one()
-    return read < len(list(partitions))
 
 
 def ensure_rows(connection: Connection, topic: str, partitions: Iterable[int]) -> None:
@@ -72,6 +81,7 @@ def claim(
     A partition that slept while the stream went on wakes with this, and is raised to it.
     """
     marks = warehouse.lock(connection, topic)
+    _keep_rises(connection, rises)
     raised: list[Rise] = []
     owned: dict[int, Owned] = {}
     for p in sorted(partitions):
@@ -86,8 +96,7 @@ def claim(
             ),
             {"epoch": position.epoch, "mark": warehouse.instant(mark), "topic": topic, "p": p},
         )
-        replayed = _keep_rises(connection, p, position.next_offset, rises)
-        owned[p] = Owned(position, _held(connection, p), replayed)
+        owned[p] = Owned(position, _held(connection, p), _replayed(connection, p))
     outbox.put(connection, encoder.rises(raised, marks.now))
     return owned
 
@@ -99,13 +108,15 @@ def forget_rises(connection: Connection, partition: int, end: int) -> None:
     )
 
 
-def _keep_rises(connection: Connection, partition: int, start: int, rises: Iterable[Rise]) -> tuple[Rise, ...]:
-    for r in rises:
-        if r.partition == partition and r.next_offset >= start:
-            connection.execute(
-                text("INSERT INTO replayed_rises VALUES (:p, :next_offset, :mark) ON CONFLICT DO NOTHING"),
-                {"p": partition, "next_offset": r.next_offset, "mark": warehouse.instant(r.watermark)},
-            )
+def _keep_rises(connection: Connection, rises: Iterable[Rise]) -> None:
+    """Of all partitions. One that its partition has passed meanwhile was applied there, and changes nothing."""
+    rows = [{"p": r.partition, "next_offset": r.next_offset, "mark": warehouse.instant(r.watermark)} for r in rises]
+    if rows:
+        insert = text("INSERT INTO replayed_rises VALUES (:p, :next_offset, :mark) ON CONFLICT DO NOTHING")
+        connection.execute(insert, rows)
+
+
+def _replayed(connection: Connection, partition: int) -> tuple[Rise, ...]:
     rows = connection.execute(
         text("SELECT next_offset, watermark FROM replayed_rises WHERE partition = :p ORDER BY next_offset"),
         {"p": partition},
@@ -116,14 +127,5 @@ def _keep_rises(connection: Connection, partition: int, start: int, rises: Itera
 def _held(connection: Connection, partition: int) -> Held:
     rows = connection.execute(
         text("SELECT expires, identities FROM sale_identities WHERE partition = :p ORDER BY id"), {"p": partition}
-    ).all()
-    by_hour: dict[object, list] = defaultdict(list)
-    for expires, payload in rows:
-        by_hour[expires.replace(minute=0, second=0, microsecond=0)].append((expires, payload))
-    chunks = []
-    for group in by_hour.values():
-        identities = duplicates.from_bytes(payload for _, payload in group)
-        ids = identities["transaction_id"]
-        latest = warehouse.micros(max(expires for expires, _ in group))
-        chunks.append(Chunk(identities, ids.min(), ids.max(), latest))  # type: ignore[arg-type]
-    return tuple(chunks)
+    )
+    return duplicates.load((warehouse.micros(expires), payload) for expires, payload in rows)  # type: ignore[misc]

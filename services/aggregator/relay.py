@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from sqlalchemy import Connection, Engine, text
 
 from retail_stream import kafka, postgres
@@ -157,6 +157,11 @@ class Relay:
                     continue  # librdkafka reports what it retries by itself
                 if message.offset() >= upto:
                     return largest
-                owner, _, number = kafka.headers(message).get(OUTBOX_ID, b"").decode().partition("/")
-                if owner == mine:
-                    largest = max(largest, int(number))
+                largest = max(largest, number_of(message, mine))
+
+
+def number_of(message: Message, mine: str) -> int:
+    """Its number in the outbox of the warehouse ``mine``; 0 for a record of whoever else."""
+    owner, _, number = (kafka.headers(message).get(OUTBOX_ID) or b"").partition(b"/")
+    # As long as Postgres' largest bigint.
+    return int(number) if owner == mine.encode() and number.isdigit() and len(number) <= 19 else 0

@@ -1,5 +1,6 @@
 """Settings of the aggregator, and the guard that keeps those that shape results as the stored state knows them."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -66,7 +67,15 @@ def keep(connection: Connection, shaping: dict[str, str]) -> None:
     if not connection.execute(_STARTED).scalar_one():
         connection.execute(_STORE, [{"name": n, "value": v} for n, v in shaping.items()])
         return
-    stored: dict[str, str] = dict(connection.execute(text("SELECT name, value FROM stored_settings")).tuples().all())
+    compare(dict(connection.execute(text("SELECT name, value FROM stored_settings")).tuples().all()), shaping)
+
+
+def compare(stored: Mapping[str, str], shaping: Mapping[str, str]) -> None:
+    """Check that the shaping settings are the ``stored`` ones.
+
+    Raises:
+        SettingsError: one of them differs.
+    """
     for name, value in shaping.items():
         if stored.get(name) != value:
             raise SettingsError(

@@ -26,11 +26,13 @@ TABLES = {"store": "sales_by_window", "product": "sales_by_product_window"}
 LEASE = timedelta(seconds=10)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 def instant(micros: Watermark) -> datetime | None:
-    """Microseconds since 1970 as Postgres takes them."""
-    return None if micros is None else _EPOCH + micros * _MICROSECOND
+    """Microseconds since 1970 as Postgres takes them; what is beyond the years 1 to 9999 is their end."""
+    return None if micros is None else _EPOCH + min(max(micros, _FIRST), _LAST) * _MICROSECOND
 
 
 def micros(instant: datetime | None) -> Watermark:
@@ -51,13 +53,17 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 @dataclass(frozen=True)
 class Marks:
-    """Watermarks as stored. ``idle``: partitions under a lease that is still good at ``now`` (the database's clock)."""
+    """Watermarks as stored. ``idle``: partitions under a lease that is still good at ``now`` (the database's clock).
+
+    ``settings``: those that shape results, as they are stored.
+    """
 
     stream: Stream
     watermarks: Mapping[int, Watermark]
     epochs: Mapping[int, int]
     idle: frozenset[int]
     now: int
+    settings: Mapping[str, str]
 
 
 def lock(connection: Connection, topic: str) -> Marks:
@@ -75,13 +81,16 @@ def lock(connection: Connection, topic: str) -> Marks:
         ),
         {"topic": topic},
     ).all()
-    now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    now, settings = connection.execute(
+        text("SELECT clock_timestamp(), (SELECT json_object_agg(name, value) FROM stored_settings)")
+    ).one()
     return Marks(
         Stream(micros(mark), micros(advanced)),
         {p: micros(w) for p, _, w, _ in rows},
         {p: epoch for p, epoch, _, _ in rows},
         frozenset(p for p, _, _, idle in rows if idle),
         micros(now),  # type: ignore[arg-type]
+        settings or {},
     )
 
 

@@ -165,7 +165,8 @@ class Delays:
         self.registry = registry.url
         topic = next(t for t in topics.TOPICS if t.name == topics.clean(Entity.SALES))
         self._tail = Tail(connections, [topic.name], SAMPLE_OF_PARTITION)
-        self._writers = Writers(registry, topic.subject)
+        # Asked once: a look waits for nobody.
+        self._writers = Writers(registry, topic.subject, wait=lambda fetch: fetch())
         self._reader = Writer(json.loads(topic.schema.read_text()))  # type: ignore[union-attr]
         self._sample: deque[float] = deque(maxlen=SAMPLE)
 
@@ -177,7 +178,7 @@ class Delays:
         """
         for messages in self._tail.news():
             values = [m.value() for m in messages]
-            writers = self._writers.get(map(schema_id, values), patience_s=0)
+            writers = self._writers.get(map(schema_id, values))
             table = decode(values, writers, self._reader).table
             times = table[FIELDS[Entity.SALES].time].cast(int).to_numpy() / 1e6
             stamps = np.array([m.timestamp()[1] for m in messages])[table[ROW].to_numpy()] / 1e3

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -37,19 +38,26 @@ def main() -> int:
     declared = {d.topic: d for d in dimensions()}
 
     registry = Registry(settings.schema_registry_url)
-    writers = {topic: Writers(registry, f"{topic}-value") for topic in declared}
+
+    def patiently(action: Callable[[], None]) -> None:
+        def attempt() -> None:
+            check()
+            action()
+
+        wait_for(attempt)
+
+    writers = {topic: Writers(registry, f"{topic}-value", patiently) for topic in declared}
 
     def initialised() -> None:
-        check()
         kafka.require_topics(settings, declared)
         for known in writers.values():
             check()
             known.learn()
 
-    engine = postgres.engine(settings.database_url)
+    engine = postgres.service_engine(settings.database_url, "scd_merger")
     merger = Merger(engine, declared.values(), writers, check)
     try:
-        wait_for(initialised)
+        patiently(initialised)
         reader = Reader(partial(kafka.consumer, settings, Group.SCD_MERGER), declared, merger.claim)
         LAG.read = reader.lag
         health.needs(

@@ -18,17 +18,17 @@ import pytest
 from confluent_kafka import TopicPartition
 from sqlalchemy import Engine, text
 
-from retail_stream import kafka
+from retail_stream import kafka, postgres
+from retail_stream.errors import Unavailable
 from retail_stream.initialise import migrate
 from retail_stream.kafka import SOURCE_OFFSET, as_big_endian, big_endian
 from retail_stream.registry import Registry
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS, Result
 from retail_stream.wire import HEADER_BYTES, Writer, encode, frame
-from services.aggregator.step import Rules
-from services.aggregator.windows import SECOND, parse
+from services.aggregator.warehouse import lock
 from tests.servers import drop_database
-from tests.unit.sales_oracle import Outcome, count, top
+from tests.unit.sales_oracle import SECOND, Outcome, Rules, count, top
 
 SALES = json.loads((SCHEMAS / "clean" / "sales.avsc").read_text())
 WINDOWS = json.loads((SCHEMAS / "results" / "sales.windows.avsc").read_text())
@@ -39,7 +39,7 @@ MICROS = "(extract(epoch FROM {}) * 1000000)::bigint"
 CENTS = ("gross_sales", "returns_amount", "discounts", "taxes")
 STORES = range(1, 13)
 SETTINGS = {"SALES_WINDOWS": "10s,1m/20s", "WATERMARK_DELAY_S": "5", "ALLOWED_LATENESS_S": "20"}
-RULES = Rules(parse(SETTINGS["SALES_WINDOWS"]), 5 * SECOND, 20 * SECOND)
+RULES = Rules(((10 * SECOND, 10 * SECOND), (60 * SECOND, 20 * SECOND)), 5 * SECOND, 20 * SECOND)
 
 
 def eventually(check: Callable[[], T]) -> T:
@@ -383,3 +383,37 @@ def test_other_windows_than_the_stored_state_has_stop_it_with_one_sentence(
     eventually(lambda: drained(connections, warehouse))
     assert aggregators.start(SALES_WINDOWS="2m").wait(30) == 2
     assert "SALES_WINDOWS='2m': the warehouse was computed with '10s,1m/20s'" in aggregators.log.read_text()
+
+
+@pytest.mark.parametrize("within_a_copy", [False, True])
+def test_a_replica_that_froze_with_the_lock_does_not_stop_the_others(
+    connections: Connections, warehouse: Engine, aggregators: Aggregators, within_a_copy: bool
+) -> None:
+    Source(connections, seed=7).publish(50)
+    frozen = postgres.service_engine(connections.database_url, "aggregator").connect()
+    lock(frozen, "sales.clean")
+    if within_a_copy:
+        copying = postgres.cursor(frozen).copy("COPY replayed_rises FROM STDIN")
+        copying.__enter__()
+    aggregators.start()
+    assert_all_is_right(connections, warehouse)
+    with pytest.raises(Unavailable), postgres.outages(warehouse):
+        copying.__exit__(None, None, None) if within_a_copy else frozen.execute(text("SELECT 1"))
+    frozen.invalidate()
+
+
+def test_one_that_waits_for_a_lock_hears_that_it_is_to_stop(
+    connections: Connections, warehouse: Engine, aggregators: Aggregators
+) -> None:
+    Source(connections, seed=8).publish(10)
+    process = aggregators.start()
+    eventually(lambda: drained(connections, warehouse))
+    with warehouse.begin() as somebody:
+        lock(somebody, "sales.clean")
+
+        def waits() -> None:
+            assert "another session keeps a lock" in aggregators.log.read_text()
+
+        eventually(waits)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0

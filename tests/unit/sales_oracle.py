@@ -1,9 +1,47 @@
-"""Windows the slow way: one sale, one window at a time, in plain Python integers.."""
+"""Windows the slow way: one sale, one window at a time, in plain Python integers.
+
+Nothing of the aggregator is imported here: what both know, they know twice.
+"""
 
 from dataclasses import dataclass, field
 
-from services.aggregator.step import Rules
-from services.aggregator.windows import Window
+SECOND = 1_000_000
+LONGEST_LOOK_AWAY = 10 * SECOND
+
+
+@dataclass(frozen=True)
+class Rules:
+    """``kinds``: size and slide of each kind of window; all in microseconds."""
+
+    kinds: tuple[tuple[int, int], ...]
+    delay: int
+    lateness: int
+
+
+@dataclass(frozen=True)
+class Move:
+    """A step: how many records of each partition are read by whoever owns ``mine``, and which partitions are idle.
+
+    ``restarts``: that one has just begun, and knows what is stored. ``fails``: it tried before, in vain, with as many
+    records of each.
+    """
+
+    cut: dict[int, int]
+    mine: frozenset[int]
+    idle: frozenset[int]
+    now: int
+    restarts: bool = False
+    fails: dict[int, int] | None = None
+
+
+@dataclass
+class Feed:
+    """What one random run gives the aggregator: its settings as text, the records of each partition, the moves."""
+
+    windows: str
+    rules: Rules
+    records: dict[int, list[dict]]
+    moves: list[Move]
 
 
 @dataclass
@@ -22,7 +60,7 @@ def top(*times: int | None) -> int | None:
 
 
 def count(r: dict, p: int, mark: int | None, rules: Rules, seen: set, sums: dict, out: Outcome) -> None:
-    starts = [(w.size, s) for w in rules.windows for s in brute_starts(w, r["event_time"])]
+    starts = [(size, s) for size, slide in rules.kinds for s in brute_starts(size, slide, r["event_time"])]
     identity = (r["transaction_id"], r["event_time"], r["store_id"])
     held = mark is None or max(sum(s) for s in starts) + rules.lateness > mark
     if held and identity in seen:
@@ -48,7 +86,51 @@ def count(r: dict, p: int, mark: int | None, rules: Rules, seen: set, sums: dict
             row[:] = [a + b for a, b in zip(row, add, strict=True)]
 
 
-def brute_starts(w: Window, time: int) -> list[int]:
+def brute_starts(size: int, slide: int, time: int) -> list[int]:
     """Every multiple of the slide whose window contains the time, found by looking at each nearby."""
-    near = round(time / w.slide)
-    return [s for i in range(-w.panes - 2, 3) if (s := (near + i) * w.slide) <= time < s + w.size]
+    near = round(time / slide)
+    return [s for i in range(-(size // slide) - 2, 3) if (s := (near + i) * slide) <= time < s + size]
+
+
+def next_offset(run: Feed, p: int, done: int) -> int:
+    """Behind the first ``done`` records of a partition."""
+    return run.records[p][done - 1]["offset"] + 1 if done else 0
+
+
+def oracle(run: Feed) -> Outcome:
+    """Record by record, window by window, in plain Python; only the watermarks' moves need the steps."""
+    out, rules = Outcome(), run.rules
+    marks: dict[int, int | None] = dict.fromkeys(run.records)
+    done = dict.fromkeys(run.records, 0)
+    seen: dict[int, set] = {p: set() for p in run.records}
+    sums: dict[tuple, list[int]] = {}
+    stream, went_on = None, None
+    for move in run.moves:
+        idle, now = move.idle, move.now
+        for p in move.mine:
+            n = move.cut[p]
+            if (n or p not in idle) and stream is not None and (marks[p] is None or marks[p] < stream):
+                marks[p] = stream
+                out.rises.append((p, next_offset(run, p, done[p]), stream))
+            for r in run.records[p][done[p] : done[p] + n]:
+                count(r, p, marks[p], rules, seen[p], sums, out)
+                marks[p] = top(marks[p], min(r["event_time"], r["timestamp"]) - rules.delay)
+            done[p] += n
+        busy = [marks[p] for p in marks if p not in idle or move.cut[p]]
+        if busy:
+            if None not in busy:
+                stream = top(stream, min(busy))
+            went_on = None
+        else:
+            stream = top(stream, *marks.values())
+            if stream is not None:
+                if went_on is not None and 0 < now - went_on <= LONGEST_LOOK_AWAY:
+                    stream += now - went_on
+                went_on = now
+        out.stream.append(stream)
+    for key, measures in sums.items():
+        end = key[1] + key[2]
+        past = stream is not None and stream >= end
+        over = stream is not None and stream >= end + rules.lateness
+        out.rows[key] = (*measures, "final" if over else "fired" if past else "open")
+    return out

@@ -1,16 +1,18 @@
 """Random streams of sales, run through the aggregator's pure part and through the oracle; for test_aggregator_step."""
 
 import random
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import polars as pl
 
-from services.aggregator import lifecycle, step, totals, watermark
+from services.aggregator import duplicates, lifecycle, step, totals
 from services.aggregator.watermark import Rise, Stream
-from services.aggregator.windows import SECOND, parse
-from tests.unit.sales_oracle import Outcome, count, top
+from services.aggregator.windows import parse
+from tests.unit.sales_oracle import SECOND, Feed, Move, Outcome, Rules, next_offset, oracle
 
 PARTITIONS = 3
+#: One of so many runs is made anew from its topics.
+REBUILT = 4
 DTYPES = {
     "offset": pl.Int64,
     "timestamp": pl.Int64,
@@ -25,21 +27,21 @@ DTYPES = {
     "tax_amount": pl.Float64,
 }
 BASES = (1_700_000_000, -3_000_000_000, 951_782_395, 0)  # now, before 1970, five seconds before a leap day, the epoch
-SPECS = ("10s", "10s,1m", "30s/10s", "7s,20s/5s,1m", "1m/20s")
-
-
-@dataclass
-class Feed:
-    """What one random run gives the aggregator: per partition records, and when which partition was idle."""
-
-    rules: step.Rules
-    records: dict[int, list[dict]]
-    moves: list[tuple[dict[int, int], frozenset[int], int]]  # per step: records per partition, idle, now
+#: SALES_WINDOWS and, in seconds, size and slide of each kind.
+SPECS = {
+    "10s": ((10, 10),),
+    "10s,1m": ((10, 10), (60, 60)),
+    "30s/10s": ((30, 10),),
+    "7s,20s/5s,1m": ((7, 7), (20, 5), (60, 60)),
+    "1m/20s": ((60, 20),),
+}
 
 
 def feed(seed: int) -> Feed:
     rng = random.Random(seed)
-    rules = step.Rules(parse(rng.choice(SPECS)), rng.choice((0, 3, 10)) * SECOND, rng.choice((0, 5, 20)) * SECOND)
+    spec = rng.choice(list(SPECS))
+    kinds = tuple((size * SECOND, slide * SECOND) for size, slide in SPECS[spec])
+    rules = Rules(kinds, rng.choice((0, 3, 10)) * SECOND, rng.choice((0, 5, 20)) * SECOND)
     base = rng.choice(BASES) * SECOND
     records: dict[int, list[dict]] = {p: [] for p in range(PARTITIONS)}
     skew = rng.choice((1, 15, 60))
@@ -67,58 +69,27 @@ def feed(seed: int) -> Feed:
                 "tax_amount": rng.uniform(-5, 5),
             }
         mine.append({**record, "offset": len(mine) * 2})
-    moves = []
+    return Feed(spec, rules, records, moves(rng, records, base))
+
+
+def moves(rng: random.Random, records: dict[int, list[dict]], now: int, *, idle: bool = True) -> list[Move]:
+    """Random cuts of all records, and who reads them. ``idle``: partitions may be, at random."""
+
+    def some(p: int) -> int:
+        return rng.randrange(left[p] + 1) if rng.random() < 0.5 else left[p]
+
+    made = []
     left = {p: len(r) for p, r in records.items()}
-    now = base
-    while any(left.values()) or rng.random() < 0.3:
-        cut = {p: rng.randrange(n + 1) if rng.random() < 0.5 else n for p, n in left.items()}
+    while any(left.values()) or (idle and rng.random() < 0.3):
+        mine = frozenset(p for p in records if rng.random() < 0.7) or frozenset(records)
+        cut = {p: some(p) if p in mine else 0 for p in left}
+        fails = {p: some(p) for p in mine} if rng.random() < 0.15 else None
         for p in left:
             left[p] -= cut[p]
         now += rng.randrange(12) * SECOND
-        idle = frozenset(p for p in records if rng.random() < 0.35)
-        moves.append((cut, idle, now))
-    return Feed(rules, records, moves)
-
-
-def oracle(run: Feed) -> Outcome:
-    """Record by record, window by window, in plain Python; only the watermarks' moves need the steps."""
-    out, rules = Outcome(), run.rules
-    marks: dict[int, int | None] = dict.fromkeys(run.records)
-    done = dict.fromkeys(run.records, 0)
-    seen: dict[int, set] = {p: set() for p in run.records}
-    sums: dict[tuple, list[int]] = {}
-    stream, went_on = None, None
-    for cut, idle, now in run.moves:
-        for p, n in cut.items():
-            if (n or p not in idle) and stream is not None and (marks[p] is None or marks[p] < stream):
-                marks[p] = stream
-                out.rises.append((p, next_offset(run, p, done[p]), stream))
-            for r in run.records[p][done[p] : done[p] + n]:
-                count(r, p, marks[p], rules, seen[p], sums, out)
-                marks[p] = top(marks[p], min(r["event_time"], r["timestamp"]) - rules.delay)
-            done[p] += n
-        busy = [marks[p] for p in marks if p not in idle or cut[p]]
-        if busy:
-            if None not in busy:
-                stream = top(stream, min(busy))
-            went_on = None
-        else:
-            stream = top(stream, *marks.values())
-            if stream is not None:
-                if went_on is not None and 0 < now - went_on <= watermark.LONGEST_LOOK_AWAY:
-                    stream += now - went_on
-                went_on = now
-        out.stream.append(stream)
-    for key, measures in sums.items():
-        end = key[1] + key[2]
-        past = stream is not None and stream >= end
-        over = stream is not None and stream >= end + rules.lateness
-        out.rows[key] = (*measures, "final" if over else "fired" if past else "open")
-    return out
-
-
-def next_offset(run: Feed, p: int, done: int) -> int:
-    return run.records[p][done - 1]["offset"] + 1 if done else 0
+        asleep = frozenset(p for p in records if idle and rng.random() < 0.35)
+        made.append(Move(cut, mine, asleep, now, rng.random() < 0.25, fails))
+    return made
 
 
 class Warehouse:
@@ -147,42 +118,78 @@ class Warehouse:
             self.results.add(key)
 
 
-def aggregate(run: Feed, replayed: dict[int, list[Rise]] | None = None) -> tuple[Outcome, Warehouse, list[Rise]]:
-    out, warehouse, recorded = Outcome(), Warehouse(), []
-    state = step.State(dict.fromkeys(run.records), frozenset(), Stream(), dict.fromkeys(run.records, ()))
+class Identities:
+    """What is stored of the sales held, as `sale_identities` has it, and what each owner has in memory."""
+
+    def __init__(self, partitions: Iterable[int]) -> None:
+        self.rows: dict[int, list[tuple[int, bytes]]] = {p: [] for p in partitions}
+        self.memory: dict[int, duplicates.Held] = dict.fromkeys(self.rows, ())
+
+    def restart(self, partitions: Iterable[int]) -> None:
+        for p in partitions:
+            self.memory[p] = duplicates.load(self.rows[p])
+
+    def save(self, did: step.Step) -> None:
+        for p, chunk in did.chunks.items():
+            self.rows[p].append((chunk.expires, duplicates.as_bytes(chunk.rows)))
+        for p, mark in did.watermarks.items():
+            self.rows[p] = [row for row in self.rows[p] if mark is None or row[0] > mark]
+        self.memory.update(did.held)
+
+
+def aggregate(run: Feed, recorded: Iterable[Rise] = ()) -> tuple[Outcome, Warehouse, list[Rise]]:
+    """``recorded``: rises of an earlier run, which this one applies from their offsets on."""
+    out, warehouse, rises = Outcome(), Warehouse(), []
+    rules = step.Rules(parse(run.windows), run.rules.delay, run.rules.lateness)
+    identities = Identities(run.records)
+    to_come = {p: [r for r in recorded if r.partition == p] for p in run.records}
+    marks: dict[int, int | None] = dict.fromkeys(run.records)
+    stream = Stream()
     done = dict.fromkeys(run.records, 0)
     told: set[tuple[int, int]] = set()
-    for cut, idle, now in run.moves:
-        slices = {}
-        for p, n in cut.items():
-            start, end = next_offset(run, p, done[p]), next_offset(run, p, done[p] + n)
-            rows = pl.DataFrame(run.records[p][done[p] : done[p] + n], schema=DTYPES)
-            mine = tuple(r for r in (replayed or {}).get(p, ()) if start <= r.next_offset <= end)
-            slices[p] = step.Slice(start, end, rows, mine)
-            done[p] += n
-        state = step.State(state.watermarks, idle, state.stream, state.held)
-        did = step.step(slices, state, now, run.rules)
+
+    def slices(cut: dict[int, int], mine: Iterable[int]) -> dict[int, step.Slice]:
+        made = {}
+        for p in mine:
+            start, end = next_offset(run, p, done[p]), next_offset(run, p, done[p] + cut[p])
+            rows = pl.DataFrame(run.records[p][done[p] : done[p] + cut[p]], schema=DTYPES)
+            made[p] = step.Slice(start, end, rows, tuple(r for r in to_come[p] if r.next_offset <= end))
+        return made
+
+    for move in run.moves:
+        if move.restarts:
+            identities.restart(move.mine)
+        held = {p: identities.memory[p] for p in move.mine}
+        state = step.State(marks, move.idle, stream, held)
+        if move.fails is not None:
+            step.step(slices(move.fails, move.mine), state, move.now, rules)
+        parts = slices(move.cut, move.mine)
+        did = step.step(parts, state, move.now, rules)
         stored = warehouse.stored(did.deltas)
-        warehouse.apply(lifecycle.settle(stored, did.deltas, did.stream.watermark, run.rules.lateness))
+        warehouse.apply(lifecycle.settle(stored, did.deltas, did.stream.watermark, rules.lateness))
+        identities.save(did)
+        for p, part in parts.items():
+            done[p] += move.cut[p]
+            to_come[p] = [r for r in to_come[p] if r not in part.replayed]
         if did.sales.height:
             marked = did.sales.select("partition", "offset", "late").rows()
             told |= {(p, o) for p, o, _ in marked}
             out.late |= {(p, o) for p, o, late in marked if late}
         out.stream.append(did.stream.watermark)
         out.rises += [(r.partition, r.next_offset, r.watermark) for r in did.rises]
-        recorded += did.rises
-        state = step.State({**state.watermarks, **did.watermarks}, idle, did.stream, did.held)
+        rises += did.rises
+        marks, stream = {**marks, **did.watermarks}, did.stream
     out.dropped = {(p, r["offset"]) for p, rs in run.records.items() for r in rs} - told
     out.rows = {key: (*row[4:11], row[-1]) for key, row in warehouse.rows.items()}
-    return out, warehouse, recorded
+    return out, warehouse, rises
 
 
 def disagreements(seeds: range) -> list[str]:
-    """What is wrong with the run of any of these seeds."""
+    """What is wrong with the run of any of these seeds, or with its warehouse made anew from the topics."""
     wrong = []
     for seed in seeds:
         run = feed(seed)
-        said, warehouse, _ = aggregate(run)
+        said, warehouse, rises = aggregate(run)
         if said != oracle(run):
             wrong.append(f"seed {seed}: not what the oracle says")
         marks = [w for w in said.stream if w is not None]
@@ -191,4 +198,14 @@ def disagreements(seeds: range) -> list[str]:
         final = {key[:4] for key in warehouse.results if key[-1] == "final"}
         if final != {key for key, row in said.rows.items() if row[-1] == "final"}:
             wrong.append(f"seed {seed}: what is final was not told so")
+        if seed % REBUILT == 0:
+            cuts = moves(random.Random(seed), run.records, 0, idle=False)
+            again, _, _ = aggregate(Feed(run.windows, run.rules, run.records, cuts), rises)
+            if (again.late, again.dropped, sums(again)) != (said.late, said.dropped, sums(said)):
+                wrong.append(f"seed {seed}: a rebuild that applies the recorded rises comes to something else")
     return wrong
+
+
+def sums(outcome: Outcome) -> dict[tuple, tuple]:
+    """The rows without their states."""
+    return {key: row[:-1] for key, row in outcome.rows.items()}

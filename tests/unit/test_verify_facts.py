@@ -134,13 +134,3 @@ def test_a_partitions_watermark_is_recomputed(engine, stored, ok):
 def test_a_rise_counts_up_to_the_aggregators_position(engine, rise, stored, ok):
     marks(engine, str(stored), rise)
     assert watermarks.partition_check(engine, 10).ok is ok
-
-
-@pytest.mark.parametrize(
-    ("stream", "idle", "ok"),
-    [("990", "false", True), ("991", "false", False), ("991", "true", True), ("989", "false", False)],
-)
-def test_the_streams_watermark_is_not_ahead_of_a_partition_that_is_awake(engine, stream, idle, ok):
-    marks(engine, "990", idle=idle)
-    engine.execute(f"CREATE TABLE stream_watermark AS SELECT {stream} AS watermark")
-    assert watermarks.stream_check(engine).ok is ok
