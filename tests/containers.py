@@ -21,6 +21,8 @@ from retail_stream.embedded.servers import Server
 from retail_stream.embedded.settings import Ports, free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
+#: One of a run's own, so that whoever interrupts it can take down what it leaves.
+_PREFIX = os.environ.get("RETAIL_STREAM_TEST_PROJECT", "retail-stream-test")
 _READY_S = 120
 _COMMAND_S = 300
 
@@ -34,7 +36,7 @@ class Project:
     def __init__(self, folder: Path, settings: dict[str, str], files: Sequence[str] = ("docker-compose.yml",)) -> None:
         self.ports = Ports.free()
         (self.page,) = free_ports(1)
-        self.name = f"retail-stream-test-{uuid.uuid4().hex[:8]}"
+        self.name = f"{_PREFIX}-{uuid.uuid4().hex[:8]}"
         self.settings = {
             "KAFKA_PORT": str(self.ports.kafka),
             "REGISTRY_PORT": str(self.ports.registry),

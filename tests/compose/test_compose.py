@@ -8,7 +8,9 @@ import subprocess
 from urllib.request import urlopen
 
 import pytest
+from confluent_kafka.admin import NewTopic
 
+from retail_stream import kafka
 from retail_stream.pipeline import Service
 
 from ..containers import eventually
@@ -142,13 +144,14 @@ def test_kafka_keeps_no_log_files_in_memory_and_tools_have_a_heap_of_their_own(w
 
 def test_compressed_records_pass_the_broker_and_the_console(whole: Whole):
     """Both unpack a library for it into /tmp; the broker, as it has to compress in another way than the producer."""
+    admin = kafka.admin(whole.connections)
+    admin.create_topics([NewTopic("compressed", 1, 1, config={"compression.type": "zstd"})])["compressed"].result(30)
     lines = (
-        "kafka-topics.sh $KAFKA --create --topic compressed --config compression.type=zstd",
         "echo something | kafka-console-producer.sh $KAFKA --topic compressed --compression-codec snappy",
-        "kafka-console-consumer.sh $KAFKA --topic compressed --from-beginning --max-messages 1 --timeout-ms 20000",
-        "kafka-topics.sh $KAFKA --delete --topic compressed",
+        "kafka-console-consumer.sh $KAFKA --topic compressed --from-beginning --max-messages 1 --timeout-ms 60000",
     )
     said = whole.project("run", "--rm", "-T", "console", "sh", "-c", " && ".join(lines))
+    admin.delete_topics(["compressed"])["compressed"].result(30)
     assert "something" in said.splitlines()
 
 
