@@ -79,7 +79,8 @@ def of_sales() -> str:
                 -- A copy of it that is good, a replay for one, has a right to the fact.
                 WHEN p.expected = '{REJECTED}' AND f.facts > 0 AND o.id IS NULL
                     THEN 'it is a dead letter, and has a fact'
-                WHEN p.expected = '{REJECTED}' AND w.many
+                -- Facts tell which sale it was; a window only that there is one too many.
+                WHEN p.expected = '{REJECTED}' AND w.many AND NOT s.has_facts
                     THEN 'it is a dead letter, and its window counts more than the clean sales'
                 WHEN p.expected = '{REJECTED}' THEN NULL
                 WHEN {awaited} THEN '{_NOT_YET}'

@@ -8,6 +8,7 @@ One story in the order of this file; the generator is running all the while.
 
 import os
 import random
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -120,6 +121,17 @@ def test_aggregators_go_on_after_each_of_twenty_kills(
         third.start(Service.AGGREGATOR)
         joined(running, third)
         assert third.stop(Service.AGGREGATOR) == 0
+
+
+def test_a_frozen_aggregator_does_not_stop_the_other(running: Running, pair: tuple[Pipeline, Pipeline]) -> None:
+    frozen = pair[0].processes[Service.AGGREGATOR]
+    for _ in range(3):
+        running.eventually(goes_on(running, RATE), "both go on")
+        os.kill(frozen.pid, signal.SIGSTOP)
+        try:
+            running.eventually(goes_on(running, OUTAGE_S * RATE), "the other goes on")
+        finally:
+            os.kill(frozen.pid, signal.SIGCONT)
 
 
 def test_after_all_kills_everything_is_counted_and_published_once(running: Running) -> None:

@@ -60,7 +60,7 @@ def feed(seed: int) -> Feed:
                 "timestamp": base + i * SECOND + rng.choice((0, 0, 100 * SECOND)) * (rng.random() < 0.05),
                 "transaction_id": rng.randrange(40),
                 "store_id": p * 10 + rng.randrange(2),
-                "event_time": base + i * SECOND - back + ahead,
+                "event_time": base + i * SECOND - back + ahead - (rng.random() < 0.15),
                 "product_id": rng.randrange(3),
                 "quantity": rng.randrange(-3, 4),
                 "unit_price": 1.5,
@@ -88,7 +88,7 @@ def moves(rng: random.Random, records: dict[int, list[dict]], now: int, *, idle:
             left[p] -= cut[p]
         now += rng.randrange(12) * SECOND
         asleep = frozenset(p for p in records if idle and rng.random() < 0.35)
-        made.append(Move(cut, mine, asleep, now, rng.random() < 0.25, fails))
+        made.append(Move(cut, mine, asleep, now, rng.random() < 0.4, fails))
     return made
 
 

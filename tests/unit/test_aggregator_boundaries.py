@@ -190,6 +190,7 @@ def test_identities_survive_their_bytes_and_the_merging_of_chunks() -> None:
     }
     stored = duplicates.from_bytes(duplicates.as_bytes(c.rows) for c in held)
     assert sorted(stored.rows()) == [(i, T + i, 1) for i in range(40)]
+    assert len(duplicates.hold(held, None, T + MINUTE + LATENESS - 1)) == len(held)
     assert duplicates.hold(held, None, T + MINUTE + LATENESS) == ()
 
 
