@@ -48,13 +48,13 @@ def service_engine(database_url: str, service: str, **session: str) -> Engine:
     """An :func:`engine` for the short transactions of a service, whose replicas wait for each other's locks.
 
     A process that froze in mid-transaction (SIGSTOP, a paused machine) loses its session, and with it its locks: after
-    10 s, or, if that is in the middle of a statement, after 20 s when another one wants a lock. Who waits for a lock
+    20 s, or, if that is in the middle of a statement, after 20 s when another one wants a lock. Who waits for a lock
     is told :class:`Unavailable` every 5 s, so that it hears when it is to stop.
     """
     return engine(
         database_url,
         application_name=f"retail_stream.{service}",
-        idle_in_transaction_session_timeout="10s",
+        idle_in_transaction_session_timeout="20s",
         lock_timeout="5s",
         tcp_keepalives_idle="5",
         tcp_keepalives_interval="2",
