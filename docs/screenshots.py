@@ -10,7 +10,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).resolve().parent
-WIDTH = 1200
+WIDTH, OF_HISTORY = 1200, 640
 
 
 def main(url: str) -> int:
@@ -33,10 +33,9 @@ def main(url: str) -> int:
             page.locator(".versions li").first.wait_for()
             page.locator("#rates canvas").wait_for()
             page.locator("#letters summary").first.click()
-            # Down to the end of the history: dead letters and versions are on it, the score is the command's, too.
-            end = page.locator("#score").bounding_box()
-            assert end is not None
-            clip = {"x": 0, "y": 0, "width": WIDTH, "height": end["y"]}
+            # Dead letters and the newest versions of a history are on it; some have hundreds.
+            history = page.evaluate("document.querySelector('#history').getBoundingClientRect().top + scrollY")
+            clip = {"x": 0, "y": 0, "width": WIDTH, "height": history + OF_HISTORY}
             page.screenshot(path=HERE / f"dashboard-{scheme}.png", full_page=True, clip=clip)
         chromium.close()
     return 0

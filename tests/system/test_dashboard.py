@@ -46,6 +46,7 @@ SETTINGS = {
     "GENERATOR_FAULT_LATE_EVENT": "0.1",
 }
 PATIENCE_MS = 60_000
+SCORE_MS = 180_000
 #: What makes a page wider than its window, if it is.
 TOO_WIDE = """() => {
     const width = document.documentElement.clientWidth;
@@ -152,7 +153,7 @@ def test_a_dark_page_a_phone_and_a_light_one_are_accessible(browser: Browser, ur
         visit.page.goto(url)
         expect(visit.page.locator("#rules tbody tr").first).to_be_visible(timeout=PATIENCE_MS)
         expect(visit.page.locator("[data-size='5s'] canvas")).to_be_visible(timeout=PATIENCE_MS)
-        expect(visit.page.locator("#score-state")).to_contain_text("faults planted", timeout=PATIENCE_MS)
+        expect(visit.page.locator("#score-state")).to_contain_text("faults planted", timeout=SCORE_MS)
         show_history(visit.page, "stores", "1")
         found = Axe().run(visit.page)
         serious = [v for v in found.response["violations"] if v["impact"] in ("serious", "critical")]
@@ -235,16 +236,15 @@ def test_rejects_are_those_of_the_dead_letter_topics(page: Page, running: Runnin
 def test_the_score_is_that_of_the_command(page: Page, running: Running) -> None:
     score = run(running.connections)
     assert score.faults
-    page.locator("#score-now").click()
-    expect(page.locator("#score-state")).to_contain_text("faults planted", timeout=PATIENCE_MS)
     wanted = [[f.fault, *(f"{n:,}" for n in (f.planted, f.handled, f.missed))] for f in score.faults]
-    # It may be half a minute old; then it is asked again.
+    # It may be half a minute old; then it is computed again, which gives way to everything else on the machine.
     for _ in range(4):
+        page.locator("#score-now").click(timeout=SCORE_MS)
+        expect(page.locator("#score-now")).to_be_enabled(timeout=SCORE_MS)
+        expect(page.locator("#score-state")).to_contain_text("faults planted")
         if shown(page, "#scores") == wanted:
             return
         page.wait_for_timeout(10_000)
-        page.locator("#score-now").click()
-        expect(page.locator("#score-now")).to_be_enabled(timeout=PATIENCE_MS)
     assert shown(page, "#scores") == wanted
 
 

@@ -23,23 +23,27 @@ const later = (ms) => new Promise((done) => setTimeout(done, ms));
 async function compute() {
   button.disabled = true;
   try {
-    let found = await ask("/api/score");
-    while (found.computing) {
-      say("#score-state", "Reading the ledger and the topics …");
-      await later(1000);
+    let found;
+    do {
+      if (found) await later(1000);
       found = await ask("/api/score");
-    }
-    const faults = found.faults;
-    one("#scores-place").hidden = false;
-    one("#scores tbody").replaceChildren(...faults.map((f) => row(el("th", { scope: "row" }, f.fault), number(f.planted), number(f.handled), f.missed ? cell(whole(f.missed), "n miss") : number(0))));
-    const missed = faults.reduce((sum, f) => sum + f.missed, 0);
-    const all = faults.reduce((sum, f) => sum + f.planted, 0);
-    say("#score-state", `${whole(all)} faults planted, ${whole(all - missed)} handled, ${whole(missed)} missed; as of ${clock(found.at)} UTC.`);
+      if (found.faults) show(found);
+      else say("#score-state", "Reading the ledger and the topics …");
+    } while (found.computing);
   } catch (error) {
     say("#score-state", error.message);
   } finally {
     button.disabled = false;
   }
+}
+
+function show({ faults, at, computing }) {
+  one("#scores-place").hidden = false;
+  one("#scores tbody").replaceChildren(...faults.map((f) => row(el("th", { scope: "row" }, f.fault), number(f.planted), number(f.handled), f.missed ? cell(whole(f.missed), "n miss") : number(0))));
+  const missed = faults.reduce((sum, f) => sum + f.missed, 0);
+  const all = faults.reduce((sum, f) => sum + f.planted, 0);
+  const newer = computing ? "; a newer one is being computed" : "";
+  say("#score-state", `${whole(all)} faults planted, ${whole(all - missed)} handled, ${whole(missed)} missed; as of ${clock(at)} UTC${newer}.`);
 }
 
 button.addEventListener("click", compute);
