@@ -25,9 +25,9 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def stack() -> Iterator[Servers]:
     """The three servers that most tests share."""
-    with private_stack(tmp_path_factory) as running:
+    with private_stack() as running:
         yield running
 
 

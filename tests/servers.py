@@ -4,7 +4,10 @@
 """
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import psycopg
@@ -37,18 +40,24 @@ class Servers(Protocol):
     def wait_ready(self, server: Server) -> None: ...
 
 
-def private_stack(tmp_path_factory: pytest.TempPathFactory) -> AbstractContextManager[Servers]:
-    """Servers to enter; whoever kills one of them starts it again."""
-    home = tmp_path_factory.mktemp("stack")
+@contextmanager
+def private_stack() -> Iterator[Servers]:
+    """Servers with a folder of their own; whoever kills one of them starts it again."""
+    # Not in pytest's folder: where the tests run as root, Postgres runs as another user, who has to get through, and each
+    # pytest that starts closes that folder to all others again.
+    with TemporaryDirectory(prefix="retail-stream-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        with _servers(folder) as running:
+            yield running
+
+
+def _servers(folder: Path) -> AbstractContextManager[Servers]:
     if CONTAINERS:
         from .containers import ContainerServers
 
-        return ContainerServers(home)
-    # When the tests run as root, Postgres runs as another user, who has to get through.
-    for folder in (home, *home.parents):
-        if folder.name.startswith(("stack", "pytest-", "popen-")):
-            folder.chmod(0o711)
-    return Stack(home / "state", Ports.free(), restart=False)
+        return ContainerServers(folder)
+    return Stack(folder / "state", Ports.free(), restart=False)
 
 
 def initialised(stack: Servers) -> Connections:

@@ -55,9 +55,9 @@ GOING = [value for value, (_, _, stays) in LETTERS.items() if stays is None]
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connections]:
+def planted() -> Iterator[Connections]:
     """Servers with all LETTERS in partition 3 of `sales.dlq`."""
-    with private_stack(tmp_path_factory) as stack:
+    with private_stack() as stack:
         connections = initialised(stack)
         producer = kafka.producer(connections)
         for value, (headers, timestamp, _) in LETTERS.items():

@@ -44,9 +44,9 @@ class OnTopic(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers() -> Iterator[Servers]:
     """Not the session's stack: these tests empty the raw topics and kill the broker."""
-    with private_stack(tmp_path_factory) as running:
+    with private_stack() as running:
         yield running
 
 

@@ -102,7 +102,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with servers.private_stack(tmp_path_factory) as stack, ProcessGroup() as group:
+    with servers.private_stack() as stack, ProcessGroup() as group:
         running = Running(stack, group, tmp_path_factory.mktemp("logs"))
         with running.without(Server.REGISTRY):
             for service in Service:

@@ -156,7 +156,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with private_stack(tmp_path_factory) as stack:
+    with private_stack() as stack:
         connections = initialised(stack)
         for name, value in stack.env.items():
             monkeypatch.setenv(name, value)

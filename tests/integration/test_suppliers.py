@@ -106,7 +106,7 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with private_stack(tmp_path_factory) as stack:
+    with private_stack() as stack:
         made = Project(tmp_path_factory.mktemp("project"), stack)
         yield made
         made.kill()

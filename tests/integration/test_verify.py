@@ -38,7 +38,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connections]:
     """Servers on which the services have run to the end of a bounded stream; only the servers still run."""
-    with private_stack(tmp_path_factory) as stack:
+    with private_stack() as stack:
         connections = initialised(stack)
         with ProcessGroup() as group:
             pipeline = Pipeline(group, {**stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs"))

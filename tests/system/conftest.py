@@ -83,7 +83,7 @@ def running(
 
 
 @pytest.fixture(scope="module")
-def module_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def module_stack() -> Iterator[Servers]:
     """Servers of this module alone."""
-    with private_stack(tmp_path_factory) as stack:
+    with private_stack() as stack:
         yield stack

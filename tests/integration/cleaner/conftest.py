@@ -10,8 +10,8 @@ from .world import World
 
 
 @pytest.fixture(scope="package")
-def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with private_stack(tmp_path_factory) as stack:
+def own_stack() -> Iterator[Servers]:
+    with private_stack() as stack:
         initialised(stack)
         yield stack
 
