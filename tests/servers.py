@@ -43,8 +43,8 @@ class Servers(Protocol):
 @contextmanager
 def private_stack() -> Iterator[Servers]:
     """Servers with a folder of their own; whoever kills one of them starts it again."""
-    # Not in pytest's folder: where the tests run as root, Postgres runs as another user, who has to get through, and each
-    # pytest that starts closes that folder to all others again.
+    # Not in pytest's folder: where the tests run as root, Postgres runs as another user, who has to get through, and
+    # each pytest that starts closes that folder to all others again.
     with TemporaryDirectory(prefix="retail-stream-test-") as name:
         folder = Path(name)
         folder.chmod(0o711)
