@@ -5,26 +5,33 @@ const form = one("#history-form");
 const found = one("#found");
 const place = one("#versions");
 
+// Each question has a number: an answer that comes after a newer question was asked is not shown.
+let asked = 0;
+
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const { entity, q } = Object.fromEntries(new FormData(form));
+  const mine = ++asked;
+  found.replaceChildren();
   place.replaceChildren();
   try {
     const keys = await ask(`/api/keys/${entity}?limit=20&q=${encodeURIComponent(q)}`);
+    if (mine !== asked) return;
     found.replaceChildren(...keys.map(({ id, name }) => el("li", {}, el("button", { type: "button", onclick: () => show(entity, id) }, `${id} ${name}`))));
     if (keys.length === 1) await show(entity, keys[0].id);
     if (!keys.length) place.replaceChildren(el("p", { class: "empty" }, `No ${entity.slice(0, -1)} has ${q} in its name, or as its id.`));
   } catch (error) {
-    found.replaceChildren();
-    place.replaceChildren(el("p", { class: "empty" }, error.message));
+    if (mine === asked) place.replaceChildren(el("p", { class: "empty" }, error.message));
   }
 });
 
 async function show(entity, id) {
+  const mine = ++asked;
   try {
-    draw(await ask(`/api/history/${entity}/${id}`));
+    const history = await ask(`/api/history/${entity}/${id}`);
+    if (mine === asked) draw(history);
   } catch (error) {
-    place.replaceChildren(el("p", { class: "empty" }, error.message));
+    if (mine === asked) place.replaceChildren(el("p", { class: "empty" }, error.message));
   }
 }
 
