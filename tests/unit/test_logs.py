@@ -72,45 +72,31 @@ def test_another_format_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch):
         logs.configure("cleaner")
 
 
-def test_a_service_with_a_wrong_format_stops_with_the_sentence():
-    names = ["generator", "cleaner", "scd_merger", "aggregator", "dashboard"]
+def mains(*names: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """These services' `main`, one after the other in one process: most of the time goes into imports."""
     servers = {
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
         "SCHEMA_REGISTRY_URL": "http://127.0.0.1:1",
         "DATABASE_URL": "postgresql://127.0.0.1:1/x",
     }
-    # One after the other in one process: most of the time goes into imports.
-    program = (
-        f"import importlib\nprint([importlib.import_module(f'services.{{name}}.__main__').main() for name in {names}])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, **servers, "LOG_FORMAT": "xml"},
+    called = f"[importlib.import_module(f'services.{{name}}.__main__').main() for name in {names}]"
+    return subprocess.run(
+        [sys.executable, "-c", f"import importlib\nprint({called})"],
+        env={**os.environ, **servers, **env},
         capture_output=True,
         text=True,
         timeout=120,
     )
+
+
+def test_a_service_with_a_wrong_format_stops_with_the_sentence():
+    done = mains("generator", "cleaner", "scd_merger", "aggregator", "dashboard", LOG_FORMAT="xml")
     assert done.stdout == "[2, 2, 2, 2, 2]\n"
     assert done.stderr == "LOG_FORMAT='xml': must be 'text' or 'json'; allowed: text or json.\n" * 5
 
 
 def test_a_service_that_cannot_listen_stops_with_the_sentence():
-    names = ["cleaner", "scd_merger", "aggregator"]
-    servers = {
-        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
-        "SCHEMA_REGISTRY_URL": "http://127.0.0.1:1",
-        "DATABASE_URL": "postgresql://127.0.0.1:1/x",
-    }
-    program = (
-        f"import importlib\nprint([importlib.import_module(f'services.{{name}}.__main__').main() for name in {names}])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, **servers, "METRICS_HOST": "no.such.invalid"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = mains("cleaner", "scd_merger", "aggregator", METRICS_HOST="no.such.invalid")
     assert done.stdout == "[2, 2, 2]\n"
     assert done.stderr.count("METRICS_HOST='no.such.invalid': we cannot listen there") == 3
     assert "Traceback" not in done.stderr
