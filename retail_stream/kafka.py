@@ -135,15 +135,19 @@ def latest(
     which is up to the first transaction that is still open.
 
     Raises:
-        Unavailable: no broker answers; ask by a new client then.
+        Unavailable: not every partition's leader answers; ask by a new client then.
     """
     isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
     wanted = {TopicPartition(t, p): OffsetSpec.latest() for t, p in keys}
     try:
         asked = client.list_offsets(wanted, request_timeout=_ANSWER_S, isolation_level=isolation)
-        return {(tp.topic, tp.partition): f.result(_ANSWER_S + _GRACE_S).offset for tp, f in asked.items()}
+        ends = {(tp.topic, tp.partition): f.result(_ANSWER_S + _GRACE_S).offset for tp, f in asked.items()}
     except (KafkaException, TimeoutError) as e:
         raise unavailable(connections) from e
+    # Where a leader gave no answer in time, librdkafka gives no error but an offset that is none.
+    if any(end < 0 for end in ends.values()):
+        raise unavailable(connections)
+    return ends
 
 
 def committed_offsets(
@@ -164,6 +168,8 @@ def committed_offsets(
         raise unavailable(connections) from e
     finally:
         asking.close()
+    if any(tp.error is not None for tp in answer):
+        raise unavailable(connections)
     return {(tp.topic, tp.partition): tp.offset for tp in answer if tp.offset >= 0}
 
 
