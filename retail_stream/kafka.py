@@ -35,6 +35,8 @@ def _client(connections: Connections) -> dict[str, Any]:
         # librdkafka logs every failed reconnect; the services say it once, in their own words.
         "log_level": 2,
         "reconnect.backoff.max.ms": 2000,
+        # A machine that is gone refuses nothing: a client that knocks there learns only afterwards who leads instead.
+        "socket.connection.setup.timeout.ms": 5000,
         "broker.address.family": "v4",
         **connections.librdkafka(),
     }
@@ -129,7 +131,12 @@ def end_offsets(connections: Connections, keys: Iterable[TopicPartitionKey]) -> 
 
 
 def latest(
-    connections: Connections, client: AdminClient, keys: Iterable[TopicPartitionKey], *, committed: bool = False
+    connections: Connections,
+    client: AdminClient,
+    keys: Iterable[TopicPartitionKey],
+    *,
+    committed: bool = False,
+    within_s: float = _ANSWER_S,
 ) -> dict[TopicPartitionKey, int]:
     """As :func:`end_offsets`, asked by a client that is there already. ``committed``: as far as `read_committed` sees,
     which is up to the first transaction that is still open.
@@ -140,8 +147,8 @@ def latest(
     isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
     wanted = {TopicPartition(t, p): OffsetSpec.latest() for t, p in keys}
     try:
-        asked = client.list_offsets(wanted, request_timeout=_ANSWER_S, isolation_level=isolation)
-        ends = {(tp.topic, tp.partition): f.result(_ANSWER_S + _GRACE_S).offset for tp, f in asked.items()}
+        asked = client.list_offsets(wanted, request_timeout=within_s, isolation_level=isolation)
+        ends = {(tp.topic, tp.partition): f.result(within_s + _GRACE_S).offset for tp, f in asked.items()}
     except (KafkaException, TimeoutError) as e:
         raise unavailable(connections) from e
     # Where a leader gave no answer in time, librdkafka gives no error but an offset that is none.
@@ -171,6 +178,30 @@ def committed_offsets(
     if any(tp.error is not None for tp in answer):
         raise unavailable(connections)
     return {(tp.topic, tp.partition): tp.offset for tp in answer if tp.offset >= 0}
+
+
+def first_from(connections: Connections, group: str, place: TopicPartitionKey, offset: int) -> Message | None:
+    """The first committed record of a partition from an offset on; None where there is none yet.
+
+    A new client asks each time: one that saw a broker die may go on asking the old one.
+
+    Raises:
+        KafkaException: Kafka refuses it.
+        Unavailable: no broker answers.
+    """
+    reader = consumer(connections, group)
+    try:
+        reader.assign([TopicPartition(*place, offset)])
+        message = reader.poll(_ANSWER_S)
+    finally:
+        reader.close()
+    if message is None:
+        raise unavailable(connections)
+    if (error := message.error()) is None:
+        return message
+    if error.code() == KafkaError._PARTITION_EOF:
+        return None
+    raise KafkaException(error)
 
 
 def read_to_end(connections: Connections, topic: str) -> Iterator[Message]:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka.admin import NewTopic
 
 from retail_stream import kafka
@@ -100,20 +100,8 @@ class Lease:
         end = kafka.end_offsets(self._connections, [place])[place]
         if end == 0:
             return None
-        # A new client each time: one that saw a broker die may go on asking the old one.
-        client = kafka.consumer(self._connections, TOPIC)
-        try:
-            client.assign([TopicPartition(*place, end - 1)])
-            message = client.poll(_ANSWER_S)
-        finally:
-            client.close()
-        if message is None:
-            raise kafka.unavailable(self._connections)
-        if (error := message.error()) is None:
-            return message.value()
-        if error.code() == KafkaError._PARTITION_EOF:
-            return None
-        raise KafkaException(error)
+        message = kafka.first_from(self._connections, TOPIC, place, end - 1)
+        return None if message is None else message.value()
 
     @contextmanager
     def _answers(self) -> Iterator[None]:

@@ -140,12 +140,14 @@ class Publisher:
         failed: list[KafkaError] = []
 
         def placed(row: int, error: KafkaError | None, message: Message) -> None:
+            self._transactions.witness(error, message)
             if error is not None:
                 failed.append(error)
             else:
                 places[row] = int(message.partition() or 0), int(message.offset() or 0)
 
-        told = {row: partial(placed, row) for row in batch.faults}
+        # One at least: where a record is tells whether a commit without an answer has worked.
+        told = {row: partial(placed, row) for row in (batch.faults or (0,))}
         produce, topic, headers, report = producer.produce, self._topic, batch.headers, told.get
         stamps = [at_us // 1000 for at_us in batch.at_us]
         # By position, as names cost a third of a call: topic, value, key, partition, callback, the same, timestamp,
@@ -155,7 +157,7 @@ class Publisher:
                 produce(topic, value, key, _ANY, report(row), None, stamp, list(headers[row]))
             else:
                 produce(topic, value, key, _ANY, report(row), None, stamp)
-        if not told:
+        if not batch.faults:
             return
         self._transactions.delivered(producer)
         if failed:

@@ -2,16 +2,18 @@
 
 A transaction that fails (a broker away for longer than it may stay open, a program stopped for as long) is aborted, and
 the same records are sent again in a new one, in the same order. That may also be because a second generator has
-taken over our transactional ids; then this one has to end, and lease.py tells the two apart.
+taken over our transactional ids; then this one has to end, and lease.py tells the two apart. A commit whose answer got
+lost may have worked: then the topic is asked whether a record of it is there, before any is sent again.
 """
 
 import contextlib
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from retail_stream import kafka
@@ -24,7 +26,11 @@ from services.generator.producers import FENCED, REFUSED, TICK_S, Outage, transa
 FLUSH_S = 30.0
 #: How long a transaction's markers take, about.
 _MARKER_S = 0.005
+#: A client that saw a broker die may never hear: better a new one soon.
+_ANSWER_S = 3.0
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Transactions:
@@ -41,6 +47,8 @@ class Transactions:
         self._lease = lease
         self._stopping_since: float | None = None
         self._producer: Producer | None = None
+        #: where a record of the last transaction is, once it has its place: (topic, partition), offset
+        self._witness: tuple[kafka.TopicPartitionKey, int] | None = None
         #: the topics last asked for, by which client, and their partitions
         self._asked: tuple[tuple[str, ...], AdminClient, list[kafka.TopicPartitionKey]] | None = None
 
@@ -62,11 +70,14 @@ class Transactions:
     def run(self, write: Callable[[Producer], None]) -> None:
         """Commit what ``write`` sends; it is called again, with another producer perhaps, until that has worked.
 
+        ``write`` passes at least one delivery report on to :meth:`witness`.
+
         Raises:
             RetailStreamError: a record was refused, another generator has started, or 30 s have passed since the stop.
         """
         while True:
             assert self._producer is not None
+            self._witness = None
             try:
                 self._producer.begin_transaction()
                 write(self._producer)
@@ -76,10 +87,17 @@ class Transactions:
                 cause = e.__cause__ if isinstance(e, SystemError) else e
                 if not isinstance(cause, KafkaException):
                     raise
-                self._recover(cause.args[0])
-            else:
-                self._outage.over()
-                return
+                aborted = self._recover(cause.args[0])
+                if aborted or not self._wait_for(self._is_there):
+                    _log.info("sends again", producer=self._id, why=cause.args[0].str())
+                    continue
+            self._outage.over()
+            return
+
+    def witness(self, error: KafkaError | None, message: Message) -> None:
+        """A delivery report of the transaction that is open."""
+        if error is None:
+            self._witness = (str(message.topic()), int(message.partition() or 0)), int(message.offset() or 0)
 
     def delivered(self, producer: Producer) -> None:
         """Wait until each record that was sent has its place on the topic, or has failed.
@@ -99,11 +117,13 @@ class Transactions:
 
         def wait() -> None:
             client, places = self._asking(names)
-            ends = kafka.latest(self._connections, client, places)
+            ends = kafka.latest(self._connections, client, places, within_s=_ANSWER_S)
             # No transaction of ours is open, so what `read_committed` sees gets to where the log ends now.
             while any(
                 seen < ends[place]
-                for place, seen in kafka.latest(self._connections, client, places, committed=True).items()
+                for place, seen in kafka.latest(
+                    self._connections, client, places, committed=True, within_s=_ANSWER_S
+                ).items()
             ):
                 self._check_stop()
                 time.sleep(_MARKER_S)
@@ -126,27 +146,35 @@ class Transactions:
                     raise
                 self._check_stop()
 
-    def _recover(self, error: KafkaError) -> None:
-        """After this a new transaction can begin; nothing of the old one is on the topics."""
+    def _recover(self, error: KafkaError) -> bool:
+        """After this a new transaction can begin and the old one has ended; whether it was aborted for certain."""
         if error.code() in REFUSED:
             raise RetailStreamError(f"Kafka refuses a record of {self._id}: {error.str()}.")
         assert self._producer is not None
         while not (error.fatal() or error.code() in FENCED):
             try:
                 self._producer.abort_transaction(TICK_S)
-                _log.info("sends again", producer=self._id, why=error.str())
-                return
+                return True
             except KafkaException as e:
                 error = e.args[0] if not e.args[0].retriable() else error
                 if e.args[0].code() == KafkaError._STATE:
-                    return
+                    return False
                 self._check_stop()
-        _log.info("sends again", producer=self._id, why=error.str())
         # A later generator is left in peace; one that came meanwhile has been robbed of the id, and takes it back.
         for step in (self._lease.check, self.open, self._lease.check):
             self._wait_for(step)
+        return False
 
-    def _wait_for(self, action: Callable[[], None]) -> None:
+    def _is_there(self) -> bool:
+        """Whether the last transaction, which has ended, was committed after all."""
+        if self._witness is None:
+            return False
+        place, offset = self._witness
+        self.readable(place[0])
+        first = kafka.first_from(self._connections, self._id, place, offset)
+        return first is not None and first.offset() == offset
+
+    def _wait_for(self, action: Callable[[], T]) -> T:
         """Try again while the broker is away, which the producers' own errors say."""
         while True:
             try:

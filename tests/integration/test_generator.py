@@ -19,12 +19,9 @@ from confluent_kafka import Producer
 from retail_stream import topics
 from retail_stream.embedded.servers import Server
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
-from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.initialise import InitSettings, initialise
 from retail_stream.kafka import admin, committed_offsets, partitions, read_to_end
 from retail_stream.wire import Writer
-from services.generator.lease import TOPIC as LEASE_TOPIC
-from services.generator.lease import Lease
 from services.generator.partitions import partition_of
 
 from ..servers import Servers, private_stack
@@ -272,34 +269,6 @@ def test_a_second_generator_ends_the_first_with_one_sentence(connections: InitSe
     sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
     assert sorted(sales) == list(range(1, len(sales) + 1))
     assert len(sales) >= 2000
-
-
-def test_the_last_one_that_took_the_lease_has_it(connections: InitSettings) -> None:
-    first, second = Lease(connections), Lease(connections)
-    first.take()
-    first.check()
-    second.take()
-    second.check()
-    with pytest.raises(RetailStreamError, match="Another generator has started"):
-        first.check()
-    first.take()
-    first.check()
-    with pytest.raises(RetailStreamError, match="Another generator has started"):
-        second.check()
-
-
-def test_a_lease_that_cannot_be_known_is_not_had(connections: InitSettings) -> None:
-    lease = Lease(connections)
-    lease.take()
-    client = admin(connections)
-    client.delete_topics([LEASE_TOPIC])[LEASE_TOPIC].result()
-    until(lambda: not partitions(connections, LEASE_TOPIC))
-    with pytest.raises(RetailStreamError, match="has lost who started last"):
-        lease.check()
-    away = Lease(connections.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"}))
-    for ask in (away.take, away.check):
-        with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9 does not answer"):
-            ask()
 
 
 def test_a_generator_leaves_no_group_that_looks_behind(connections: InitSettings, tmp_path: Path) -> None:

@@ -136,6 +136,9 @@ class App(faust.App):
             "broker_commit_interval": 0.25,
             # A worker that was killed gives its partitions back after this; Faust's default is a minute.
             "broker_session_timeout": 10.0,
+            # A connection to a broker whose machine is gone is given up after this, and until then aiokafka opens no
+            # other: nothing is committed. Longer than a rebalance takes. Faust's default is a minute and a half.
+            "broker_request_timeout": 30.0,
             "stream_wait_empty": True,
             # Without tables nobody stands by; with 0 Faust leaves the assignment to the plain round-robin assignor.
             "table_standby_replicas": 0,
