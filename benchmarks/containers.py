@@ -105,7 +105,7 @@ def _images(console: Console) -> bool:
 
 
 def _compose(env: dict[str, str], *arguments: str, check: bool = True) -> str:
-    command = ["docker", "compose", *arguments]
+    command = ["docker", "compose", "--progress", "quiet", *arguments]
     return subprocess.run(command, cwd=ROOT, env=env, check=check, stdout=subprocess.PIPE, text=True).stdout
 
 
