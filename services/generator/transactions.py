@@ -171,7 +171,10 @@ class Transactions:
             return False
         place, offset = self._witness
         self.readable(place[0])
-        first = kafka.first_from(self._connections, self._id, place, offset)
+        try:
+            first = kafka.first_from(self._connections, self._id, place, offset)
+        except KafkaException as e:
+            raise kafka.unavailable(self._connections) from e
         return first is not None and first.offset() == offset
 
     def _wait_for(self, action: Callable[[], T]) -> T:
