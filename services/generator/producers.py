@@ -11,7 +11,7 @@ from retail_stream.errors import RetailStreamError
 from retail_stream.settings import Connections
 
 #: For so long a transaction may be open, and so for so long a killed generator holds back who reads `read_committed`.
-#: Kafka's default: a cluster that loses a broker needs up to half of it for new leaders, when machines are busy.
+#: Kafka's default: a cluster that loses a broker, on busy machines, needs its time to have new leaders.
 TIMEOUT_MS = 60_000
 #: Calls of the client wait no longer than this, so that a stop is noticed.
 TICK_S = 1.0

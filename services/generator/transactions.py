@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -117,14 +118,10 @@ class Transactions:
 
         def wait() -> None:
             client, places = self._asking(names)
-            ends = kafka.latest(self._connections, client, places, within_s=_ANSWER_S)
+            ask = partial(kafka.latest, self._connections, client, places, within_s=_ANSWER_S)
+            ends = ask()
             # No transaction of ours is open, so what `read_committed` sees gets to where the log ends now.
-            while any(
-                seen < ends[place]
-                for place, seen in kafka.latest(
-                    self._connections, client, places, committed=True, within_s=_ANSWER_S
-                ).items()
-            ):
+            while any(seen < ends[place] for place, seen in ask(committed=True).items()):
                 self._check_stop()
                 time.sleep(_MARKER_S)
 
