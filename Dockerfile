@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# One image for each service (ARG SERVICE) and one for the commands (no SERVICE): the same layers for all.
+# One image for each service (ARG PROGRAM, its module) and one for the commands (no PROGRAM): the same layers for all.
 # PYTHON, the base image, comes from docker-compose.yml, where all versions are.
 ARG PYTHON
 
@@ -17,6 +17,7 @@ WORKDIR /image/app
 COPY docker/healthy.py .
 COPY schemas schemas
 COPY migrations migrations
+COPY commands commands
 COPY retail_stream retail_stream
 COPY services services
 # Readable by all and writable by root only, whatever the umask of the checkout was.
@@ -31,7 +32,7 @@ WORKDIR /app
 ENV PATH=/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 METRICS_PORT=9100
 # A number, so that anyone can see that it is not root; it needs no name and owns nothing.
 USER 10001:10001
-ARG SERVICE
-ENV SERVICE=$SERVICE
+ARG PROGRAM
+ENV PROGRAM=$PROGRAM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["python", "-IS", "/app/healthy.py"]
-CMD ["sh", "-c", "exec python -m services.$SERVICE"]
+CMD ["sh", "-c", "exec python -m $PROGRAM"]

@@ -12,7 +12,7 @@ help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26
 
 doctor: ## what this machine lacks for the commands below, and for docker compose up
-	@$(PYTHON) -m retail_stream.doctor
+	@$(PYTHON) -m commands.doctor
 
 demo: setup ## the whole pipeline for DEMO_SECONDS (60) of traffic, verified, with answers from the warehouse
 	@$(BIN)/retail-stream demo
@@ -55,7 +55,7 @@ bench-generator: setup ## the generator: its rate beside a bare loop and Kafka's
 setup: $(SETUP) ## a virtual environment in .venv with the locked dependencies; the servers' downloads
 
 lint: setup ## formatting, lint, types
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy retail_stream services benchmarks
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy commands retail_stream services benchmarks
 
 lock: setup ## resolve requirements.lock anew from pyproject.toml, its part for the images, and the benchmarks' peers
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --all-extras pyproject.toml -o requirements.lock
@@ -73,7 +73,7 @@ $(SETUP): requirements.lock bootstrap.lock pyproject.toml
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r bootstrap.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --require-hashes -r requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m retail_stream.embedded
+	@$(BIN)/python -m commands.embedded
 	@touch $@
 
 # The other engines have an environment of their own, so that nobody else pays for them.

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from retail_stream.embedded.settings import Ports, free_ports
+from commands.embedded.settings import Ports, free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 _PROJECT = "retail-stream-bench"

@@ -19,9 +19,9 @@ from benchmarks.cleaner.running import cpu_seconds, running, say_goal
 from benchmarks.cleaner.world import World, world
 from benchmarks.windows.contestants import ENTRANTS, OURS
 from benchmarks.windows.stream import fill
-from retail_stream import postgres
-from retail_stream.embedded.processes import Process
-from retail_stream.embedded.settings import free_ports
+from commands.embedded.processes import Process
+from commands.embedded.settings import free_ports
+from retail_stream.warehouse import postgres
 
 _GOAL = 0.97
 _WARM_S = 5.0
@@ -62,7 +62,7 @@ def _dashboard(w: World) -> Process:
     port = free_ports(1)[0]
     env = {**os.environ, **w.env, "DASHBOARD_PORT": str(port)}
     log = w.folder / "dashboard.log"
-    process = w.processes.spawn("dashboard", [sys.executable, "-m", "services.dashboard"], log=log, env=env)
+    process = w.processes.spawn("dashboard", [sys.executable, "-m", "commands.dashboard"], log=log, env=env)
 
     def read() -> None:
         while True:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import fastavro
 
+from retail_stream.avro.decode import HEADER_BYTES, Writer, decode, encode, frame
 from retail_stream.topics import SCHEMAS
-from retail_stream.wire import HEADER_BYTES, Writer, decode, encode, frame
 
 RECORDS = 100_000
 ROUNDS = 7

@@ -11,18 +11,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from retail_stream import positions, postgres
-from retail_stream.embedded.processes import ProcessGroup
-from retail_stream.embedded.settings import Ports
-from retail_stream.embedded.stack import Stack
-from retail_stream.initialise import InitSettings, initialise
-from retail_stream.lag import lags
-from retail_stream.pipeline import Pipeline, Service
+from commands.demo.pipeline import Pipeline, Service
+from commands.embedded.processes import ProcessGroup
+from commands.embedded.settings import Ports
+from commands.embedded.stack import Stack
+from commands.init import InitSettings, initialise
+from commands.status.lag import lags
+from commands.status.status import Status, look
+from commands.verify.command import verify
 from retail_stream.settings import Connections
-from retail_stream.status import Status, look
 from retail_stream.topics import Group
-from retail_stream.verify.command import verify
 from retail_stream.waiting import wait_for
+from retail_stream.warehouse import positions, postgres
 
 _PATIENCE_S = 300.0
 

@@ -7,12 +7,11 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
-from retail_stream import postgres
-from retail_stream.initialise import migrate
+from commands.init import migrate
 from retail_stream.settings import Connections
-
-from . import servers
-from .servers import Servers, private_stack
+from retail_stream.warehouse import postgres
+from tests.harness import servers
+from tests.harness.servers import Servers, private_stack
 
 # What is about one kind of servers has nothing to say of the other.
 collect_ignore = ["integration/test_embedded.py"] if servers.CONTAINERS else ["compose"]

@@ -3,8 +3,8 @@
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from benchmarks.cleaner.world import PARTITIONS, SALES, World
-from retail_stream import kafka
-from retail_stream.kafka import SOURCE_OFFSET, big_endian, headers
+from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.clients import SOURCE_OFFSET, big_endian, headers
 
 _ANSWER_S = 10.0
 

@@ -14,8 +14,8 @@ from benchmarks.cleaner.contestants import OURS, contestant
 from benchmarks.cleaner.running import running, say_goal
 from benchmarks.cleaner.sales import pool
 from benchmarks.cleaner.world import CLEAN, PARTITIONS, SALES, World, world
-from retail_stream import kafka
-from retail_stream.kafka import SOURCE_OFFSET, big_endian, headers
+from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.clients import SOURCE_OFFSET, big_endian, headers
 
 _WARM_UP_S = 10
 _PATIENCE_S = 30.0

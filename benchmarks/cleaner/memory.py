@@ -13,9 +13,9 @@ from benchmarks.cleaner.contestants import OURS, Contestant, contestant
 from benchmarks.cleaner.running import check, resident_bytes, running, say_goal
 from benchmarks.cleaner.sales import fill
 from benchmarks.cleaner.world import World, world
-from retail_stream.embedded import java
-from retail_stream.embedded.programs import install
-from retail_stream.embedded.settings import EmbeddedSettings
+from commands.embedded import java
+from commands.embedded.programs import install
+from commands.embedded.settings import EmbeddedSettings
 
 _GOAL = 0.10
 _WARM = 0.10

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.cleaner.contestants import ROOT, Contestant
 from benchmarks.cleaner.world import World
-from retail_stream.embedded.processes import Process
+from commands.embedded.processes import Process
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")

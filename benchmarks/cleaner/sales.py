@@ -7,9 +7,9 @@ import time
 from confluent_kafka import Producer
 
 from benchmarks.cleaner.world import SALES, SCHEMA_FILE, World
-from retail_stream import kafka
-from retail_stream.registry import Registry
-from retail_stream.wire import Writer, encode, frame
+from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.registry import Registry
+from retail_stream.kafka import clients as kafka
 
 _POOL = 50_000
 

@@ -9,8 +9,8 @@ from confluent_kafka import Consumer, TopicPartition
 from benchmarks.cleaner.contestants import Contestant
 from benchmarks.cleaner.running import check, running, say_goal
 from benchmarks.cleaner.world import PARTITIONS, SALES, World
-from retail_stream import kafka
-from retail_stream.embedded.settings import Ports
+from commands.embedded.settings import Ports
+from retail_stream.kafka import clients as kafka
 
 _EVERY_S = 0.1
 # What all contestants are asked for; the cleaner commits more often, to keep it.

@@ -11,13 +11,14 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from benchmarks.peers.arguments import Arguments
-from retail_stream import kafka, topics
-from retail_stream.embedded.processes import ProcessGroup
-from retail_stream.embedded.servers import Server
-from retail_stream.embedded.settings import Ports
-from retail_stream.embedded.stack import Stack
+from commands.embedded.processes import ProcessGroup
+from commands.embedded.servers import Server
+from commands.embedded.settings import Ports
+from commands.embedded.stack import Stack
+from commands.init import InitSettings, initialise
+from retail_stream import topics
 from retail_stream.entities import Entity
-from retail_stream.initialise import InitSettings, initialise
+from retail_stream.kafka import clients as kafka
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS
 

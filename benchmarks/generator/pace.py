@@ -13,7 +13,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from benchmarks.cleaner.contestants import ROOT
 from benchmarks.cleaner.running import say_goal
 from benchmarks.cleaner.world import SALES, World, world
-from retail_stream import kafka
+from retail_stream.kafka import clients as kafka
 
 _PATIENCE_S = 120.0
 

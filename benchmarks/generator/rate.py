@@ -14,10 +14,10 @@ from confluent_kafka.admin import NewTopic
 from benchmarks.cleaner.contestants import ROOT
 from benchmarks.cleaner.running import cpu_seconds, machine_seconds, resident_bytes, say_goal
 from benchmarks.cleaner.world import PARTITIONS, SALES, World, world
-from retail_stream import kafka
-from retail_stream.embedded import java
-from retail_stream.embedded.programs import install
-from retail_stream.embedded.settings import EmbeddedSettings
+from commands.embedded import java
+from commands.embedded.programs import install
+from commands.embedded.settings import EmbeddedSettings
+from retail_stream.kafka import clients as kafka
 from retail_stream.topics import Result
 
 BRIEF, HOSTILE, BARE, JAVA = "generator", "generator, hostile", "bare fastavro loop", "ProducerPerformance"

@@ -12,10 +12,11 @@ import sys
 
 from benchmarks.cleaner.contestants import ROOT
 from benchmarks.cleaner.world import World, world
-from retail_stream import kafka, topics
+from retail_stream import topics
+from retail_stream.avro.decode import Writer
 from retail_stream.entities import Entity
+from retail_stream.kafka import clients as kafka
 from retail_stream.topics import SCHEMAS, Result
-from retail_stream.wire import Writer
 
 _PATIENCE_S = 300.0
 

@@ -12,9 +12,9 @@ import time
 import fastavro
 from confluent_kafka import Producer
 
-from retail_stream.avro_schema import plain_schema
+from retail_stream.avro.decode import frame
+from retail_stream.avro.schema import plain_schema
 from retail_stream.topics import SCHEMAS
-from retail_stream.wire import frame
 
 _POOL = 10_000
 _HEAD = frame(1, b"")

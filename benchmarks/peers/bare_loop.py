@@ -13,7 +13,7 @@ import polars as pl
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from benchmarks.peers.arguments import Arguments
-from retail_stream.wire import Writer
+from retail_stream.avro.decode import Writer
 
 _BATCH = 10_000
 _COMMIT_EVERY_S = 1.0

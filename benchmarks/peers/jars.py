@@ -4,12 +4,12 @@ import hashlib
 import sys
 from pathlib import Path
 
-from retail_stream.embedded.downloads import cache_lock, fetch
-from retail_stream.embedded.java import class_path as joined
-from retail_stream.embedded.maven import Artifact, context, format_lock, read_lock
-from retail_stream.embedded.progress import download_bars
-from retail_stream.embedded.relock import KAFKA
-from retail_stream.embedded.settings import EmbeddedSettings
+from commands.embedded.downloads import cache_lock, fetch
+from commands.embedded.java import class_path as joined
+from commands.embedded.maven import Artifact, context, format_lock, read_lock
+from commands.embedded.progress import download_bars
+from commands.embedded.relock import KAFKA
+from commands.embedded.settings import EmbeddedSettings
 
 STREAMS, FLINK = "maven.lock", "flink.lock"
 _AVRO = ("org.apache.avro", "avro", "1.12.1")

@@ -5,7 +5,7 @@ from sqlalchemy import Engine, text
 from benchmarks.cleaner.world import world
 from benchmarks.scd.merging import Merging
 from benchmarks.scd.stream import stream
-from retail_stream import postgres
+from retail_stream.warehouse import postgres
 
 _CHANGES, _KEYS, _ROUNDS = 100_000, 20_000, 2
 _OURS = "neighbours compared, one open version"

@@ -11,7 +11,7 @@ from benchmarks.cleaner.running import say_goal
 from benchmarks.cleaner.world import world
 from benchmarks.scd.merging import Merging
 from benchmarks.scd.stream import START, STEP, Change, stream
-from retail_stream import postgres
+from retail_stream.warehouse import postgres
 
 _CHANGES, _LATE, _ROUNDS = 100_000, 0.08, 2
 _LONG, _SHORT, _SMALL = "1,000 versions per key", "10, as many rows", "10, the same keys"

@@ -11,12 +11,13 @@ from sqlalchemy import Engine, text
 from benchmarks.cleaner.contestants import ROOT
 from benchmarks.cleaner.world import World
 from benchmarks.scd.stream import COLUMNS, Change
-from retail_stream import kafka, topics
+from retail_stream import topics
+from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
-from retail_stream.kafka import SEQUENCE_TIME, SOURCE_OFFSET, as_big_endian
-from retail_stream.registry import Registry
+from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.clients import SEQUENCE_TIME, SOURCE_OFFSET, as_big_endian
 from retail_stream.topics import Group
-from retail_stream.wire import Writer, encode, frame
 from services.scd_merger.dimensions import clean_schema
 
 TOPIC = topics.clean(Entity.PRODUCTS)

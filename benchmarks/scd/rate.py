@@ -23,7 +23,7 @@ from benchmarks.cleaner.world import World, world
 from benchmarks.scd import row_by_row
 from benchmarks.scd.merging import Merging
 from benchmarks.scd.stream import COLUMNS, Change, Stream, Version, share_right, stream
-from retail_stream import postgres
+from retail_stream.warehouse import postgres
 
 OURS, ROWS, DLT, DBT = "ours", "rows", "dlt", "dbt"
 TITLES = {OURS: "scd_merger", ROWS: "row by row, SQLAlchemy", DLT: "dlt scd2, 20 loads", DBT: "dbt snapshot, 20 runs"}

@@ -14,8 +14,9 @@ from benchmarks.cleaner.contestants import PEERS, PEERS_PYTHON, Contestant, Miss
 from benchmarks.cleaner.world import CLEAN, PARTITIONS, World
 from benchmarks.peers import jars
 from benchmarks.windows.stream import Found
-from retail_stream import kafka, postgres
+from retail_stream.kafka import clients as kafka
 from retail_stream.topics import SCHEMAS, Group
+from retail_stream.warehouse import postgres
 
 OURS, QUIX, STREAMS, FLINK = "ours", "quix", "streams", "flink"
 

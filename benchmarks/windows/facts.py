@@ -13,7 +13,7 @@ from benchmarks.cleaner.world import world
 from benchmarks.windows.contestants import ENTRANTS, OURS
 from benchmarks.windows.rate import measured
 from benchmarks.windows.stream import fill
-from retail_stream import postgres
+from retail_stream.warehouse import postgres
 from services.aggregator.loop import BATCH
 
 _GOAL_PER_S = 80_000

@@ -11,8 +11,9 @@ from sqlalchemy import Engine, text
 
 from benchmarks.cleaner.running import say_goal
 from benchmarks.cleaner.world import PARTITIONS, SALES, World, world
-from retail_stream import kafka, postgres
-from retail_stream.pipeline import Pipeline, Service
+from commands.demo.pipeline import Pipeline, Service
+from retail_stream.kafka import clients as kafka
+from retail_stream.warehouse import postgres
 
 _RATES = (1_000, 5_000)
 _WARM_UP_S = 15

@@ -17,7 +17,7 @@ from benchmarks.cleaner.running import check, cpu_seconds, machine_seconds, runn
 from benchmarks.cleaner.world import CLEAN, PARTITIONS, World, world
 from benchmarks.windows.contestants import ENTRANTS, FLINK, OURS, QUIX, STREAMS
 from benchmarks.windows.stream import Truth, fill
-from retail_stream import kafka
+from retail_stream.kafka import clients as kafka
 
 #: It would take too long for all records; its rate is as steady over fewer.
 _FEWER = {QUIX: 600_000}

@@ -7,11 +7,11 @@ import numpy as np
 from confluent_kafka import Producer
 
 from benchmarks.cleaner.world import CLEAN, PARTITIONS, World
-from retail_stream import kafka
+from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
-from retail_stream.kafka import SOURCE_OFFSET, as_big_endian
-from retail_stream.registry import Registry
-from retail_stream.wire import Writer, encode, frame
+from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.clients import SOURCE_OFFSET, as_big_endian
 from services.scd_merger.dimensions import clean_schema
 
 SIZE_S, DELAY_S, LATENESS_S = 60, 10, 60

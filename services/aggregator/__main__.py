@@ -8,13 +8,18 @@ from functools import partial
 import structlog
 from sqlalchemy import text
 
-from retail_stream import collector, kafka, logs, metrics, postgres, probes, stopping, topics
+from retail_stream import topics
+from retail_stream.avro.decode import Writer
+from retail_stream.avro.registry import Registry, Writers
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError, SettingsError, Unavailable
-from retail_stream.registry import Registry, Writers
+from retail_stream.kafka import clients as kafka
+from retail_stream.service import collector, logs, metrics
+from retail_stream.service import readiness as probes
+from retail_stream.service import signals as stopping
 from retail_stream.settings import load
 from retail_stream.topics import TOPICS, Group, Result
-from retail_stream.wire import Writer
+from retail_stream.warehouse import postgres
 from services.aggregator import loop, outbox, settings, warehouse
 from services.aggregator.desk import Desk, Stopped, wait
 from services.aggregator.relay import Relay

@@ -8,9 +8,9 @@ from typing import TypeVar
 from confluent_kafka import Consumer
 from sqlalchemy import Engine
 
-from retail_stream.registry import Writers
+from retail_stream.avro.decode import Writer
+from retail_stream.avro.registry import Writers
 from retail_stream.waiting import wait_for
-from retail_stream.wire import Writer
 from services.aggregator.outbox import Encoder
 from services.aggregator.settings import AggregatorSettings
 from services.aggregator.upstream import Upstream

@@ -4,7 +4,7 @@ import polars as pl
 import psycopg
 from sqlalchemy import Connection, text
 
-from retail_stream import postgres
+from retail_stream.warehouse import postgres
 from services.aggregator.duplicates import EXPIRES, IDENTITY
 from services.aggregator.totals import cents
 from services.aggregator.watermark import BEFORE

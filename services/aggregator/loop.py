@@ -11,10 +11,11 @@ import polars as pl
 import structlog
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from retail_stream import batches, kafka
 from retail_stream.errors import Fenced, Unavailable
+from retail_stream.kafka import batches
+from retail_stream.kafka import clients as kafka
 from services.aggregator import idleness, metrics, ownership, warehouse
-from services.aggregator.apply import Applied, apply
+from services.aggregator.batch import Applied, apply
 from services.aggregator.desk import Desk, Stopped
 from services.aggregator.ownership import Owned
 from services.aggregator.step import Slice

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from retail_stream.metrics import Gauges
-from services.aggregator.apply import Applied
+from retail_stream.service.metrics import Gauges
+from services.aggregator.batch import Applied
 from services.aggregator.lifecycle import Outcome
 from services.aggregator.step import LATE as TOO_LATE
 from services.aggregator.totals import KINDS

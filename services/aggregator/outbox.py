@@ -11,11 +11,11 @@ import polars as pl
 from confluent_kafka import Message
 from sqlalchemy import Connection
 
-from retail_stream import postgres
-from retail_stream.avro_schema import AvroSchema, plain_schema
-from retail_stream.batches import OFFSET
+from retail_stream.avro.decode import encode, frame
+from retail_stream.avro.schema import AvroSchema, plain_schema
+from retail_stream.kafka.batches import OFFSET
 from retail_stream.topics import TOPICS, Result
-from retail_stream.wire import encode, frame
+from retail_stream.warehouse import postgres
 from services.aggregator.lifecycle import REVISION, STATE
 from services.aggregator.step import LATE, PARTITION, Rules
 from services.aggregator.totals import CENTS, COUNTS, ID, KIND, KINDS, SIZE, START

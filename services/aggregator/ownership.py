@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Connection, text
 
-from retail_stream import kafka, positions
-from retail_stream.positions import Position
-from retail_stream.registry import Writers
+from retail_stream.avro.decode import HEADER_BYTES, schema_id
+from retail_stream.avro.registry import Writers
+from retail_stream.kafka import clients as kafka
 from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
-from retail_stream.wire import HEADER_BYTES, schema_id
+from retail_stream.warehouse import positions
+from retail_stream.warehouse.positions import Position
 from services.aggregator import duplicates, outbox, warehouse, watermark
 from services.aggregator.duplicates import Held
 from services.aggregator.watermark import Rise

@@ -14,10 +14,11 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from sqlalchemy import Connection, Engine, text
 
-from retail_stream import kafka, postgres
 from retail_stream.errors import Unavailable
+from retail_stream.kafka import clients as kafka
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
+from retail_stream.warehouse import postgres
 from services.aggregator import metrics
 
 OUTBOX_ID = "outbox.id"

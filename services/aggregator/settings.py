@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from sqlalchemy import Connection, text
 
 from retail_stream.errors import SettingsError
-from retail_stream.metrics import MetricsPort
+from retail_stream.service.metrics import MetricsPort
 from retail_stream.settings import Connections
 from services.aggregator.step import Rules
 from services.aggregator.windows import SECOND, parse

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 
 from confluent_kafka import KafkaError, TopicPartition
 
-from retail_stream import kafka, topics
+from retail_stream import topics
 from retail_stream.entities import Entity
-from retail_stream.kafka import TopicPartitionKey
+from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.clients import TopicPartitionKey
 from retail_stream.settings import Connections
 from retail_stream.topics import Group
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 from sqlalchemy import Connection, Engine, text
 
-from retail_stream import postgres
 from retail_stream.errors import Fenced
+from retail_stream.warehouse import postgres
 from services.aggregator.duplicates import Chunk, as_bytes
 from services.aggregator.lifecycle import ROWS
 from services.aggregator.totals import CENTS, COUNTS, ID, KIND, KIND_TYPE, KINDS, SIZE, START, WINDOW_KEY

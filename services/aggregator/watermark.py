@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from retail_stream.batches import OFFSET, TIMESTAMP
+from retail_stream.kafka.batches import OFFSET, TIMESTAMP
 
 Watermark = int | None
 

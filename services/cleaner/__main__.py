@@ -6,10 +6,13 @@ from functools import partial
 
 import structlog
 
-from retail_stream import collector, kafka, logs, metrics, probes, stopping
+from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
 from retail_stream.errors import SettingsError
-from retail_stream.registry import Registry
+from retail_stream.kafka import clients as kafka
+from retail_stream.service import collector, logs, metrics
+from retail_stream.service import readiness as probes
+from retail_stream.service import signals as stopping
 from retail_stream.settings import load
 from retail_stream.topics import TOPICS, raw
 from retail_stream.waiting import wait_for

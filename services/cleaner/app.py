@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import faust
 
 from retail_stream import topics
+from retail_stream.avro.decode import Writer
+from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
-from retail_stream.registry import Registry
 from retail_stream.security import KafkaSecurity
 from retail_stream.topics import SCHEMAS, Group
-from retail_stream.wire import Writer
 from services.cleaner.delivery import Delivery
 from services.cleaner.forward import Forwarder, NotLearnt, Sent
 from services.cleaner.rejects import RejectRatio

@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from retail_stream.avro_schema import Holds
+from retail_stream.avro.decode import HEADER_BYTES, NESTED, ROW, Decoded, Writer, by_schema, decode, encode, frame
+from retail_stream.avro.schema import Holds
 from retail_stream.entities import Entity
-from retail_stream.wire import HEADER_BYTES, NESTED, ROW, Decoded, Writer, by_schema, decode, encode, frame
 from services.cleaner import expectations as declared
 from services.cleaner.expectations import TOMBSTONE_RULES, Action, Stage, rules
 from services.cleaner.verdict import KEY, RECORD_TIME, Verdict, judge

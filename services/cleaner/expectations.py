@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from retail_stream.avro_schema import Holds
+from retail_stream.avro.decode import Writer
+from retail_stream.avro.schema import Holds
 from retail_stream.entities import FIELDS, Entity
 from retail_stream.topics import SCHEMAS
-from retail_stream.wire import Writer
 
 
 class Action(StrEnum):

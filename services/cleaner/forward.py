@@ -7,11 +7,11 @@ from itertools import compress
 
 from confluent_kafka import Message
 
+from retail_stream import dead_letters as deadletters
 from retail_stream import topics
-from retail_stream.dlq import headers as deadletters
+from retail_stream.avro.decode import Writer
+from retail_stream.avro.registry import Registry, Writers
 from retail_stream.entities import Entity
-from retail_stream.registry import Registry, Writers
-from retail_stream.wire import Writer
 from services.cleaner import metrics
 from services.cleaner.clean import Cleaned, clean
 from services.cleaner.delivery import Delivery

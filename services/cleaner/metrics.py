@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from prometheus_client import Counter, Histogram
 
 from retail_stream.entities import DIMENSIONS, Entity
-from retail_stream.metrics import Gauges
+from retail_stream.service.metrics import Gauges
 from services.cleaner import expectations
 from services.cleaner.clean import Cleaned
 from services.cleaner.expectations import Action

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from retail_stream.metrics import MetricsPort
+from retail_stream.service.metrics import MetricsPort
 from retail_stream.settings import Connections
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from functools import partial
 
 from retail_stream import topics
-from retail_stream.avro_schema import plain_schema
+from retail_stream.avro.decode import Writer
+from retail_stream.avro.registry import Registry
+from retail_stream.avro.schema import plain_schema
 from retail_stream.entities import Entity
-from retail_stream.registry import Registry
 from retail_stream.waiting import wait_for
-from retail_stream.wire import Writer
 from services.cleaner.clean import Target, clean_schema
 
 

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import polars as pl
 
+from retail_stream.avro.decode import ROW
 from retail_stream.errors import RetailStreamError
-from retail_stream.wire import ROW
 from services.cleaner.expectations import Action, Rule
 
 KEY = "key"

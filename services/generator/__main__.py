@@ -15,33 +15,37 @@ from typing import Any
 import numpy as np
 import structlog
 
-from retail_stream import kafka, logs, metrics, probes, stopping, topics
+from retail_stream import topics
+from retail_stream.avro.registry import Registry
 from retail_stream.entities import JOINED, Entity
 from retail_stream.errors import RetailStreamError, SettingsError
-from retail_stream.registry import Registry
+from retail_stream.kafka import clients as kafka
+from retail_stream.service import logs, metrics
+from retail_stream.service import readiness as probes
+from retail_stream.service import signals as stopping
 from retail_stream.settings import load
 from retail_stream.topics import Result
 from retail_stream.waiting import wait_for
-from services.generator import evolution
-from services.generator import timeline as timelines
-from services.generator.catalogue import KINDS
-from services.generator.columns import ColumnEncoder
-from services.generator.dimension import DimensionStream, State
-from services.generator.lease import Lease
-from services.generator.ledger import Ledger
-from services.generator.pools import Pools
-from services.generator.producers import Outage
-from services.generator.publisher import Publisher
-from services.generator.reading import Reader
-from services.generator.records import Encoder, Evolution
-from services.generator.sales import VOCABULARIES, SalesStream, Tail
-from services.generator.schedule import SECOND_US
+from services.generator.loop import change, sell
+from services.generator.publishing import evolution
+from services.generator.publishing.columns import ColumnEncoder
+from services.generator.publishing.ledger import Ledger
+from services.generator.publishing.producers import Outage
+from services.generator.publishing.publisher import Publisher
+from services.generator.publishing.records import Encoder, Evolution
+from services.generator.publishing.transactions import Transactions
+from services.generator.retailer.catalogue import KINDS
+from services.generator.retailer.dimension import DimensionStream, State
+from services.generator.retailer.pools import Pools
+from services.generator.retailer.sales import VOCABULARIES, SalesStream, Tail
+from services.generator.retailer.supply import Supply
 from services.generator.settings import CHANGES_PER_S, SALES_PER_S, GeneratorSettings, check_names
-from services.generator.supply import Supply
-from services.generator.threads import change, sell
-from services.generator.timeline import Progress, Timeline
-from services.generator.traffic import Traffic
-from services.generator.transactions import Transactions
+from services.generator.state.lease import Lease
+from services.generator.state.reading import Reader
+from services.generator.timing import timeline as timelines
+from services.generator.timing.schedule import SECOND_US
+from services.generator.timing.timeline import Progress, Timeline
+from services.generator.timing.traffic import Traffic
 
 _LOG_EVERY_S = 10.0
 _log = structlog.get_logger("services.generator")

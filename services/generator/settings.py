@@ -7,10 +7,10 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from retail_stream.errors import SettingsError
-from retail_stream.metrics import MetricsPort
+from retail_stream.service.metrics import MetricsPort
 from retail_stream.settings import Connections
-from services.generator.faults import PROFILES, Fault, Probabilities, Profile
-from services.generator.latency import Distribution
+from services.generator.publishing.faults import PROFILES, Fault, Probabilities, Profile
+from services.generator.timing.latency import Distribution
 
 #: One record in a day or so: less would put the next one beyond every calendar.
 _SLOWEST = 0.00001

@@ -7,15 +7,19 @@ from functools import partial
 
 import structlog
 
-from retail_stream import collector, kafka, logs, metrics, postgres, probes, stopping
+from retail_stream.avro.registry import Registry, Writers
 from retail_stream.errors import RetailStreamError, SettingsError
-from retail_stream.registry import Registry, Writers
+from retail_stream.kafka import clients as kafka
+from retail_stream.service import collector, logs, metrics
+from retail_stream.service import readiness as probes
+from retail_stream.service import signals as stopping
 from retail_stream.settings import load
 from retail_stream.topics import Group
 from retail_stream.waiting import wait_for
+from retail_stream.warehouse import postgres
+from services.scd_merger.batch import Merger
 from services.scd_merger.dimensions import dimensions
 from services.scd_merger.loop import Stopped, run, stop_check
-from services.scd_merger.merger import Merger
 from services.scd_merger.metrics import LAG
 from services.scd_merger.reader import Reader
 from services.scd_merger.settings import MergerSettings

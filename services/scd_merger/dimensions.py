@@ -12,10 +12,10 @@ from enum import StrEnum
 import polars as pl
 
 from retail_stream import topics
-from retail_stream.avro_schema import AvroSchema
-from retail_stream.batches import EXTRA
+from retail_stream.avro.schema import AvroSchema
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity, Fields
 from retail_stream.errors import SettingsError
+from retail_stream.kafka.batches import EXTRA
 
 
 class Kind(StrEnum):

@@ -6,17 +6,17 @@ from typing import Any
 
 import polars as pl
 
-from retail_stream.avro_schema import as_json
-from retail_stream.batches import DELETED, EXTRA, KEY, OFFSET, SEQUENCE
+from retail_stream.avro.schema import as_json
 from retail_stream.errors import PoisonRecord
-from retail_stream.kafka import TopicPartitionKey
+from retail_stream.kafka.batches import DELETED, EXTRA, KEY, OFFSET, SEQUENCE
+from retail_stream.kafka.clients import TopicPartitionKey
 from services.scd_merger.dimensions import Dimension
 
 _DECIMAL = re.compile(rb"-?[0-9]{1,18}")
 
 
 def changes(dimension: Dimension, rows: pl.DataFrame, place: TopicPartitionKey) -> pl.DataFrame:
-    """A frame of changes from the rows of :func:`retail_stream.batches.table`, one each, in order.
+    """A frame of changes from the rows of :func:`retail_stream.kafka.batches.table`, one each, in order.
 
     A tombstone's natural key is its Kafka key and its time is ``sequence_time``; its attributes are null.
 

@@ -7,7 +7,7 @@ import structlog
 
 from retail_stream.errors import Fenced, Unavailable
 from services.scd_merger import metrics
-from services.scd_merger.merger import Merger
+from services.scd_merger.batch import Merger
 from services.scd_merger.reader import Reader
 
 _BREATH_S = 1.0

@@ -3,7 +3,7 @@
 from prometheus_client import Counter, Histogram
 
 from retail_stream.entities import DIMENSIONS
-from retail_stream.metrics import Gauges
+from retail_stream.service.metrics import Gauges
 from services.scd_merger.dimensions import Dimension
 from services.scd_merger.merge import Plan
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from retail_stream.batches import by_partition
-from retail_stream.kafka import TopicPartitionKey
-from retail_stream.positions import Position
+from retail_stream.kafka.batches import by_partition
+from retail_stream.kafka.clients import TopicPartitionKey
+from retail_stream.warehouse.positions import Position
 
 _POLL_S = 0.1
 # Changes of one key that come together cost less than one by one.

@@ -1,6 +1,6 @@
 """Settings of the merger."""
 
-from retail_stream.metrics import MetricsPort
+from retail_stream.service.metrics import MetricsPort
 from retail_stream.settings import Connections
 
 

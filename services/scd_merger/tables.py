@@ -9,8 +9,8 @@ from collections.abc import Container, Iterable, Mapping
 import polars as pl
 from sqlalchemy import Connection, text
 
-from retail_stream import postgres
-from retail_stream.batches import EXTRA
+from retail_stream.kafka.batches import EXTRA
+from retail_stream.warehouse import postgres
 from services.scd_merger.dimensions import KEY_DTYPE, TIME_DTYPE, Dimension, Kind, cents
 from services.scd_merger.merge import FROM, TO, Neighbours, Plan
 

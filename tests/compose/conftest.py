@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import Engine, text
 
-from retail_stream import kafka, postgres
+from commands.status.status import Status, look
+from commands.verify.report import Report
+from commands.verify.run import run
+from retail_stream.kafka import clients as kafka
 from retail_stream.settings import Connections
-from retail_stream.status import Status, look
-from retail_stream.verify.report import Report
-from retail_stream.verify.run import run
 from retail_stream.waiting import wait_for
-
-from ..containers import Project
+from retail_stream.warehouse import postgres
+from tests.harness.containers import Project
 
 #: They must be found nowhere but where they are needed, and may hold what means something in a URL.
 SECRETS = {"POSTGRES_PASSWORD": "w@rehouse/secret%of-the-test", "REGISTRY_PASSWORD": "reg@stry/secret%of-the-test"}

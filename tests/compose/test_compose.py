@@ -10,11 +10,10 @@ from urllib.request import urlopen
 import pytest
 from confluent_kafka.admin import NewTopic
 
-from retail_stream import kafka
-from retail_stream.pipeline import Service
-
-from ..containers import eventually
-from .conftest import SCALED, SECRETS, Whole
+from commands.demo.pipeline import Service
+from retail_stream.kafka import clients as kafka
+from tests.compose.conftest import SCALED, SECRETS, Whole
+from tests.harness.containers import eventually
 
 SERVERS = ("kafka", "postgres", "registry")
 SERVICES = tuple(Service)

@@ -12,18 +12,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from retail_stream import kafka, postgres
-from retail_stream.embedded.processes import ProcessGroup
-from retail_stream.embedded.servers import Server
+from commands.demo.pipeline import Pipeline, Service
+from commands.embedded.processes import ProcessGroup
+from commands.embedded.servers import Server
+from commands.init import InitSettings, initialise
+from commands.status.status import look
+from commands.verify.run import run
 from retail_stream.errors import Unavailable
-from retail_stream.initialise import InitSettings, initialise
-from retail_stream.pipeline import Pipeline, Service
+from retail_stream.kafka import clients as kafka
 from retail_stream.settings import Connections
-from retail_stream.status import look
-from retail_stream.verify.run import run
 from retail_stream.waiting import wait_for
-
-from ..containers import Project, eventually
+from retail_stream.warehouse import postgres
+from tests.harness.containers import Project, eventually
 
 PASSWORD = "of-the-test"
 OVERRIDE = """

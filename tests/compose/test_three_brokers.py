@@ -8,12 +8,12 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
-from retail_stream import kafka, topics
-from retail_stream.embedded.settings import Ports
+from commands.embedded.settings import Ports
+from retail_stream import topics
 from retail_stream.entities import Entity
-
-from ..containers import Project
-from .conftest import SETTINGS, Whole
+from retail_stream.kafka import clients as kafka
+from tests.compose.conftest import SETTINGS, Whole
+from tests.harness.containers import Project
 
 FILES = ("docker-compose.yml", "docker-compose.three-brokers.yml")
 BROKERS = ("kafka", "kafka-2", "kafka-3")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from .transport import Log, Worker
+from tests.integration.services.cleaner.transport import Log, Worker
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, text
 
-from retail_stream.initialise import MIGRATIONS, migrate
+from commands.init import MIGRATIONS, migrate
 from retail_stream.settings import Connections
 
 

@@ -10,19 +10,19 @@ import pytest
 from confluent_kafka import Consumer
 from sqlalchemy import Engine, text
 
-from retail_stream import kafka, postgres
-from retail_stream.embedded.processes import ProcessGroup
-from retail_stream.embedded.servers import Server
-from retail_stream.lag import CONSUMES
-from retail_stream.pipeline import Pipeline, Service
+from commands.demo.pipeline import Pipeline, Service
+from commands.embedded.processes import ProcessGroup
+from commands.embedded.servers import Server
+from commands.status.lag import CONSUMES
+from commands.status.status import Status, look
+from retail_stream.kafka import clients as kafka
 from retail_stream.settings import Connections
-from retail_stream.status import Status, look
 from retail_stream.topics import Group, Result
 from retail_stream.waiting import wait_for
-
-from .. import documented, servers
-from ..documented import Documented
-from ..endpoint import Endpoint, free_port
+from retail_stream.warehouse import postgres
+from tests.harness import documented, servers
+from tests.harness.documented import Documented
+from tests.harness.endpoint import Endpoint, free_port
 
 SETTINGS = {
     "GENERATOR_SALES_PER_S": "100",

@@ -18,16 +18,15 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
-from retail_stream.kafka import SEQUENCE_TIME, as_big_endian
-from retail_stream.registry import Registry
-from retail_stream.wire import Writer, encode, frame
-
-from ..servers import Servers, private_stack
-from .cleaner.world import LONG_AGO_US, eventually
+from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.registry import Registry
+from retail_stream.kafka.clients import SEQUENCE_TIME, as_big_endian
+from tests.harness.servers import Servers, private_stack
+from tests.integration.services.cleaner.world import LONG_AGO_US, eventually
 
 ROOT = Path(__file__).parents[2]
 STEPS = ROOT / "docs" / "suppliers"
-FOLDERS = ("retail_stream", "services", "schemas", "migrations")
+FOLDERS = ("commands", "retail_stream", "services", "schemas", "migrations")
 RAW = "suppliers.raw"
 SERVICES = ("cleaner", "scd_merger", "aggregator")
 
@@ -55,7 +54,7 @@ class Project:
 
     def try_command(self, name: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "retail_stream.cli", name],
+            [sys.executable, "-m", "commands.cli", name],
             cwd=self.folder,
             env={**self.env, **env},
             text=True,

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import Engine
 
-from retail_stream import postgres
-from retail_stream.embedded.processes import ProcessGroup
-from retail_stream.pipeline import Pipeline, Service
+from commands.demo.pipeline import Pipeline, Service
+from commands.embedded.processes import ProcessGroup
+from commands.status.status import Status, look
 from retail_stream.settings import Connections
-from retail_stream.status import Status, look
 from retail_stream.waiting import wait_for
-
-from ..servers import Servers, initialised, private_stack
+from retail_stream.warehouse import postgres
+from tests.harness.servers import Servers, initialised, private_stack
 
 #: Ten times the usual; GENERATOR_SALES_PER_S and GENERATOR_CHANGES_PER_S in the environment choose others.
 RATES = {

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 
 from sqlalchemy import text
 
-from retail_stream import kafka, topics
+from commands.demo.pipeline import Service
+from commands.verify.report import Report
+from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
-from retail_stream.pipeline import Service
-from retail_stream.verify.report import Report
-
-from .conftest import Running
+from retail_stream.kafka import clients as kafka
+from tests.system.conftest import Running
 
 # The same question by table and by index: a damaged index shows in the difference.
 _BY_TABLE = ("enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan")

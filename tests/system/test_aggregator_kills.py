@@ -14,13 +14,12 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from retail_stream.embedded.servers import Server
-from retail_stream.pipeline import Pipeline, Service
-from retail_stream.verify.run import run
+from commands.demo.pipeline import Pipeline, Service
+from commands.embedded.servers import Server
+from commands.verify.run import run
 from retail_stream.waiting import wait_for
-
-from .conftest import Running
-from .evidence import evidence
+from tests.system.conftest import Running
+from tests.system.evidence import evidence
 
 KILLS = 20
 SERVER_DIES = {5: Server.POSTGRES, 8: Server.KAFKA, 13: Server.POSTGRES, 16: Server.KAFKA}

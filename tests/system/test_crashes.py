@@ -5,12 +5,11 @@ One story in the order of this file; the pipeline is running all the while.
 
 import pytest
 
-from retail_stream.embedded.servers import Server
-from retail_stream.pipeline import Service
-from retail_stream.verify.run import run
-
-from .conftest import Running
-from .evidence import evidence
+from commands.demo.pipeline import Service
+from commands.embedded.servers import Server
+from commands.verify.run import run
+from tests.system.conftest import Running
+from tests.system.evidence import evidence
 
 
 @pytest.mark.parametrize("service", list(Service))

@@ -20,21 +20,20 @@ from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from commands.dashboard.settings import DashboardSettings
+from commands.dashboard.warehouse import reader
+from commands.demo.pipeline import Service
+from commands.dlq.counts import count_by_rule
+from commands.embedded.servers import Server
+from commands.embedded.settings import free_ports
+from commands.init import migrate
+from commands.score.command import run
 from retail_stream import topics
-from retail_stream.dlq.counts import count_by_rule
-from retail_stream.embedded.servers import Server
-from retail_stream.embedded.settings import free_ports
 from retail_stream.entities import Entity
-from retail_stream.initialise import migrate
-from retail_stream.kafka import read_to_end
-from retail_stream.pipeline import Service
-from retail_stream.score.command import run
+from retail_stream.kafka.clients import read_to_end
 from retail_stream.topics import Result
-from services.dashboard.settings import DashboardSettings
-from services.dashboard.warehouse import reader
-
-from .browser import Visit, chromium
-from .conftest import Running
+from tests.system.browser import Visit, chromium
+from tests.system.conftest import Running
 
 SETTINGS = {
     "GENERATOR_SALES_PER_S": "200",

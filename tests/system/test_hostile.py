@@ -9,12 +9,11 @@ import time
 
 from sqlalchemy import text
 
-from retail_stream.pipeline import Service
-from retail_stream.score import command as score
-from retail_stream.verify.run import run
-
-from .conftest import Running
-from .evidence import evidence
+from commands.demo.pipeline import Service
+from commands.score import command as score
+from commands.verify.run import run
+from tests.system.conftest import Running
+from tests.system.evidence import evidence
 
 SETTINGS = {"GENERATOR_PROFILE": "hostile"}
 SECONDS = float(os.environ.get("HOSTILE_SECONDS", "45"))

@@ -8,13 +8,12 @@ from collections.abc import Callable
 
 from sqlalchemy import text
 
-from retail_stream.embedded.servers import Server
-from retail_stream.pipeline import Service
-from retail_stream.verify.run import run
+from commands.demo.pipeline import Service
+from commands.embedded.servers import Server
+from commands.verify.run import run
 from retail_stream.waiting import wait_for
-
-from .conftest import Running
-from .evidence import evidence
+from tests.system.conftest import Running
+from tests.system.evidence import evidence
 
 KILLS = 20
 POSTGRES_DIES, A_THIRD_COMES = (6, 14), (3, 11)

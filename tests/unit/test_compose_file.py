@@ -6,14 +6,14 @@ from pathlib import Path
 
 import yaml
 
-from retail_stream.embedded import relock
-from retail_stream.initialise import InitSettings
-from retail_stream.pipeline import Service
+from commands.dashboard.settings import DashboardSettings
+from commands.demo.pipeline import Service
+from commands.embedded import relock
+from commands.init import InitSettings
 from retail_stream.security import KafkaSecurity
 from retail_stream.settings import SERVERS
 from services.aggregator.settings import AggregatorSettings
 from services.cleaner.settings import CleanerSettings
-from services.dashboard.settings import DashboardSettings
 from services.generator.settings import GeneratorSettings
 from services.scd_merger.settings import MergerSettings
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ..containers import Project
+from tests.harness.containers import Project
 
 
 def test_what_is_exported_chooses_no_other_project_and_no_other_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -12,7 +12,7 @@ import promql_parser
 import pytest
 import yaml
 
-from ..documented import ROOT, metrics
+from tests.harness.documented import ROOT, metrics
 
 FOLDER = ROOT / "observability"
 RULES = [rule for group in yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"] for rule in group["rules"]]

@@ -18,9 +18,9 @@ end at the end of the log, also when that is a transaction marker.  Only committ
 Limits: one agent for each topic with concurrency 1; no tables; no ``take()``, which acknowledges in ``finally``.
 """
 
-from .app import App, Chunking
-from .chunks import Chunk
-from .positions import Progress
-from .worker import run
+from services.cleaner.transport.app import App, Chunking
+from services.cleaner.transport.chunks import Chunk
+from services.cleaner.transport.positions import Progress
+from services.cleaner.transport.worker import run
 
 __all__ = ["App", "Chunk", "Chunking", "Progress", "run"]

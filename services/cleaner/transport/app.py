@@ -11,9 +11,9 @@ from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from mode.supervisors import SupervisorStrategy
 
-from .chunks import Chunk
-from .consumer import ChunkConsumer
-from .positions import Partition, Progress
+from services.cleaner.transport.chunks import Chunk
+from services.cleaner.transport.consumer import ChunkConsumer
+from services.cleaner.transport.positions import Partition, Progress
 
 
 @dataclass(frozen=True, slots=True)

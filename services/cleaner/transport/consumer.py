@@ -20,11 +20,11 @@ from typing import Any
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, Message
 
-from .chunks import Chunk
-from .membership import MembershipThread
-from .message import as_message
-from .positions import Positions, Progress
-from .reader import Reader
+from services.cleaner.transport.chunks import Chunk
+from services.cleaner.transport.membership import MembershipThread
+from services.cleaner.transport.message import as_message
+from services.cleaner.transport.positions import Positions, Progress
+from services.cleaner.transport.reader import Reader
 
 log = logging.getLogger(__name__)
 

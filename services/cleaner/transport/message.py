@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from faust.types import TP, ConsumerMessage
 
-from .chunks import Chunk
+from services.cleaner.transport.chunks import Chunk
 
 
 def as_message(chunk: Chunk, tp: TP, generation_id: int) -> ConsumerMessage:

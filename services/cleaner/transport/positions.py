@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .chunks import Chunk
+from services.cleaner.transport.chunks import Chunk
 
 Partition = tuple[str, int]
 """(topic, partition); Faust's and aiokafka's named tuples are equal to it."""

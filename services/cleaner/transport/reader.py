@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
-from .chunks import Fetched, split
+from services.cleaner.transport.chunks import Fetched, split
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 
-from .app import App
+from services.cleaner.transport.app import App
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What people run: the program `retail-stream` and everything behind its commands."""

@@ -1,0 +1,93 @@
+"""The expectations of "Cleaning", written down a second time: what a good record is, as DuckDB's SQL.
+
+Only the names are the cleaner's, so that they can be compared with the ``rules`` of a dead letter.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from commands.audit.layouts import Holds, named
+from retail_stream.entities import FIELDS, Entity
+
+UNKNOWN = "Unknown"
+HEADERS_READABLE = "headers_readable"
+VALUE_PRESENT = "value_present"
+VALID_AVRO = "valid_avro"
+
+#: The field that is null or a string in raw and a string in clean.
+DEFAULTED: Mapping[Entity, str] = {Entity.CUSTOMERS: "email", Entity.STORES: "manager"}
+
+_FIVE_MINUTES = 5 * 60 * 1_000_000
+# A blank is all of Unicode's White_Space: RE2 has the separators as a class and needs the six controls by name.
+_SOMETHING = r"[^\t-\r\x{85}\p{Z}]"
+
+
+@dataclass(frozen=True)
+class Good:
+    """``condition`` holds for a good record; NULL counts as broken."""
+
+    name: str
+    condition: str
+
+
+def _in_years(time: str) -> str:
+    return f"{time} >= epoch_us(TIMESTAMP '1900-01-01') AND {time} < epoch_us(TIMESTAMP '10000-01-01')"
+
+
+def _all(name: str, kind: Holds, conditions: Iterable[str]) -> Good:
+    """Of declared fields and of those that only a newer writer has."""
+    beyond = f"NOT list_contains(string_split(coalesce(unstorable, ''), ','), '{kind}')"
+    return Good(name, " AND ".join([beyond, *conditions]))
+
+
+def _or_null(field: str, condition: str) -> str:
+    return f"({field} IS NULL OR ({condition}))"
+
+
+def of_values(entity: Entity) -> tuple[Good, ...]:
+    """What must hold for a record that could be decoded; columns as in a raw table."""
+    key, time = FIELDS[entity].key, FIELDS[entity].time
+    texts, amounts = named(entity, Holds.TEXT), named(entity, Holds.AMOUNT)
+    dates = tuple(d for d in named(entity, Holds.TIME) if d != time)
+    rules = [
+        Good("key_matches", f"key_text = {key}::VARCHAR"),
+        Good("time_in_range", _in_years(time)),
+        Good("time_not_future", f"{time} <= ts + {_FIVE_MINUTES}"),
+        _all("text_without_nul", Holds.TEXT, (f"coalesce(instr({t}, chr(0)), 0) = 0" for t in texts)),
+        _all("amounts_in_range", Holds.AMOUNT, (_or_null(a, f"isfinite({a}) AND abs({a}) < 1e9") for a in amounts)),
+        _all("dates_in_range", Holds.TIME, (_or_null(d, _in_years(d)) for d in dates)),
+    ]
+    if entity is Entity.SALES:
+        # NaN is no negative discount; it is an amount out of range.
+        rules.append(Good("discount_not_negative", "NOT discount_applied < 0"))
+    return tuple(rules)
+
+
+def of_tombstones() -> tuple[Good, ...]:
+    """What must hold for a delete: its key is an id, its sequence time is a time."""
+    time = "coalesce(sequence, ts)"
+    return (
+        Good(
+            "key_matches",
+            "regexp_full_match(key_text, '0|-?[1-9][0-9]{0,9}') AND TRY_CAST(key_text AS INT) IS NOT NULL",
+        ),
+        Good("time_in_range", _in_years(time)),
+        Good("time_not_future", f"{time} <= ts + {_FIVE_MINUTES}"),
+        Good("sequence_time_valid", "sequence_ok"),
+    )
+
+
+def broken(rules: tuple[Good, ...]) -> str:
+    """SQL: the names of the broken rules, in order of the alphabet, with commas between; '' for a good record."""
+    names = ", ".join(
+        f"CASE WHEN coalesce({r.condition}, false) THEN NULL ELSE '{r.name}' END"
+        for r in sorted(rules, key=lambda r: r.name)
+    )
+    return f"concat_ws(',', {names})"
+
+
+def cleaned(entity: Entity, field: str) -> str:
+    """SQL: a field as it is in the clean record."""
+    if DEFAULTED.get(entity) != field:
+        return field
+    return f"CASE WHEN regexp_matches(coalesce({field}, ''), '{_SOMETHING}') THEN {field} ELSE '{UNKNOWN}' END"

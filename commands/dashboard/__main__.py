@@ -1,0 +1,102 @@
+"""`python -m commands.dashboard`: the one place that builds real clients."""
+
+import errno
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+
+from commands.dashboard.probes import Probes
+from commands.dashboard.score import ROLE, Score
+from commands.dashboard.settings import DashboardSettings, parse_hosts, parse_services
+from commands.dashboard.snapshot import Watch
+from commands.dashboard.topics_tail import Delays, Late, Letters
+from commands.dashboard.warehouse import reader
+from commands.dashboard.web import Page, app
+from retail_stream.avro.registry import Registry
+from retail_stream.errors import SettingsError
+from retail_stream.service import logs
+from retail_stream.service import signals as stopping
+from retail_stream.settings import load
+from retail_stream.warehouse.roles import READER
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT (0), or a wrong setting (2). Servers that are away are shown as such."""
+    try:
+        logs.configure("dashboard")
+        settings = load(DashboardSettings)
+        listening = listen(settings)
+    except SettingsError as e:
+        print(e, file=sys.stderr)
+        return e.exit_code
+    stop = threading.Event()
+    stopping.sets(stop)
+    engine = reader(settings)
+    registry = Registry(settings.schema_registry_url)
+    letters, delays = Letters(settings, registry), Delays(settings, registry)
+    services = Probes(parse_services(settings.dashboard_services))
+    watch = Watch(settings, engine, services, letters, delays, Late(settings))
+    score = Score(reading(settings))
+    page = Page(watch, engine, letters, score, stop)
+    hosts = parse_hosts(settings.dashboard_allowed_hosts)
+    watch.start(stop)
+    host, port = listening.getsockname()[:2]
+    structlog.get_logger().info("dashboard starts", url=f"http://{host}:{port}")
+    config = uvicorn.Config(app(page, hosts), log_config=None, access_log=False, timeout_graceful_shutdown=2)
+    try:
+        Server(config, stop).run([listening])
+    finally:
+        score.stop()
+    structlog.get_logger().info("dashboard stopped")
+    return 0
+
+
+class Server(uvicorn.Server):
+    """Serves until ``stop``; the program then ends by itself, with exit code 0."""
+
+    def __init__(self, config: uvicorn.Config, stop: threading.Event) -> None:
+        """``stop``: what a signal sets, and the streams end by."""
+        super().__init__(config)
+        self._stop = stop
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing: uvicorn's handlers would take the place of ours, and raise the signal again at the end."""
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end: asked ten times a second."""
+        return await super().on_tick(counter) or self._stop.is_set()
+
+
+def reading(settings: DashboardSettings) -> dict[str, str]:
+    """Variables for the score's program, which is to read as this one does."""
+    if settings.dashboard_database_url:
+        return {"DATABASE_URL": settings.dashboard_database_url}
+    return {ROLE: READER}
+
+
+def listen(settings: DashboardSettings) -> socket.socket:
+    """Take the port.
+
+    Raises:
+        SettingsError: somebody else has it, or this machine has no such address.
+    """
+    host, port = settings.dashboard_host, settings.dashboard_port
+    try:
+        return socket.create_server((host, port), backlog=128)
+    except OSError as e:
+        if e.errno in (errno.EADDRINUSE, errno.EACCES):
+            why = f"DASHBOARD_PORT={port}: {host} does not let us listen there ({e.strerror}); allowed: a free port"
+            raise SettingsError(f"{why} from 1024 on, or 0 for any.") from e
+        why = f"DASHBOARD_HOST={host!r}: we cannot listen there ({e.strerror})"
+        raise SettingsError(f"{why}; allowed: an address or name of this machine.") from e
+
+
+if __name__ == "__main__":
+    sys.exit(main())

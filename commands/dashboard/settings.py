@@ -1,0 +1,76 @@
+"""Settings of the dashboard."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from retail_stream.service.metrics import Host, MetricsPort
+from retail_stream.settings import Connections
+
+_DEFAULT = "generator=127.0.0.1:9101,cleaner=127.0.0.1:9102,scd_merger=127.0.0.1:9103,aggregator=127.0.0.1:9104"
+
+
+def _services(value: str) -> str:
+    parse_services(value)
+    return value
+
+
+def parse_services(value: str) -> dict[str, tuple[str, int]]:
+    """``name=host:port,…`` as name → (host, port).
+
+    Raises:
+        ValueError: an item has another form.
+    """
+    found: dict[str, tuple[str, int]] = {}
+    for item in filter(None, map(str.strip, value.split(","))):
+        name, equals, address = item.partition("=")
+        host, colon, port = address.rpartition(":")
+        if not (name and equals and host and colon and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError(f"must be name=host:port with commas between; {item!r} is not")
+        found[name] = (host, int(port))
+    return found
+
+
+def _hosts(value: str) -> str:
+    parse_hosts(value)
+    return value
+
+
+def parse_hosts(value: str) -> list[str]:
+    """Names with commas between.
+
+    Raises:
+        ValueError: one is empty, or has a ``*`` elsewhere than alone or in front, as in ``*.example.com``.
+    """
+    names = [name.strip() for name in value.split(",")]
+    for name in names:
+        if not name or (name != "*" and "*" in name.removeprefix("*.")):
+            raise ValueError(f"must be names with commas between, *.name or *; {name!r} is none")
+    return names
+
+
+def _url(value: str) -> str:
+    if value and not value.startswith(("postgresql://", "postgres://")):
+        raise ValueError("must start with postgresql:// or postgres://")
+    return value
+
+
+class DashboardSettings(Connections):
+    """Where the page is served and what it looks at.
+
+    ``dashboard_services``: where each service serves its health and metrics; a name that stands for several addresses
+    (replicas) is asked at each. ``dashboard_database_url``: of a user that may only read; without it the sessions of
+    ``database_url`` take the role ``retail_stream_reader``.
+    """
+
+    dashboard_host: Host = "127.0.0.1"
+    dashboard_port: MetricsPort = 8080
+    dashboard_services: Annotated[
+        str, AfterValidator(_services), Field(description="name=host:port,… of each service's METRICS_PORT")
+    ] = _DEFAULT
+    dashboard_database_url: Annotated[str, AfterValidator(_url), Field(description="a postgresql:// URL")] = ""
+    dashboard_allowed_hosts: Annotated[
+        str,
+        AfterValidator(_hosts),
+        Field(description="names with commas between by which browsers may address the page"),
+    ] = "127.0.0.1,localhost"

@@ -1,0 +1,174 @@
+"""The pipeline in one look, again every second: what the page shows, as plain values for JSON.
+
+Four parts (services, topics, samples, warehouse) are looked at on their own, so that one that does not answer, or
+hangs, leaves the others as they are; its sentence is under ``problems``, by the part's name.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine
+
+from commands.dashboard import probes, warehouse
+from commands.dashboard.topics_tail import Delays, Late, Letters
+from commands.status.lag import lags
+from retail_stream import topics
+from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.errors import RetailStreamError
+from retail_stream.kafka import clients as kafka
+from retail_stream.settings import Connections
+from retail_stream.topics import Group, Result
+from retail_stream.warehouse.postgres import address
+
+LOOK_EVERY_S = 1.0
+#: Between looks at topics and samples.
+SELDOM_S = 2.0
+#: Samples of broken rules that a page gets when it is opened, and seconds between two of them.
+PAST, PAST_EVERY_S = 240, 2.0
+_RATE_OVER_S = 5.0
+#: A part that takes longer is named: a server that was frozen neither answers nor refuses.
+LATE_S = 5.0
+_log = structlog.get_logger(__name__)
+
+Look = Callable[[], dict[str, Any]]
+
+#: The arrows of the picture: name → topics whose records go along it. Raw topics are not among them: markers of their
+#: transactions have offsets, too, so what is published is what the cleaner has handled and what lies before it.
+FLOWS: Mapping[str, tuple[str, ...]] = {
+    "clean_dimensions": tuple(topics.clean(e) for e in DIMENSIONS),
+    "clean_sales": (topics.clean(Entity.SALES),),
+    "dlq": tuple(topics.dlq(e) for e in Entity),
+    "windows": (Result.WINDOWS,),
+    "late": (Result.LATE,),
+    "faults": (Result.FAULTS,),
+}
+
+
+class Watch:
+    """Looks, in threads of its own, and hands out the last look."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        engine: Engine,
+        services: probes.Probes,
+        letters: Letters,
+        delays: Delays,
+        late: Late,
+    ) -> None:
+        """Opens nothing until :meth:`start`."""
+        self._connections = connections
+        self._engine = engine
+        self._services = services
+        self._letters = letters
+        self._delays = delays
+        self._late = late
+        self._ends: deque[tuple[float, dict[str, int]]] = deque()
+        self._problems: dict[str, str | None] = {}
+        self._began: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._now: dict[str, Any] = {"at": time.time(), "problems": {}}
+        self.past: deque[dict[str, Any]] = deque(maxlen=PAST)
+
+    def start(self, stop: threading.Event) -> None:
+        """Look until ``stop``, each part in a thread of its own: one that waits for a server holds up no other."""
+        parts: dict[str, tuple[Look, float]] = {
+            "services": (self._look_at_services, LOOK_EVERY_S),
+            "warehouse": (self._look_at_warehouse, LOOK_EVERY_S),
+            "topics": (self._look_at_topics, SELDOM_S),
+            "samples": (self._look_at_samples, SELDOM_S),
+            # Finds nothing, and so tells which of the others is late.
+            "clock": (dict, LOOK_EVERY_S),
+        }
+        for name, (look, every_s) in parts.items():
+            threading.Thread(target=self._keep, args=(name, look, every_s, stop), name=name, daemon=True).start()
+
+    def _keep(self, name: str, look: Look, every_s: float, stop: threading.Event) -> None:
+        while not stop.is_set():
+            began = time.monotonic()
+            with self._lock:
+                self._began[name] = began
+            self._say(name, *self._part(name, look))
+            stop.wait(max(0.1, every_s - (time.monotonic() - began)))
+
+    def now(self) -> dict[str, Any]:
+        """The last look; a new one comes each second, if only to say who is late."""
+        return self._now
+
+    def _part(self, name: str, look: Look) -> tuple[dict[str, Any], str | None]:
+        """What was found, or nothing and a sentence."""
+        try:
+            return look(), None
+        except RetailStreamError as e:
+            return {}, str(e)
+        except Exception:
+            # A page that stands still without a word would be worse than one sentence too many.
+            _log.exception("a look failed", part=name)
+            return {}, f"The dashboard could not look at the {name}; its log says why."
+
+    def _say(self, name: str, found: dict[str, Any], problem: str | None) -> None:
+        at = time.time()
+        with self._lock:
+            self._problems[name] = problem
+            self._began.pop(name, None)
+            late = (part for part, began in self._began.items() if time.monotonic() - began > LATE_S)
+            problems = {part: why for part, why in self._problems.items() if why}
+            problems |= {part: f"{self._asked(part)}: no answer for more than {LATE_S:.0f} s." for part in late}
+            self._now = {**self._now, **found, "at": at, "problems": problems}
+            rules = self._now.get("rules")
+            # Not before the first look at the topics: all that lies there would seem to come at once.
+            if rules and "letters" in self._now and (not self.past or at - self.past[-1]["at"] >= PAST_EVERY_S):
+                self.past.append({"at": at, "rules": rules})
+
+    def _asked(self, part: str) -> str:
+        """Whom a part asks."""
+        postgres = f"Postgres at {address(self._engine)}"
+        kafka = f"Kafka at {self._connections.kafka_bootstrap_servers}"
+        return {
+            "services": "The services' health pages",
+            "warehouse": postgres,
+            "topics": f"{kafka}, or {postgres}",
+            "samples": f"{kafka}, or the schema registry at {self._delays.registry}",
+        }.get(part, part)
+
+    def _look_at_services(self) -> dict[str, Any]:
+        found = self._services.ask()
+        # What was rejected is counted from the topics, which forget nothing when a cleaner restarts.
+        told = {rule: n for rule, n in probes.broken(found).items() if n and rule[1] != "reject"}
+        counted = {(entity, "reject", rule): n for (entity, rule), n in dict(self._letters.counts).items()}
+        rules = [
+            {"entity": entity, "action": action, "rule": rule, "total": int(n)}
+            for (entity, action, rule), n in sorted({**told, **counted}.items())
+        ]
+        return {"services": probes.as_rows(found), "rules": rules}
+
+    def _look_at_topics(self) -> dict[str, Any]:
+        places = kafka.partitions(self._connections, *(t for names in FLOWS.values() for t in names))
+        ends = kafka.end_offsets(self._connections, places)
+        with warehouse.session(self._engine) as connection:
+            stored = warehouse.stored_positions(connection)
+        lag = {group.value: max(0, n) for group, n in lags(self._connections, stored).items()}
+        sums = {name: sum(n for (t, _), n in ends.items() if t in names) for name, names in FLOWS.items()}
+        sums["raw"] = sums["clean_dimensions"] + sums["clean_sales"] + sums["dlq"] + lag[Group.CLEANER.value]
+        self._ends.append((time.monotonic(), sums))
+        while len(self._ends) > 2 and self._ends[-1][0] - self._ends[0][0] > _RATE_OVER_S:
+            self._ends.popleft()
+        (began, before), (ended, now) = self._ends[0], self._ends[-1]
+        seconds = max(ended - began, LOOK_EVERY_S)
+        flow = {name: {"total": n, "per_s": max(0.0, (n - before[name]) / seconds)} for name, n in now.items()}
+        return {"flow": flow, "lag": lag}
+
+    def _look_at_samples(self) -> dict[str, Any]:
+        self._letters.look()
+        self._late.look()
+        self._delays.look()
+        letters = {"total": self._letters.total, "skipped": self._letters.skipped}
+        return {"delays": self._delays.histogram(), "late": self._late.total, "letters": letters}
+
+    def _look_at_warehouse(self) -> dict[str, Any]:
+        with warehouse.session(self._engine) as connection:
+            return {"stream": warehouse.state(connection), "windows": warehouse.windows(connection)}

@@ -1,0 +1,214 @@
+"""What the page reads from Postgres: with a role that may only read, and never longer than five seconds."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from psycopg import errors
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from commands.dashboard.settings import DashboardSettings
+from commands.status.refusals import refusals
+from retail_stream.entities import FIELDS, JOINED, Entity
+from retail_stream.errors import RetailStreamError
+from retail_stream.kafka.clients import TopicPartitionKey
+from retail_stream.topics import Group
+from retail_stream.warehouse import positions, postgres
+from retail_stream.warehouse.roles import READER
+
+#: Windows shown of each size.
+SHOWN_WINDOWS = 40
+#: Versions shown of one key, the newest.
+SHOWN_VERSIONS = 200
+_SESSION = {"default_transaction_read_only": "on", "statement_timeout": "5s"}
+_FIELDS_OF_A_VERSION = {"valid_from", "valid_to", "is_current", "last_update_time"}
+
+Row = Mapping[str, Any]
+_log = structlog.get_logger(__name__)
+
+
+class TooSlow(RetailStreamError):
+    """A question that Postgres could not answer in five seconds."""
+
+
+def reader(settings: DashboardSettings) -> Engine:
+    """An engine whose sessions can read, and nothing else."""
+    if settings.dashboard_database_url:
+        return postgres.engine(settings.dashboard_database_url, **_SESSION)
+    return postgres.engine(settings.database_url, role=READER, **_SESSION)
+
+
+@contextmanager
+def session(engine: Engine) -> Iterator[Connection]:
+    """A connection for a few questions.
+
+    Raises:
+        Unavailable: Postgres does not answer.
+        TooSlow: a question took longer than five seconds.
+        RetailStreamError: it refuses us, or `retail-stream init` has not run.
+    """
+    try:
+        with postgres.outages(engine), refusals(engine), engine.connect() as connection:
+            yield connection
+    except DBAPIError as e:
+        if isinstance(e.orig, errors.QueryCanceled):
+            raise TooSlow("The warehouse did not answer within 5 s; ask for less.") from e
+        raise
+
+
+_SIZES = text("SELECT value FROM stored_settings WHERE name = 'SALES_WINDOWS'")
+# The newest start of a size, then only the range of the primary key that is shown.
+_WINDOWS = text("""
+    SELECT extract(epoch FROM window_start)::float8 AS start, extract(epoch FROM window_end)::float8 AS "end",
+           sum(transactions)::bigint AS transactions, sum(units_sold)::bigint AS units_sold,
+           sum(units_returned)::bigint AS units_returned, sum(gross_sales)::float8 AS gross_sales,
+           sum(returns_amount)::float8 AS returns_amount, sum(net_sales)::float8 AS net_sales,
+           sum(revision)::bigint AS revisions, count(*) FILTER (WHERE revision > 0) AS revised, count(*) AS stores,
+           CASE WHEN bool_or(state = 'open') THEN 'open' WHEN bool_or(state = 'fired') THEN 'fired' ELSE 'final' END
+               AS state
+    FROM sales_by_window
+    WHERE window_size = CAST(:size AS interval)
+      AND window_start > (SELECT max(window_start) FROM sales_by_window WHERE window_size = CAST(:size AS interval))
+                         - CAST(:slide AS interval) * :shown
+    GROUP BY window_start, window_end
+    ORDER BY window_start
+""")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _interval(written: str) -> str:
+    return f"{int(written[:-1])} {_UNITS[written[-1]]}"
+
+
+def windows(connection: Connection) -> list[dict[str, Any]]:
+    """Per size as SALES_WINDOWS names it: its newest windows over all stores, oldest first. Times in s since 1970."""
+    stored = connection.execute(_SIZES).scalar_one_or_none() or ""
+    found = []
+    for written in filter(None, stored.split(",")):
+        size, _, slide = written.partition("/")
+        asked = {"size": _interval(size), "slide": _interval(slide or size), "shown": SHOWN_WINDOWS}
+        rows = connection.execute(_WINDOWS, asked).mappings()
+        found.append({"size": written, "rows": [dict(row) for row in rows]})
+    return found
+
+
+_STATE = text("""
+    SELECT extract(epoch FROM (SELECT watermark FROM stream_watermark))::float8 AS watermark,
+           (SELECT count(*) FROM outbox) AS outbox,
+           (SELECT count(*) FROM partition_watermarks WHERE idle AND idle_until > now()) AS idle_partitions,
+           (SELECT value FROM stored_settings WHERE name = 'ALLOWED_LATENESS_S')::float8 AS allowed_lateness_s
+""")
+
+
+def state(connection: Connection) -> Row:
+    """Watermark (s since 1970, None before the first sale), outbox, idle partitions, allowed lateness (s)."""
+    return dict(connection.execute(_STATE).mappings().one())
+
+
+def stored_positions(connection: Connection) -> Mapping[Group, Mapping[TopicPartitionKey, int]]:
+    """Next offsets of the groups that keep them in Postgres."""
+    return positions.stored(connection)
+
+
+# The contract's as-of join, of one dimension and one key: bounds of all its versions are read once, and each sale finds
+# its own by bisection. A sale before the first version belongs to it; one at or after its version's end is in a gap.
+_SALES_OF_VERSIONS = """
+    WITH versions AS MATERIALIZED (
+        SELECT array_agg({sk} ORDER BY valid_from) AS sks, array_agg(valid_from ORDER BY valid_from) AS starts,
+               array_agg(coalesce(valid_to, 'infinity') ORDER BY valid_from) AS ends
+        FROM dim_{entity} WHERE {key} = :number
+    )
+    SELECT CASE WHEN event_time < (SELECT ends FROM versions)[n] THEN (SELECT sks FROM versions)[n] END AS sk,
+           count(*) AS sales, sum(quantity)::bigint AS units, sum(total_amount) AS total_amount
+    FROM (SELECT greatest(1, width_bucket(event_time, (SELECT starts FROM versions))) AS n,
+                 event_time, quantity, total_amount
+          FROM fact_sales WHERE {key} = :number) f
+    GROUP BY 1
+"""
+
+
+def history(connection: Connection, entity: Entity, number: int) -> dict[str, Any] | None:
+    """The versions of one key, newest first, with what changed from the one before and the sales as of each.
+
+    None: there is no such key. ``versions_total`` may be more than are listed. ``sales``, ``units`` and
+    ``total_amount`` of every version are None, and ``sales_counted`` false, where counting takes too long: facts have
+    no index by customer, product or store. Nothing can be asked on the connection after that.
+    """
+    key, sk = FIELDS[entity].key, f"{entity.value.removesuffix('s')}_sk"
+    rows = (
+        connection.execute(
+            text(f"SELECT * FROM dim_{entity} WHERE {key} = :number ORDER BY valid_from DESC LIMIT :most"),
+            {"number": number, "most": SHOWN_VERSIONS + 1},
+        )
+        .mappings()
+        .all()
+    )
+    if not rows:
+        return None
+    total = connection.execute(text(f"SELECT count(*) FROM dim_{entity} WHERE {key} = :number"), {"number": number})
+    versions_total = total.scalar_one()
+    sold = _sales_of_versions(connection, entity, number) if entity in JOINED else {}
+    versions = []
+    for at, row in enumerate(rows[:SHOWN_VERSIONS]):
+        before = rows[at + 1] if at + 1 < len(rows) else None
+        fields = {name: value for name, value in row.items() if name not in {*_FIELDS_OF_A_VERSION, sk, key}}
+        none = {"sales": 0, "units": 0, "total_amount": 0} if sold is not None else dict.fromkeys(_SOLD)
+        versions.append(
+            {
+                "valid_from": row["valid_from"],
+                "valid_to": row["valid_to"],
+                "is_current": row["is_current"],
+                "fields": fields,
+                "changed": {n: before[n] for n, v in fields.items() if before[n] != v} if before else None,
+                **(sold or {}).get(row[sk], none),
+            }
+        )
+    return {
+        "entity": entity.value,
+        "id": number,
+        "versions_total": versions_total,
+        "versions": versions,
+        "sales_counted": sold is not None,
+        "sales_without_version": (sold or {}).get(None, {}).get("sales", 0),
+    }
+
+
+_SOLD = ("sales", "units", "total_amount")
+
+
+def _sales_of_versions(connection: Connection, entity: Entity, number: int) -> dict[int | None, Row] | None:
+    """Sales, units and amount by surrogate key (None: in a gap); None where that took too long."""
+    key, sk = FIELDS[entity].key, f"{entity.value.removesuffix('s')}_sk"
+    query = text(_SALES_OF_VERSIONS.format(entity=entity, key=key, sk=sk))
+    try:
+        rows = connection.execute(query, {"number": number}).mappings().all()
+    except DBAPIError as e:
+        if not isinstance(e.orig, errors.QueryCanceled):
+            raise
+        _log.info("sales of a history were not counted in time", entity=entity.value)
+        return None
+    return {row["sk"]: {name: row[name] for name in _SOLD} for row in rows}
+
+
+def find(connection: Connection, entity: Entity, words: str, most: int) -> list[dict[str, Any]]:
+    """Current keys whose id begins with the words or whose name has them in it, by id; without words the last ones.
+
+    A key that was deleted is found by its whole id.
+    """
+    key = FIELDS[entity].key
+    query = text(f"""
+        SELECT {key} AS id, name FROM {entity}_current
+        WHERE :words = '' OR {key}::text LIKE :start ESCAPE '!' OR name ILIKE :anywhere ESCAPE '!'
+        ORDER BY {key}::text = :words DESC, CASE WHEN :words = '' THEN -{key} ELSE {key} END
+        LIMIT :most
+    """)
+    escaped = "".join(f"!{c}" if c in "!%_" else c for c in words)
+    asked = {"words": words, "start": f"{escaped}%", "anywhere": f"%{escaped}%", "most": most}
+    found = [dict(row) for row in connection.execute(query, asked).mappings()]
+    digits = words.removeprefix("-")
+    if digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(words) not in (row["id"] for row in found):
+        gone = text(f"SELECT {key} AS id, name FROM dim_{entity} WHERE {key} = :id ORDER BY valid_from DESC LIMIT 1")
+        found[:0] = [dict(row) for row in connection.execute(gone, {"id": int(words)}).mappings()]
+    return found[:most]

@@ -1,0 +1,1 @@
+"""`retail-stream demo` and `up`: the whole pipeline on embedded servers."""

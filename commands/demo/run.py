@@ -1,0 +1,214 @@
+"""`retail-stream demo` and `retail-stream up`: the whole pipeline on the embedded stack, watched.
+
+Start servers → init → start services → show what flows, and in the demo:
+stop the generator → drain → verify → score → ask the warehouse.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from rich.console import Console
+from rich.live import Live
+from sqlalchemy import Engine
+
+from commands.demo import questions as answers
+from commands.demo.pipeline import Pipeline, Service
+from commands.embedded.home import Home
+from commands.embedded.processes import ProcessGroup
+from commands.embedded.settings import EmbeddedSettings, free_ports, is_free
+from commands.embedded.stack import Stack
+from commands.init import InitSettings, initialise
+from commands.progress import Shown
+from commands.score import command as score
+from commands.status import status
+from commands.verify import command as verify
+from retail_stream import topics
+from retail_stream.entities import Entity
+from retail_stream.errors import RetailStreamError, Unavailable
+from retail_stream.kafka import clients as kafka
+from retail_stream.service.metrics import MetricsPort
+from retail_stream.settings import SERVERS, Connections, Settings, load
+from retail_stream.waiting import wait_for
+from retail_stream.warehouse import postgres
+
+_LOOK_EVERY_S = 1.0
+_START_S = 120.0
+_DRAIN_S = 180.0
+_USUAL_PORT = 8080
+_PAGE_S = 30.0
+
+
+class PageSettings(Settings):
+    """Where the page is to be; 0: wherever there is room."""
+
+    dashboard_port: MetricsPort = 0
+
+
+class DemoSettings(Settings):
+    """How long the demo lets the generator run."""
+
+    demo_seconds: Annotated[int, Field(ge=1, le=86_400, description="seconds of traffic, from 1 to 86400")] = 60
+
+
+def demo(console: Console) -> int:
+    """Run the bounded demo; 0 only if `verify` passed and `score` found nothing missed.
+
+    Raises:
+        RetailStreamError: something could not start, or a service ended by itself.
+    """
+    seconds = load(DemoSettings).demo_seconds
+    with _pipeline(console) as (pipeline, connections, engine):
+        _await_traffic(console, pipeline, connections)
+        console.rule(f"{seconds} s of traffic")
+        _watch(console, pipeline, connections, engine, until=time.monotonic() + seconds)
+        console.rule("drain")
+        pipeline.stop(Service.GENERATOR)
+        del pipeline.processes[Service.GENERATOR]
+        _drain(console, pipeline, connections, engine)
+        console.rule("verify: everything again from the raw topics, by another engine")
+        code = verify.verify(connections, console)
+        console.rule("score: what became of each fault that the generator planted")
+        code = score.score(connections, console) or code
+        console.rule("what the warehouse answers")
+        answers.show(console, engine, connections)
+    if code == 0:
+        console.print(f"\n[bold green]Verified.[/] Logs: {pipeline.logs}")
+        console.print("Topics and warehouse are kept: `make up` goes on with them,")
+        console.print("`.venv/bin/retail-stream infra --reset` deletes them.")
+    return code
+
+
+def up(console: Console) -> int:
+    """Run until Ctrl-C.
+
+    Raises:
+        RetailStreamError: something could not start, or a service ended by itself.
+    """
+    with _pipeline(console) as (pipeline, connections, engine), contextlib.suppress(KeyboardInterrupt):
+        console.print("The pipeline runs until Ctrl-C; for your own tools:")
+        for name in SERVERS:
+            console.print(f"  export {name.upper()}={os.environ[name.upper()]}", highlight=False, soft_wrap=True)
+        for service, at in pipeline.metrics_ports.items():
+            console.print(f"  {service}: http://127.0.0.1:{at}/metrics", highlight=False, soft_wrap=True)
+        _watch(console, pipeline, connections, engine, until=float("inf"))
+    return 0
+
+
+@contextlib.contextmanager
+def _pipeline(console: Console) -> Iterator[tuple[Pipeline, Connections, Engine]]:
+    """Servers, topics, tables and the four services; everything that we started stops at the end."""
+    port = _dashboard_port()
+    with contextlib.ExitStack() as exits:
+        logs = exits.enter_context(_servers(console))
+        initialise(load(InitSettings))
+        connections = load(Connections)
+        engine = postgres.engine(connections.database_url)
+        exits.callback(engine.dispose)
+        pipeline = Pipeline(exits.enter_context(ProcessGroup()), {}, logs, usual_ports=True)
+        page = pipeline.start_dashboard(port)
+        for service in (Service.CLEANER, Service.SCD_MERGER, Service.AGGREGATOR, Service.GENERATOR):
+            pipeline.start(service)
+        console.print(_where(pipeline, page), soft_wrap=True)
+        yield pipeline, connections, engine
+
+
+def _dashboard_port() -> int:
+    """The one asked for, else the usual one, else any that is free.
+
+    Raises:
+        SettingsError: DASHBOARD_PORT is no port.
+    """
+    if asked := load(PageSettings).dashboard_port:
+        return asked
+    return _USUAL_PORT if is_free(_USUAL_PORT) else free_ports(1)[0]
+
+
+def _where(pipeline: Pipeline, page: str, patience_s: float = _PAGE_S) -> str:
+    """Where to watch it, once the page answers; the flow does not need it, so one that does not start ends nothing."""
+    process, deadline = pipeline.dashboard, time.monotonic() + patience_s
+    port = int(page.rpartition(":")[2])
+    while process is not None and process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return f"Watch it at {page}"
+        time.sleep(0.1)
+    if process is None or process.poll() is None:
+        return f"The page has not started within {patience_s:.0f} s; it will be at {page}"
+    return f"There is no page to watch: {process.last_lines(1)}"
+
+
+@contextlib.contextmanager
+def _servers(console: Console) -> Iterator[Path]:
+    """The running embedded stack, or a new one; its variables go into our environment. Yields a folder for logs."""
+    settings = load(EmbeddedSettings)
+    home = Home(settings.home)
+    running = home.running()
+    if running is not None and running.ready:
+        console.print("The embedded servers run already.")
+        os.environ.update(running.env)
+        yield home.logs
+        return
+    console.print("Starting Kafka, the schema registry and Postgres ...")
+    with Stack(settings.home, settings.ports, cache=settings.cache, say=lambda s: console.print(f"  {s}")) as stack:
+        os.environ.update(stack.env)
+        yield stack.home.logs
+
+
+def _await_traffic(console: Console, pipeline: Pipeline, connections: Connections) -> None:
+    """Wait for the first records of this run: four Python programs take their time to start on a small machine."""
+    raw = kafka.partitions(connections, *(topics.raw(e) for e in Entity))
+    before = kafka.end_offsets(connections, raw)
+    deadline = time.monotonic() + _START_S
+    with Shown("Starting the services", console):
+        while kafka.end_offsets(connections, raw) == before:
+            _complain_of_the_dead(pipeline)
+            if time.monotonic() > deadline:
+                raise RetailStreamError(f"No records within {_START_S:.0f} s; see {pipeline.logs}.")
+            time.sleep(_LOOK_EVERY_S / 4)
+
+
+def _watch(console: Console, pipeline: Pipeline, connections: Connections, engine: Engine, until: float) -> None:
+    """A line of numbers each second; a table that is redrawn, where the terminal can."""
+    before, looked_at = None, time.monotonic()
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        while time.monotonic() < until:
+            _complain_of_the_dead(pipeline)
+            # A server that is away is the services' to wait for; here the numbers just stand still.
+            with contextlib.suppress(Unavailable):
+                now, at = status.look(engine, connections), time.monotonic()
+                if console.is_terminal:
+                    live.update(status.as_table(now, before), refresh=True)
+                elif before is not None:
+                    console.print(status.as_line(now, before), soft_wrap=True)
+                before, looked_at = now, at
+            time.sleep(max(0.0, min(until, looked_at + _LOOK_EVERY_S) - time.monotonic()))
+    if before is not None:
+        console.print(status.as_table(before))
+
+
+def _drain(console: Console, pipeline: Pipeline, connections: Connections, engine: Engine) -> None:
+    deadline = time.monotonic() + _DRAIN_S
+    most = 0
+    with Shown("drain", console) as progress:
+        while not (now := wait_for(lambda: status.look(engine, connections), _DRAIN_S)).drained:
+            _complain_of_the_dead(pipeline)
+            # What is rejected or published while it drains can make it more.
+            left = sum(now.lag.values()) + now.outbox
+            most = max(most, left)
+            progress.say(f"lag {sum(now.lag.values()):,}, outbox {now.outbox:,}; records done")
+            progress.count(most - left, most)
+            if time.monotonic() > deadline:
+                raise RetailStreamError(f"The pipeline did not drain within {_DRAIN_S:.0f} s; see {pipeline.logs}.")
+            time.sleep(_LOOK_EVERY_S / 4)
+    console.print("Lag 0 in every group, outbox empty.")
+
+
+def _complain_of_the_dead(pipeline: Pipeline) -> None:
+    for service, code in pipeline.dead().items():
+        last = pipeline.processes[service].last_lines()
+        raise RetailStreamError(f"{service} ended with exit code {code}; the end of {pipeline.log(service)}: {last}")

@@ -1,0 +1,255 @@
+"""`make doctor`: what is missing before anything starts. Needs nothing but Python, so that it can say so.
+
+Two ways lead to a running pipeline, and each is looked at: without Docker (`make demo`, `make up`) and with it
+(`docker compose up`). Exit code 0 if at least one of them is open.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+GB = 1_000_000_000
+
+PYTHON = (3, 11)
+#: Of the engine and of compose: an env_file that need not exist, and !override in docker-compose.three-brokers.yml.
+ENGINE, COMPOSE = (20, 10), (2, 24, 4)
+#: Compose builds with it, and refuses an older one.
+BUILDX = (0, 17)
+#: The memory limits of docker-compose.yml together are more than the containers use at the default rates.
+DOCKER_MEMORY, DOCKER_DISK = 3.5 * GB, 4 * GB
+MEMORY, DISK = 2 * GB, 3 * GB
+#: Variable → (its default, whose port it is).
+COMPOSE_PORTS = {
+    "KAFKA_PORT": (29092, "Kafka"),
+    "REGISTRY_PORT": (28081, "schema registry"),
+    "POSTGRES_PORT": (25432, "Postgres"),
+    "DASHBOARD_PORT": (8080, "the page"),
+}
+#: Those of a profile and of the file with three brokers: told, and no reason not to start.
+OPTIONAL_PORTS = {
+    "PROMETHEUS_PORT": (9090, "Prometheus, with --profile observability"),
+    "GRAFANA_PORT": (3000, "Grafana, with --profile observability"),
+    "KAFKA_2_PORT": (29094, "the second of three brokers"),
+    "KAFKA_3_PORT": (29095, "the third of three brokers"),
+}
+EMBEDDED_PORTS = {
+    "RETAIL_STREAM_KAFKA_PORT": (29092, "Kafka"),
+    "RETAIL_STREAM_KAFKA_CONTROLLER_PORT": (29093, "Kafka's controller"),
+    "RETAIL_STREAM_REGISTRY_PORT": (28081, "schema registry"),
+    "RETAIL_STREAM_REGISTRY_MANAGEMENT_PORT": (28082, "schema registry's management"),
+    "RETAIL_STREAM_POSTGRES_PORT": (25432, "Postgres"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; ``cure``: what to do where it is not as it must be.
+
+    ``hint``: it need not be so for a start.
+    """
+
+    good: bool
+    what: str
+    cure: str = ""
+    hint: bool = False
+
+    def __str__(self) -> str:
+        mark = "✓" if self.good else "·" if self.hint else "✗"
+        return f"  {mark} {self.what}" + (f": {self.cure}" if self.cure and not self.good else "")
+
+
+def version(text: str) -> tuple[int, ...]:
+    """The numbers in front: ``v2.40.3-desktop.1`` is (2, 40, 3)."""
+    numbers: list[int] = []
+    for part in text.strip().removeprefix("v").split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+        if digits != part:
+            break
+    return tuple(numbers)
+
+
+def at_least(name: str, found: str, wanted: tuple[int, ...]) -> Finding:
+    """Whether a version is not too old."""
+    least = ".".join(map(str, wanted))
+    return Finding(
+        version(found) >= wanted, f"{name} {found.strip() or '(unknown version)'}", f"needs {least} or newer"
+    )
+
+
+def enough(name: str, found: float, wanted: float) -> Finding:
+    """Whether there is enough of something, in bytes."""
+    return Finding(found >= wanted, f"{found / GB:.1f} GB of {name}", f"needs {wanted / GB:.1f} GB")
+
+
+def ports(
+    wanted: Mapping[str, tuple[int, str]], env: Mapping[str, str], ours: Iterable[int] = (), where: str = "with"
+) -> Iterator[Finding]:
+    """Whether each port on 127.0.0.1 is free, or one of ``ours``. ``env``: variables that choose others; ``where``: to
+    be told how one sets them."""
+    taken: dict[int, str] = {}
+    for variable, (default, whose) in wanted.items():
+        given = env.get(variable) or str(default)
+        if not given.isdigit() or not 1024 <= int(given) <= 65535:
+            yield Finding(False, f"{variable}={given}", "allowed is a port number from 1024 to 65535")
+            continue
+        port = int(given)
+        if other := taken.get(port):
+            yield Finding(False, f"{variable}={port}", f"that is the port of {other} too")
+        elif port in ours:
+            yield Finding(True, f"port {port} ({whose}) is this pipeline's own: it is running")
+        else:
+            cure = f"stop what listens there, or choose another {where} {variable}=<port>"
+            free = is_free(port)
+            yield Finding(free, f"port {port} ({whose}) is {'free' if free else 'taken'}", cure)
+        taken[port] = variable
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on 127.0.0.1:``port`` now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def settings(path: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """Variables as compose sees them: a file of NAME=value lines, and over it the environment."""
+    found = _LINE.findall(path.read_text()) if path.exists() else []
+    return {**{name: quoted[1:-1] if quoted else value for name, quoted, value in found}, **env}
+
+
+_LINE = re.compile(
+    r"""^[ \t]* (?:export[ \t]+)? (\w+) [ \t]*=[ \t]*
+    (?: ("[^"\n]*"|'[^'\n]*') | ([^\n]*?) ) [ \t]* (?:(?<=[ \t])\#[^\n]*)? $""",
+    re.MULTILINE | re.VERBOSE,
+)
+
+
+def unreadable(folder: Path) -> Finding:
+    """Whether users of containers can read, and run, the files of the checkout that are mounted there."""
+    strict = [
+        str(path.relative_to(folder))
+        for path in sorted((*folder.glob("docker/*"), *folder.glob("observability/**/*")))
+        if ~path.stat().st_mode & (0o005 if path.suffix == ".sh" or path.is_dir() else 0o004)
+    ]
+    what = f"mounted files that containers cannot read: {', '.join(strict)}" if strict else "mounted files are readable"
+    return Finding(not strict, what, "chmod -R a+rX docker observability; chmod a+x docker/*.sh")
+
+
+def without_docker() -> list[Finding]:
+    """What `make demo`, `make up` and `make test` need."""
+    home = Path(os.environ.get("RETAIL_STREAM_CACHE") or Path.home())
+    return [
+        at_least("Python", ".".join(map(str, sys.version_info[:3])), PYTHON),
+        Finding(_has_venv(), "Python's venv module", "install it (Debian: apt install python3-venv)"),
+        Finding(shutil.which("make") is not None, "make", "install it"),
+        enough("memory available", _memory(), MEMORY),
+        enough(f"disk free for downloads and state ({home})", _disk(home), DISK),
+        *ports(EMBEDDED_PORTS, os.environ, _embedded_ports()),
+    ]
+
+
+def with_docker() -> list[Finding]:
+    """What `docker compose up` needs."""
+    if shutil.which("docker") is None:
+        return [Finding(False, "docker", "not installed; `make demo` does without")]
+    answer = _ask("docker", "info", "--format", "{{json .}}")
+    info = json.loads(answer) if answer.startswith("{") else {}
+    if not info.get("ServerVersion"):
+        return [Finding(False, "Docker's daemon", "does not answer; start it, or ask to be let at its socket")]
+    findings = [at_least("Docker", info["ServerVersion"], ENGINE)]
+    compose = _ask("docker", "compose", "version", "--short")
+    findings.append(at_least("docker compose", compose, COMPOSE) if compose else _no_compose())
+    findings.append(at_least("buildx", _buildx(), BUILDX))
+    findings.append(unreadable(ROOT))
+    findings.append(enough("memory for Docker", float(info.get("MemTotal") or 0), DOCKER_MEMORY))
+    root = Path(info.get("DockerRootDir") or "/")
+    # Docker Desktop's disk is inside its virtual machine.
+    if root.exists():
+        findings.append(enough(f"disk free for Docker ({root})", _disk(root), DOCKER_DISK))
+    chosen, ours = settings(ROOT / ".env", os.environ), _compose_ports()
+    findings.extend(ports(COMPOSE_PORTS, chosen, ours, "in .env with"))
+    hints = ports(OPTIONAL_PORTS, chosen, ours, "in .env with")
+    return [*findings, *(replace(f, hint=True) for f in hints if not f.good)]
+
+
+def _no_compose() -> Finding:
+    return Finding(False, "docker compose", f"not installed; needs {'.'.join(map(str, COMPOSE))} or newer")
+
+
+def _buildx() -> str:
+    """``github.com/docker/buildx v0.29.1 28f6246…`` is v0.29.1."""
+    return next((word for word in _ask("docker", "buildx", "version").split() if version(word)), "")
+
+
+def _ask(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def _compose_ports() -> set[int]:
+    """Ports that containers of this project publish now."""
+    label = "label=com.docker.compose.project=retail-stream"
+    published = _ask("docker", "ps", "--filter", label, "--format", "{{.Ports}}")
+    return {int(p) for p in (part.partition("->")[0].rpartition(":")[2] for part in published.split()) if p.isdigit()}
+
+
+def _embedded_ports() -> set[int]:
+    """All of them, if `retail-stream infra` runs."""
+    program = ROOT / ".venv" / "bin" / "python"
+    code = """
+from commands.embedded.home import Home
+from commands.embedded.settings import EmbeddedSettings
+chosen = EmbeddedSettings()
+print(*(dict(chosen.ports).values() if Home(chosen.home).running() else ()))
+"""
+    return set(map(int, _ask(str(program), "-c", code).split())) if program.exists() else set()
+
+
+def _has_venv() -> bool:
+    return bool(_ask(sys.executable, "-c", "import ensurepip, venv; print('yes')"))
+
+
+def _memory() -> float:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _disk(path: Path) -> float:
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def main() -> int:
+    """Print both lists; 0 if at least one has no cross."""
+    open_ways = []
+    for way, findings in (("make demo (no Docker)", without_docker()), ("docker compose up", with_docker())):
+        print(f"{way}\n" + "\n".join(map(str, findings)))
+        missing = [f for f in findings if not f.good and not f.hint]
+        print(f"  → {'ready' if not missing else f'not ready, {len(missing)} to mend'}\n")
+        open_ways.append(not missing)
+    return 0 if any(open_ways) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

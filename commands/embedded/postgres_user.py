@@ -1,0 +1,66 @@
+"""Postgres refuses to run as root: the unprivileged user that it runs as then."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from commands.embedded.errors import EmbeddedError
+
+_CANDIDATES = ("postgres", "nobody")
+
+
+@dataclass(frozen=True)
+class User:
+    name: str
+    uid: int
+    gid: int
+
+    def identity(self) -> dict[str, Any]:
+        """Arguments for subprocess."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+
+def server_user(data: Path | None) -> User | None:
+    """Who runs Postgres: None for ourselves; as root the owner of an existing data directory, else a known user.
+
+    Raises EmbeddedError if the system has none of the users that we know.
+    """
+    if os.geteuid() != 0:
+        return None
+    if data is not None:
+        owner = data.stat()
+        return User(f"uid {owner.st_uid}", owner.st_uid, owner.st_gid)
+    for name in _CANDIDATES:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return User(name, entry.pw_uid, entry.pw_gid)
+    raise EmbeddedError(
+        f"Postgres does not run as root, and this system has none of the users {', '.join(_CANDIDATES)}."
+    )
+
+
+def check_reach(home: Path) -> None:
+    """Raise EmbeddedError if the user that will run Postgres may not enter the state directory."""
+    user = server_user(None)
+    if user is None:
+        return
+    enter = ["/bin/sh", "-c", 'cd -- "$0"', str(home)]
+    try:
+        entered = subprocess.run(enter, cwd="/", capture_output=True, check=False, **user.identity()).returncode == 0
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EmbeddedError(
+            f"Postgres refuses to run as root, and this process may not become the user {user.name} ({error}): "
+            "run it as an ordinary user, or with the capabilities CAP_SETUID, CAP_SETGID and CAP_CHOWN."
+        ) from error
+    if not entered:
+        raise EmbeddedError(
+            f"RETAIL_STREAM_HOME={home} cannot be entered by the user {user.name}, as whom Postgres runs because it "
+            "refuses to run as root: choose a directory whose parents everyone may enter."
+        )

@@ -1,0 +1,146 @@
+"""`retail-stream init`: topics, schemas and tables, as often as one likes with the same outcome."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Self
+
+import structlog
+from alembic import command
+from alembic.config import Config
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+from pydantic import Field, model_validator
+from sqlalchemy import text
+
+from retail_stream.avro.registry import Registry
+from retail_stream.kafka import clients as kafka
+from retail_stream.settings import Connections
+from retail_stream.topics import AHEAD, TOPICS
+from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
+from retail_stream.warehouse import postgres
+from retail_stream.warehouse import roles as reader_role
+
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+# One `init` at a time per database: compose starts it beside others, and people run it twice.
+_LOCK = 7_265_746_169
+_log = structlog.get_logger(__name__)
+
+
+class InitSettings(Connections):
+    """What `init` needs to know beside the three servers."""
+
+    topic_partitions: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")] = 4
+    topic_replication_factor: Annotated[int, Field(ge=1, le=10, description="a whole number from 1 to 10")] = 1
+    #: how many replicas must have a record before it counts as written
+    topic_min_insync_replicas: Annotated[int, Field(ge=1, le=10, description="a whole number from 1 to 10")] = 1
+
+    @model_validator(mode="after")
+    def _enough_replicas(self) -> Self:
+        least, replicas = self.topic_min_insync_replicas, self.topic_replication_factor
+        if least > replicas:
+            # Nothing could ever be written.
+            raise ValueError(
+                f"TOPIC_MIN_INSYNC_REPLICAS={least}: must be at most TOPIC_REPLICATION_FACTOR, which is {replicas}"
+            )
+        return self
+
+
+def initialise(settings: InitSettings, patience_s: float | None = COMMAND_PATIENCE_S) -> None:
+    """Create what is missing; leave what is there.
+
+    Raises:
+        Unavailable: a server did not answer for ``patience_s``.
+    """
+    wait_for(lambda: create_topics(settings), patience_s)
+    wait_for(lambda: _register_schemas(settings), patience_s)
+    wait_for(lambda: migrate(settings), patience_s)
+
+
+def create_topics(settings: InitSettings) -> None:
+    """Create the topics that are missing.
+
+    Raises:
+        Unavailable: Kafka does not answer.
+    """
+    wanted = [
+        NewTopic(
+            t.name,
+            num_partitions=settings.topic_partitions,
+            replication_factor=settings.topic_replication_factor,
+            config={**t.config, "min.insync.replicas": str(settings.topic_min_insync_replicas)},
+        )
+        for t in TOPICS
+    ]
+    created = 0
+    client = kafka.admin(settings)
+    for future in client.create_topics(wanted, request_timeout=10).values():
+        try:
+            future.result()
+            created += 1
+        except KafkaException as e:
+            error = e.args[0]
+            if error.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                continue
+            if error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
+                raise kafka.unavailable(settings) from e
+            raise
+    _log.info("topics", created=created, there=len(TOPICS))
+    if created < len(TOPICS):
+        _bound_timestamps(settings, client)
+
+
+def _bound_timestamps(settings: InitSettings, client: AdminClient) -> None:
+    """Set AHEAD on raw topics that somebody else made without: a record of the future would move the watermark there.
+
+    What else they are set to is their owner's choice.
+    """
+    wanted = {ConfigResource(ResourceType.TOPIC, t.name): t.config[AHEAD] for t in TOPICS if AHEAD in t.config}
+    try:
+        found = {r: f.result()[AHEAD].value for r, f in client.describe_configs([*wanted], request_timeout=10).items()}
+        for resource, value in wanted.items():
+            if found[resource] != value:
+                change = ConfigEntry(AHEAD, value, incremental_operation=AlterConfigOpType.SET)
+                resource.add_incremental_config(change)
+                client.incremental_alter_configs([resource], request_timeout=10)[resource].result()
+                _log.warning("topic changed", topic=resource.name, **{AHEAD: value}, was=found[resource])
+    except KafkaException as e:
+        error = e.args[0]
+        if error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
+            raise kafka.unavailable(settings) from e
+        _log.warning(f"raw topics may lack {AHEAD}, see that they have it", why=error.str())
+
+
+def _register_schemas(settings: InitSettings) -> None:
+    registry = Registry(settings.schema_registry_url)
+    for topic in TOPICS:
+        if topic.schema is not None:
+            registry.register(topic.subject, json.loads(topic.schema.read_text()))
+    _log.info("schemas", registered=sum(t.schema is not None for t in TOPICS))
+
+
+def migrate(settings: Connections) -> None:
+    """Bring the tables of ``DATABASE_URL`` to the newest version.
+
+    Raises:
+        Unavailable: Postgres does not answer.
+    """
+    engine = postgres.engine(settings.database_url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    try:
+        with postgres.outages(engine), engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            reader_role.create(connection)
+            version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+    finally:
+        engine.dispose()
+    _log.info("warehouse", schema=version)

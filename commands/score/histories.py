@@ -1,0 +1,44 @@
+"""Which ids have another history in the warehouse than all their clean changes make in order of their time."""
+
+from commands.audit.engine import Engine
+from commands.audit.layouts import Holds, named
+from commands.verify.versions import attributes, expected
+from retail_stream.entities import FIELDS, Entity
+
+
+def wrong(engine: Engine, entity: Entity) -> None:
+    """Compare the versions that the ledger's ids have in ``dim_<entity>`` with those that follow from
+    ``clean_<entity>``, as far as the warehouse has come.
+
+    Makes ``wrong_<entity>``: the ids that differ; and ``strange_<entity>``: id and ``moment`` where a version begins
+    with which none should.
+    """
+    key, time = FIELDS[entity].key, FIELDS[entity].time
+    ids = f"SELECT id FROM planted WHERE entity = '{entity}'"
+    source = f"""
+        SELECT id, moment, deleted, {", ".join(attributes(entity))} FROM (
+            SELECT c.*, row_number() OVER (
+                PARTITION BY c.partition, c.replay_of, CASE WHEN c.replay_of IS NULL THEN c.offset END
+                ORDER BY c.offset, c.position
+            ) AS nth
+            FROM clean_{entity} c JOIN reached g ON g.entity = '{entity}' AND g.partition = c.partition
+            WHERE c.id IN ({ids}) AND c.offset <= coalesce(g.stored, c.offset)
+        ) WHERE nth = 1
+    """
+    expected(engine, entity, source)
+    names = ", ".join([key, *attributes(entity), time, "valid_from", "valid_to", "is_current"])
+    cents = ", ".join(f"round_even({a} * 100, 0)::BIGINT AS {a}" for a in named(entity, Holds.AMOUNT))
+    wanted = f"SELECT {names} FROM (SELECT * {f'REPLACE ({cents})' if cents else ''} FROM versions_{entity})"
+    mine = f"SELECT * FROM dim_{entity} WHERE {key} IN ({ids})"
+    found = f"SELECT {names} FROM ({mine})"
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE wrong_{entity} AS
+        SELECT DISTINCT {key} AS id FROM (
+            ({wanted} EXCEPT ALL {found}) UNION ALL ({found} EXCEPT ALL {wanted})
+        )
+    """)
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE strange_{entity} AS
+        SELECT {key} AS id, valid_from AS moment FROM ({mine})
+        EXCEPT SELECT {key}, valid_from FROM versions_{entity}
+    """)

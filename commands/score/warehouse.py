@@ -1,0 +1,117 @@
+"""What a score reads of the warehouse, in one snapshot; a table that a pipeline need not have is empty without it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+from sqlalchemy import Connection, Engine, text
+
+from commands.audit import engine as duck
+from commands.audit.results import Waiting, waiting
+from commands.verify import snapshot
+from commands.verify.windows import sizes
+from retail_stream.entities import DIMENSIONS
+from retail_stream.topics import Result
+
+_US = "(extract(epoch FROM {0}) * 1000000)::bigint AS {1}"
+#: What SALES_WINDOWS is where neither a stored setting nor a window says it.
+_DEFAULT_WINDOWS = "1m"
+_MOST_SLIDES = 1440
+
+
+@dataclass(frozen=True)
+class _Optional:
+    """A table in DuckDB: ``query`` of the table ``source``, no rows where there is none."""
+
+    source: str
+    query: str
+    schema: Mapping[str, pl.DataType]
+
+
+_NUMBER, _TEXT = pl.Int64(), pl.String()
+_TABLES = {
+    # The slowest of them, should there be consumers beside ours.
+    "stored": _Optional(
+        "consumer_positions",
+        """SELECT split_part(topic, '.', 1) AS entity, partition::bigint, min(source_offset)::bigint AS upto
+           FROM consumer_positions WHERE topic LIKE '%.clean' GROUP BY 1, 2""",
+        {"entity": _TEXT, "partition": _NUMBER, "upto": _NUMBER},
+    ),
+    "facts": _Optional(
+        "fact_sales",
+        """SELECT transaction_id::bigint AS id, count(*) AS facts, min(quantity)::bigint AS quantity
+           FROM fact_sales GROUP BY 1""",
+        {"id": _NUMBER, "facts": _NUMBER, "quantity": _NUMBER},
+    ),
+    "window_counts": _Optional(
+        "sales_by_window",
+        f"""SELECT {_US.format("window_size", "size")}, {_US.format("window_start", "start")}, store_id::bigint,
+                   transactions::bigint, units_returned::bigint FROM sales_by_window""",
+        dict.fromkeys(("size", "start", "store_id", "transactions", "units_returned"), _NUMBER),
+    ),
+    "outbox": _Optional(
+        "outbox",
+        snapshot.QUERIES["outbox"] + f" WHERE topic = '{Result.LATE}'",
+        {
+            **dict.fromkeys(("id", "partition", "timestamp_ms"), _NUMBER),
+            **dict.fromkeys(("topic", "headers"), _TEXT),
+            **dict.fromkeys(("key", "value"), pl.Binary()),
+        },
+    ),
+    "warehouse_id": _Optional("warehouse_id", snapshot.QUERIES["warehouse_id"], {"id": _TEXT}),
+}
+
+
+def take(warehouse: Engine, engine: duck.Engine) -> list[Waiting]:
+    """Make ``stored`` (entity, partition → the largest raw offset in the warehouse), ``facts``, ``dim_<entity>``,
+    ``window_counts``, ``window_sizes``, ``warehouse_id`` and ``settings``.
+
+    Returns:
+        What of `sales.late` the warehouse has not published yet.
+
+    Raises:
+        Unavailable: the database does not answer.
+        RetailStreamError: it has no dimensions.
+    """
+    with snapshot.reading(warehouse) as connection:
+        settings = _settings(connection)
+        has_facts = _exists(connection, "fact_sales") and settings.get("FACT_SALES") != "off"
+        has_positions = _exists(connection, "consumer_positions")
+        duck.create(engine, "settings", {"has_facts": pl.Boolean(), "has_positions": pl.Boolean()})
+        engine.execute("INSERT INTO settings VALUES (?, ?)", [has_facts, has_positions])
+        # An outbox is known to be like ours where there is a name for what comes out of it.
+        outbox = _exists(connection, "warehouse_id")
+        for name, table in _TABLES.items():
+            if _exists(connection, table.source) and (outbox or name != "outbox"):
+                snapshot.load(connection, engine, name, table.query)
+            else:
+                duck.create(engine, name, table.schema)
+        for entity in DIMENSIONS:
+            snapshot.load(connection, engine, f"dim_{entity}", snapshot.QUERIES[f"dim_{entity}"])
+    window_sizes(engine, settings.get("SALES_WINDOWS"))
+    return waiting(engine, Result.LATE) if outbox else []
+
+
+def window_sizes(engine: duck.Engine, setting: str | None) -> None:
+    """Make ``window_sizes`` (size, slide) of the stored SALES_WINDOWS; of a pipeline that stores none, of the windows
+    that it has: each begins at a multiple of the slide, and the size is one. If it has none, it lacks the default's.
+    """
+    found = [] if setting is None else [(w.size, w.slide) for w in sizes(setting)]
+    if setting is None:
+        rows = engine.execute("SELECT size, list(DISTINCT start) FROM window_counts GROUP BY 1").fetchall()
+        slides = {size: math.gcd(size, *starts) for size, starts in rows if size > 0}
+        found = [(size, slide if size <= slide * _MOST_SLIDES else size) for size, slide in slides.items()]
+        found = found or [(w.size, w.slide) for w in sizes(_DEFAULT_WINDOWS)]
+    duck.create(engine, "window_sizes", {"size": _NUMBER, "slide": _NUMBER})
+    engine.executemany("INSERT INTO window_sizes VALUES (?, ?)", found)
+
+
+def _settings(connection: Connection) -> dict[str, str]:
+    if not _exists(connection, "stored_settings"):
+        return {}
+    return {row.name: row.value for row in connection.execute(text("SELECT name, value FROM stored_settings"))}
+
+
+def _exists(connection: Connection, table: str) -> bool:
+    return connection.execute(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": table}).scalar_one()

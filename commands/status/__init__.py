@@ -1,0 +1,1 @@
+"""`retail-stream status`: lag, rates, watermark and counts."""

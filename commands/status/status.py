@@ -1,0 +1,146 @@
+"""How the pipeline stands: counts, lag and watermark in one look."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.table import Table
+from sqlalchemy import Engine, text
+
+from commands.status.lag import lags
+from commands.status.refusals import refusals
+from retail_stream import topics
+from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.kafka import clients as kafka
+from retail_stream.settings import Connections
+from retail_stream.topics import Group
+from retail_stream.warehouse import positions, postgres
+
+
+@dataclass(frozen=True)
+class Status:
+    """Counts since the beginning; ``cleaned``, ``rejected`` and ``late`` are log end offsets.
+
+    ``produced``: what the cleaner has handled and what lies before it. The ends of the raw topics would not say it:
+    their transactions' markers have offsets, too.
+    """
+
+    produced: int
+    cleaned: int
+    rejected: int
+    late: int
+    versions: int
+    facts: int
+    windows: Mapping[str, int]
+    outbox: int
+    watermark: datetime | None
+    lag: Mapping[Group, int]
+    #: when it was looked at, by this machine's clock
+    at: datetime
+
+    @property
+    def watermark_lag_s(self) -> float | None:
+        """How far the watermark is behind the clock, in seconds; None before the first one."""
+        return None if self.watermark is None else (self.at - self.watermark).total_seconds()
+
+    def rates(self, before: "Status") -> dict[str, float]:
+        """What was counted per second since an earlier look."""
+        seconds = max((self.at - before.at).total_seconds(), 1e-3)
+        return {name: (getattr(self, name) - getattr(before, name)) / seconds for name in COUNTED}
+
+    @property
+    def drained(self) -> bool:
+        """Nothing is on its way: lag 0 in every group and the outbox empty."""
+        return not any(self.lag.values()) and self.outbox == 0
+
+
+#: What has a rate.
+COUNTED = ("produced", "cleaned", "rejected", "late", "versions", "facts")
+
+_COUNTS = text(
+    "SELECT "
+    + ", ".join(f"(SELECT count(*) FROM dim_{e})" for e in DIMENSIONS)
+    + """, (SELECT count(*) FROM fact_sales),
+         (SELECT count(*) FROM outbox),
+         (SELECT watermark FROM stream_watermark),
+         (SELECT coalesce(jsonb_object_agg(state, n), '{}')
+            FROM (SELECT state, count(*) AS n FROM sales_by_window GROUP BY state) s)
+    """
+)
+
+
+def look(engine: Engine, connections: Connections) -> Status:
+    """Read everything once.
+
+    Raises:
+        Unavailable: Kafka or Postgres does not answer.
+        RetailStreamError: Postgres refuses us, or `retail-stream init` has not run.
+    """
+    names = [f(e) for f in (topics.clean, topics.dlq) for e in Entity] + [topics.Result.LATE]
+    ends = kafka.end_offsets(connections, kafka.partitions(connections, *names))
+
+    def total(suffix: str) -> int:
+        return sum(n for (topic, _), n in ends.items() if topic.endswith(suffix))
+
+    with postgres.outages(engine), refusals(engine), engine.connect() as connection:
+        # Before the outbox: what a batch puts there comes with its positions.
+        passed = positions.stored(connection)
+        *versions, facts, outbox, watermark, windows = connection.execute(_COUNTS).one()
+    lag = lags(connections, passed)
+    return Status(
+        produced=total(".clean") + total(".dlq") + lag[Group.CLEANER],
+        cleaned=total(".clean"),
+        rejected=total(".dlq"),
+        late=total(".late"),
+        versions=sum(versions),
+        facts=facts,
+        windows=windows,
+        outbox=outbox,
+        watermark=watermark,
+        lag=lag,
+        at=datetime.now(UTC),
+    )
+
+
+def as_table(now: Status, before: Status | None = None) -> Table:
+    """For a terminal; with an earlier status also rates."""
+    table = Table(show_edge=False, pad_edge=False)
+    for column in ("", "total", "per second"):
+        table.add_column(column, justify="left" if not column else "right")
+    rates = {} if before is None else now.rates(before)
+    for name in COUNTED:
+        table.add_row(name, f"{getattr(now, name):,}", f"{rates[name]:,.0f}" if rates else "")
+    for state, count in sorted(now.windows.items()):
+        table.add_row(f"windows {state}", f"{count:,}", "")
+    for group, lag in now.lag.items():
+        table.add_row(f"lag {group}", f"{lag:,}", "")
+    table.add_row("outbox", f"{now.outbox:,}", "")
+    table.add_row("watermark", "none yet" if now.watermark is None else f"{now.watermark:%Y-%m-%d %H:%M:%S} UTC", "")
+    if now.watermark_lag_s is not None:
+        table.add_row("watermark behind", f"{now.watermark_lag_s:,.0f} s", "")
+    return table
+
+
+def as_line(now: Status, before: Status) -> str:
+    """For a log: rates since ``before`` and the lag, on one line."""
+    rates = now.rates(before)
+    parts = [f"{name} {rates[name]:,.0f}/s" for name in ("produced", "cleaned", "rejected", "versions")]
+    closed = sum(n for state, n in now.windows.items() if state != "open")
+    windows = f"windows {sum(now.windows.values()):,} ({closed:,} fired)"
+    return ", ".join([*parts, windows, f"lag {sum(now.lag.values()):,}"])
+
+
+def as_json(now: Status, before: Status) -> dict[str, Any]:
+    """For programs; docs/observability.md says what each field means. Fields are added, not renamed."""
+    return {
+        "at": now.at.isoformat(),
+        "counts": {name: getattr(now, name) for name in COUNTED},
+        "per_second": {name: round(rate, 3) for name, rate in now.rates(before).items()},
+        "windows": {state: now.windows.get(state, 0) for state in ("open", "fired", "final")},
+        "lag": {str(group): lag for group, lag in now.lag.items()},
+        "outbox": now.outbox,
+        "watermark": None if now.watermark is None else now.watermark.isoformat(),
+        "watermark_lag_s": None if now.watermark_lag_s is None else round(now.watermark_lag_s, 3),
+        "drained": now.drained,
+    }

@@ -1,0 +1,88 @@
+"""Checks 3, 8 and 9: every fact, the ids that sales name, and the dimension versions that the view joins to them."""
+
+from commands.audit.engine import Engine, count
+from commands.verify.compare import Column, Differences, Kind, check, columns, differences, listed
+from commands.verify.report import Check
+from commands.verify.versions import surrogate
+from commands.verify.watermarks import IDENTITY
+from retail_stream.entities import FIELDS, JOINED, Entity
+
+KEYS = (Column("transaction_id"), Column("event_time", Kind.TIME), Column("store_id"))
+MONEY = {
+    "unit_price": "unit_cents",
+    "total_amount": "total_cents",
+    "discount_applied": "discount_cents",
+    "tax_amount": "tax_cents",
+}
+_PLAIN = ("customer_id", "product_id", "quantity", "payment_method")
+
+
+def fact_check(engine: Engine) -> Check:
+    """The line of ``fact_sales``: the first record of each identity among ``sales``, every column."""
+    money = ", ".join(f"{cents} AS {name}" for name, cents in MONEY.items())
+    # A producer that puts a store's sales into two partitions leaves it open which of two records comes first.
+    same = " AND ".join(f"c.{n} IS NOT DISTINCT FROM f.{n}" for n in (*_PLAIN, *MONEY))
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE facts AS
+        WITH candidates AS (
+            SELECT {IDENTITY}, {", ".join(_PLAIN)}, {money}, count(*) OVER (PARTITION BY {IDENTITY}) AS places
+            FROM sales WHERE nth = 1
+        )
+        SELECT * FROM candidates WHERE places = 1
+        UNION ALL
+        SELECT c.* FROM candidates c LEFT JOIN fact_sales f USING ({IDENTITY}) WHERE c.places > 1
+        QUALIFY row_number() OVER (PARTITION BY {IDENTITY} ORDER BY {same} DESC) = 1
+    """)
+    sums = [
+        engine.execute(f"SELECT coalesce(sum(total_amount), 0) FROM {t}").fetchall()[0][0]
+        for t in ("facts", "fact_sales")
+    ]
+    note = " = ".join(["Σ total_amount", *map(Column("", Kind.CENTS).show, sums)])
+    values = [*columns(*_PLAIN), *columns(*MONEY, kind=Kind.CENTS)]
+    return check(engine, "fact_sales", "facts", "fact_sales", KEYS, values, note)
+
+
+def reference_check(engine: Engine) -> Check:
+    """Sales whose customer, product or store is in no good record of that dimension: there should be none."""
+    strangers = " UNION ALL ".join(
+        f"""
+        SELECT 'transaction_id ' || transaction_id || ': {FIELDS[e].key} ' || {FIELDS[e].key} || ' is in no {e} record'
+        FROM sales ANTI JOIN (
+            SELECT r.{FIELDS[e].key} FROM raw_{e} r JOIN places_{e} p USING (partition, "offset") WHERE p.good
+        ) USING ({FIELDS[e].key})
+        """
+        for e in JOINED
+    )
+    found = listed(engine, strangers)
+    return Check("sales with ids in no dimension", 0, found.count, found.count, found.examples)
+
+
+def enriched_check(engine: Engine) -> Check:
+    """The line of ``sales_enriched``: a row per loaded fact, with the versions valid at its ``event_time``.
+
+    Reads ``dim_<entity>`` and ``fact_sales`` as loaded, so that a wrong version is not reported twice.
+    """
+    differing, found = Differences(), count(engine, "sales_enriched")
+    surrogates = [surrogate(e) for e in JOINED]
+    versions = ", ".join(f"v_{e}.sk AS {surrogate(e)}" for e in JOINED)
+    joins = " ".join(
+        f"LEFT JOIN ({_valid(e)}) v_{e} ON {' AND '.join(f'v_{e}.{k.name} = f.{k.name}' for k in KEYS)}" for e in JOINED
+    )
+    keys = ", ".join(f"f.{k.name}" for k in KEYS)
+    wanted = f"SELECT {keys}, {versions} FROM fact_sales f {joins}"
+    differing += differences(engine, wanted, "sales_enriched", KEYS, columns(*surrogates))
+    return Check("sales_enriched", count(engine, "fact_sales"), found, differing.count, differing.examples)
+
+
+def _valid(entity: Entity) -> str:
+    """SQL: identity of each fact → ``sk`` of the version at its time; the first one, if the sale is older than all."""
+    key = FIELDS[entity].key
+    identity = ", ".join(f"f.{k.name}" for k in KEYS)
+    return f"""
+        SELECT {identity}, CASE WHEN d.sk IS NULL THEN oldest.sk WHEN d.valid_to <= f.event_time THEN NULL ELSE d.sk END
+                   AS sk
+        FROM fact_sales f
+        ASOF LEFT JOIN dim_{entity} d ON d.{key} = f.{key} AND d.valid_from <= f.event_time
+        LEFT JOIN (SELECT {key}, arg_min(sk, valid_from) AS sk FROM dim_{entity} GROUP BY {key}) oldest
+            ON oldest.{key} = f.{key}
+    """

@@ -1,0 +1,115 @@
+"""The tables that topics are loaded into: ``raw_<entity>``, ``clean_<entity>``, ``dead_<entity>``."""
+
+from collections.abc import Sequence
+
+import polars as pl
+from confluent_kafka import Message
+
+from commands.audit import rules
+from commands.audit.avro import Decoder, load
+from commands.audit.engine import Engine, create, insert
+from commands.audit.records import BASE, CLEAN, DEAD, RAW, Fields, clean_frame, dead_frame, field_columns, raw_frame
+from retail_stream.entities import Entity
+from retail_stream.topics import SCHEMAS
+
+_RECODED_BATCH = 20_000
+
+
+def reader(entity: Entity) -> dict:
+    """The raw schema that every reader of the entity knows, logical types dropped."""
+    return load(SCHEMAS / "raw" / f"{entity}.avsc")
+
+
+def fields(entity: Entity) -> tuple[str, ...]:
+    """Names of the entity's fields, in schema order."""
+    return tuple(f["name"] for f in reader(entity)["fields"])
+
+
+class RawTable:
+    """``raw_<entity>``: a row per raw record, its fields as they must be in a clean one, and in ``broken`` the names of
+    the rules that it breaks, with commas between."""
+
+    def __init__(self, engine: Engine, entity: Entity, decoder: Decoder) -> None:
+        self._engine = engine
+        self._decoder = decoder
+        self._columns = field_columns(reader(entity))
+        self._name = f"raw_{entity}"
+        self._select = _judged(entity)
+        create(engine, self._name, {**RAW, **self._columns}, self._select)
+
+    def take(self, messages: Sequence[Message]) -> None:
+        """Decode, judge and append records."""
+        self.add(raw_frame(messages, self._decoder, self._columns))
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Judge and append decoded records."""
+        insert(self._engine, self._name, frame, self._select)
+
+
+def _judged(entity: Entity) -> str:
+    nothing = f"'{rules.VALUE_PRESENT}'" if entity is Entity.SALES else rules.broken(rules.of_tombstones())
+    verdict = (
+        f"CASE WHEN decoded THEN {rules.broken(rules.of_values(entity))}"
+        f" WHEN body IS NOT NULL THEN '{rules.VALID_AVRO}' ELSE {nothing} END"
+    )
+    both = f"concat_ws(',', nullif({verdict}, ''), '{rules.HEADERS_READABLE}')"
+    verdict = f"CASE WHEN headers_ok THEN {verdict} ELSE array_to_string(list_sort(string_split({both}, ',')), ',') END"
+    default = rules.DEFAULTED.get(entity)
+    # A tombstone keeps its nulls.
+    made = f" REPLACE (CASE WHEN decoded THEN {rules.cleaned(entity, default)} END AS {default})" if default else ""
+    return f"*{made}, {verdict} AS broken"
+
+
+class CleanTable:
+    """``clean_<entity>``: a row per clean record, repeats included."""
+
+    def __init__(self, engine: Engine, entity: Entity) -> None:
+        self._engine = engine
+        self._name = f"clean_{entity}"
+        create(engine, self._name, CLEAN)
+
+    def take(self, messages: Sequence[Message]) -> None:
+        """Append records."""
+        insert(self._engine, self._name, clean_frame(messages))
+
+
+class DeadTable:
+    """``dead_<entity>``: a row per dead letter, repeats included; ``rules`` sorted."""
+
+    def __init__(self, engine: Engine, entity: Entity) -> None:
+        self._engine = engine
+        self._name = f"dead_{entity}"
+        self._select = "* REPLACE (array_to_string(list_sort(list_distinct(string_split(rules, ','))), ',') AS rules)"
+        create(engine, self._name, DEAD, self._select)
+
+    def take(self, messages: Sequence[Message]) -> None:
+        """Append dead letters."""
+        insert(self._engine, self._name, dead_frame(messages), self._select)
+
+
+def recode(engine: Engine, entity: Entity, raw: Decoder, clean: Decoder) -> None:
+    """``recoded_<entity>``: the fields of those clean values whose bytes are not those of their raw record.
+
+    Columns: ``partition`` and ``offset`` of the clean record, ``decoded``, ``extra``, the fields.
+    """
+    columns = field_columns(reader(entity))
+    schema = {"partition": BASE["partition"], "offset": BASE["offset"], "decoded": pl.Boolean(), "extra": pl.String()}
+    schema |= columns
+    table = f"recoded_{entity}"
+    create(engine, table, schema)
+    same = {(r, c) for r, a in raw.layouts.items() for c, b in clean.layouts.items() if a["fields"] == b["fields"]}
+    layouts = ", ".join(f"({r}, {c})" for r, c in same) or "(NULL, NULL)"
+    # A second connection: the first is busy being read from while this inserts.
+    source = engine.cursor()
+    source.execute(f"""
+        SELECT c.partition, c.offset, c.schema_id, c.body
+        FROM clean_{entity} c LEFT JOIN raw_{entity} r ON r.partition = c.partition AND r.offset = c.source_offset
+        WHERE r.body IS DISTINCT FROM c.body OR (r.schema_id, c.schema_id) NOT IN ({layouts})
+    """)
+    taken = Fields(columns)
+    while found := source.fetchmany(_RECODED_BATCH):
+        rows = []
+        for partition, offset, number, body in found:
+            record = clean.record(number, body)
+            rows.append((partition, offset, *taken.row(record)))
+        insert(engine, table, pl.DataFrame(rows, schema=schema, orient="row"))

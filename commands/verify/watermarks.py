@@ -1,0 +1,156 @@
+"""Sales with the watermark of their partition before each of them, and check 7: the watermarks themselves."""
+
+from commands.audit.engine import Engine, count
+from commands.verify.compare import Column, Kind, check, columns, listed
+from commands.verify.report import Check
+from commands.verify.versions import behind, seen
+from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.topics import Group, Result, clean
+
+IDENTITY = "transaction_id, event_time, store_id"
+
+_LEAST = -(2**62)
+#: What clocks may be set forward in between.
+_CLOCK_STEP = 10_000_000
+_CONSUMED = ((Group.AGGREGATOR, Entity.SALES), *((Group.SCD_MERGER, e) for e in DIMENSIONS))
+
+
+def judge(engine: Engine, delay: int) -> None:
+    """Make ``sales``: the good sales that the aggregator has behind it, each with ``before`` (null: none yet).
+
+    Reads ``rises`` (partition, next_offset in sales.clean, watermark). A rise holds from the first raw record on that
+    the clean topic has at its offset or later. ``delay``: WATERMARK_DELAY_S in microseconds. Cents are half-even of the
+    double product. ``nth`` numbers the records of one identity in a partition.
+    """
+    engine.execute("""
+        CREATE OR REPLACE TABLE raised AS
+        SELECT partition, after, max(max(watermark)) OVER (PARTITION BY partition ORDER BY after) AS watermark
+        FROM (
+            SELECT r.partition, r.watermark, coalesce(max(f.source_offset), -1) AS after
+            FROM rises r LEFT JOIN first_sales f ON f.partition = r.partition AND f.offset < r.next_offset
+            GROUP BY r.partition, r.next_offset, r.watermark
+        ) GROUP BY partition, after
+    """)
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE sales AS
+        SELECT s.* EXCLUDE (own), greatest(s.own, r.watermark) AS before
+        FROM (
+            SELECT partition, "offset", ts, transaction_id, store_id, event_time, customer_id, product_id, quantity,
+                   payment_method, unit_price,
+                   round_even(unit_price * 100, 0)::BIGINT AS unit_cents,
+                   round_even(total_amount * 100, 0)::BIGINT AS total_cents,
+                   round_even(discount_applied * 100, 0)::BIGINT AS discount_cents,
+                   round_even(tax_amount * 100, 0)::BIGINT AS tax_cents,
+                   max(least(event_time, ts)) OVER earlier - {delay} AS own,
+                   row_number() OVER (PARTITION BY partition, {IDENTITY} ORDER BY "offset") AS nth
+            FROM ({seen(Entity.SALES, Group.AGGREGATOR)})
+            WINDOW earlier AS
+                (PARTITION BY partition ORDER BY "offset" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        ) s ASOF LEFT JOIN raised r ON r.partition = s.partition AND r.after < s.offset
+    """)
+
+
+def partition_check(engine: Engine, delay: int) -> Check:
+    """The line of ``partition_watermarks``, after :func:`judge`.
+
+    A rise at the very offset where the aggregator stands may have been recorded after the snapshot: it may be in the
+    stored watermark or not.
+    """
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE marks AS
+        WITH own AS (
+            SELECT partition, max(least(event_time, ts)) - {delay} AS mark FROM sales GROUP BY partition
+        ), risen AS (
+            SELECT r.partition, max(r.watermark) FILTER (r.next_offset < p.next_offset OR r.waiting) AS mark,
+                   list(r.watermark) AS possible
+            FROM rises r
+            JOIN positions p ON p.consumer_group = '{Group.AGGREGATOR}' AND p.partition = r.partition
+            WHERE r.next_offset <= p.next_offset
+            GROUP BY r.partition
+        )
+        SELECT partition, CASE
+            WHEN list_contains(possible, stored) AND coalesce(stored > certain, true) THEN stored
+            ELSE certain END AS watermark
+        FROM (
+            SELECT w.partition, w.watermark AS stored, greatest(own.mark, risen.mark) AS certain, risen.possible
+            FROM partition_watermarks w LEFT JOIN own USING (partition) LEFT JOIN risen USING (partition)
+        )
+    """)
+    value = Column("watermark", Kind.TIME)
+    return check(engine, "partition_watermarks", "marks", "partition_watermarks", columns("partition"), [value])
+
+
+def stream_check(engine: Engine) -> Check:
+    """The line of ``stream_watermark``: how many partitions are not idle, and how many of them it is not ahead of.
+
+    ``idle`` is what the aggregator stored, and ``leased`` whether it is still so by the database's clock: who computed
+    the watermark may have found fewer partitions leased since, which only held it back more.
+    """
+    stream = stream_watermark(engine)
+    now = "NULL::BIGINT" if stream is None else str(stream)
+    is_at = f"coalesce({now}, {_LEAST})"
+    shown = f"stream ' || {_shown(now)}"
+    wrong = listed(
+        engine,
+        f"""
+        SELECT 'partition ' || partition || ' is not idle, and is behind the stream: watermark '
+               || {_shown("watermark")} || ', {shown}
+        FROM partition_watermarks WHERE NOT idle AND {is_at} > coalesce(watermark, {_LEAST})
+        UNION ALL
+        SELECT 'the stream is behind all partitions that hold it back: the slowest ' || {_shown("min(watermark)")}
+               || ', {shown}
+        FROM partition_watermarks WHERE NOT leased
+        HAVING bool_and(watermark IS NOT NULL) AND min(watermark) > {is_at}
+        UNION ALL
+        SELECT 'all partitions are idle, and the stream is behind one: ' || {_shown("max(watermark)")} || ', {shown}
+        FROM partition_watermarks HAVING bool_and(leased) AND max(watermark) > {is_at}
+        UNION ALL
+        SELECT 'the stream is further than any partition, by more than the time since the last sale: '
+               || {_shown("furthest")} || ', {shown}
+        FROM ({_further_than_time()}) WHERE {now} > coalesce(furthest + since, {_LEAST})
+        UNION ALL
+        SELECT 'the stream is behind a rise that was recorded of it: partition ' || r.partition || ' offset '
+               || r.next_offset || ' watermark ' || {_shown("r.watermark")} || ', {shown}
+        FROM rises r LEFT JOIN published p ON p.topic = '{Result.WATERMARKS}' AND p.partition = r.partition
+        WHERE r.warehouse = (SELECT id FROM warehouse_id) AND (r.waiting OR r."offset" < p.end_offset)
+          AND r.watermark > {is_at}
+        """,
+    )
+    awake = count(engine, "partition_watermarks", "NOT idle")
+    return Check("stream_watermark", awake, awake - wrong.count, wrong.count, wrong.examples, "partitions not idle")
+
+
+def _further_than_time() -> str:
+    """SQL: the largest watermark of a partition, and for how long the stream can have gone on from it at most.
+
+    Whoever takes a record first raises its partition to the stream. When that was is known of a partition whose
+    position is right behind a record: ``updated_at``.
+    """
+    return f"""
+        SELECT (SELECT max(watermark) FROM partition_watermarks) AS furthest,
+               (SELECT now FROM stream_watermark) - max(updated_at) + {_CLOCK_STEP} AS since
+        FROM positions p
+        WHERE consumer_group = '{Group.AGGREGATOR}' AND next_offset - 1 IN (
+            SELECT c."offset" FROM clean_{Entity.SALES} c WHERE c.partition = p.partition
+        )
+        HAVING count(*) > 0
+    """
+
+
+def _shown(time: str) -> str:
+    return f"coalesce(make_timestamp({time})::VARCHAR, 'none')"
+
+
+def stream_watermark(engine: Engine) -> int | None:
+    """The stored watermark of the stream, microseconds; None before the first record."""
+    rows = engine.execute("SELECT watermark FROM stream_watermark").fetchall()
+    return rows[0][0] if rows else None
+
+
+def position_check(engine: Engine) -> Check:
+    """The line of ``consumer_positions``: the largest ``source.offset`` before each."""
+    wanted = " UNION ALL ".join(
+        f"SELECT '{g}' AS consumer_group, '{clean(e)}' AS topic, * FROM ({behind(e, g)})" for g, e in _CONSUMED
+    )
+    keys = columns("consumer_group", "topic", "partition")
+    return check(engine, "consumer_positions", wanted, "positions", keys, columns("source_offset"))

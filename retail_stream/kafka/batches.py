@@ -1,0 +1,168 @@
+"""Records of a clean topic as columns, and which of them are repeats.
+
+The cleaner is at-least-once with order kept, and numbers every record with its offset in the raw partition
+(``source.offset``): a record whose number is not larger than the largest before it was there already.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import chain, pairwise
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import polars as pl
+from confluent_kafka import KafkaError, Message
+
+from retail_stream.avro.decode import NESTED, ROW, Writer, by_schema, decode
+from retail_stream.avro.registry import Writers
+from retail_stream.avro.schema import as_json
+from retail_stream.errors import PoisonRecord, Unavailable
+from retail_stream.kafka.clients import REPLAY_OF as REPLAY_HEADER
+from retail_stream.kafka.clients import SEQUENCE_TIME, SOURCE_OFFSET, TopicPartitionKey, big_endian
+
+OFFSET = "offset"
+TIMESTAMP = "timestamp"
+SOURCE = "source_offset"
+DELETED = "deleted"
+SEQUENCE = "sequence_time"
+KEY = "key"
+REPLAY_OF = "replay_of"
+EXTRA = "extra"
+
+_NUMBER = np.dtype(">i8")
+_NAME, _VALUE = itemgetter(0), itemgetter(1)
+_MICROSECONDS = 1000  # in a millisecond
+
+
+def by_partition(
+    messages: Iterable[Message],
+) -> tuple[dict[TopicPartitionKey, list[Message]], dict[TopicPartitionKey, int]]:
+    """Sort polled messages into the records of each partition and, where its end was reached, the end's offset.
+
+    Raises:
+        Unavailable: the consumer reports an error other than the end of a partition.
+    """
+    polled = list(messages)
+    ends: dict[TopicPartitionKey, int] = {}
+    if any(errors := list(map(Message.error, polled))):
+        sound = []
+        for message, error in zip(polled, errors, strict=True):
+            if error is None:
+                sound.append(message)
+                ends.pop(_place(message), None)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends[_place(message)] = int(message.offset() or 0)
+            elif not error.retriable() and error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+                raise Unavailable(f"Kafka: {error.str()}.")
+        polled = sound
+    # A fetch brings long runs of one partition: they are cut out whole.
+    numbers = {name: i << 32 for i, name in enumerate(dict.fromkeys(map(Message.topic, polled)))}
+    places = np.fromiter(map(Message.partition, polled), np.int64, len(polled))
+    if len(numbers) > 1:
+        places += np.fromiter(map(numbers.__getitem__, map(Message.topic, polled)), np.int64, len(polled))
+    records: dict[TopicPartitionKey, list[Message]] = {}
+    for start, end in pairwise([0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(polled)] if polled else ()):
+        records.setdefault(_place(polled[start]), []).extend(polled[start:end])
+    return records, ends
+
+
+def _place(message: Message) -> TopicPartitionKey:
+    return str(message.topic()), int(message.partition() or 0)
+
+
+def table(messages: Sequence[Message], writers: Writers, reader: Writer, *, keep_extra: bool = False) -> pl.DataFrame:
+    """Records of one clean partition as a frame, one row each, in order.
+
+    Columns: ``offset`` and ``source_offset`` (int64; -1 where the header is missing), ``timestamp`` (the Kafka
+    record's, int64 microseconds), ``key`` (its bytes), ``deleted`` (a tombstone: the reader's columns are null),
+    ``sequence_time`` (of a tombstone: its header, else the record's timestamp; int64 microseconds), ``replay_of`` (the
+    header's bytes, null where there is none), then the reader's columns. ``keep_extra``: also ``extra``, the fields
+    that a newer writer adds and that are not null, as a JSON object's text; null for none.
+
+    Raises:
+        PoisonRecord: a value is not Avro of the topic's subject, which the cleaner lets nobody pass.
+    """
+    values = list(map(Message.value, messages))
+    groups = by_schema(values)
+    decoded = decode(values, writers.get(n for n in groups if n is not None), reader, groups)
+    for row, why in decoded.bad.items():
+        if values[row] is not None:
+            m = messages[row]
+            raise PoisonRecord(f"{m.topic()}/{m.partition()}@{m.offset()} is not a clean record: {why}.")
+    base = pl.DataFrame(
+        {
+            ROW: range(len(messages)),
+            OFFSET: list(map(Message.offset, messages)),
+            TIMESTAMP: list(map(_VALUE, map(Message.timestamp, messages))),
+            KEY: list(map(Message.key, messages)),
+            DELETED: [v is None for v in values] if None in values else np.zeros(len(values), np.bool_),
+            **_headers(messages),
+        },
+        schema={
+            ROW: pl.Int64,
+            OFFSET: pl.Int64,
+            TIMESTAMP: pl.Int64,
+            KEY: pl.Binary,
+            DELETED: pl.Boolean,
+            SOURCE: pl.Int64,
+            SEQUENCE: pl.Int64,
+            REPLAY_OF: pl.Binary,
+        },
+    ).with_columns(pl.col(TIMESTAMP) * _MICROSECONDS)
+    base = base.with_columns(pl.when(DELETED).then(pl.coalesce(SEQUENCE, TIMESTAMP)).alias(SEQUENCE))
+    fields = decoded.table.select(ROW, *reader.columns, *([_extra(decoded.table, reader)] if keep_extra else []))
+    if fields.height == base.height:
+        return base.hstack(fields.drop(ROW)).drop(ROW)
+    return base.join(fields, on=ROW, how="left", maintain_order="left").drop(ROW)
+
+
+def _extra(decoded: pl.DataFrame, reader: Writer) -> pl.Series:
+    beyond = [c for c in decoded.columns if c not in reader.columns and c not in (ROW, NESTED)]
+    if not beyond and NESTED not in decoded.columns:
+        return pl.Series(EXTRA, [None] * decoded.height, dtype=pl.String)
+    nested = decoded[NESTED] if NESTED in decoded.columns else [None] * decoded.height
+    texts = []
+    for row, more in zip(decoded.select(ROW, *beyond).iter_rows(named=True), nested, strict=True):
+        given = {name: row[name] for name in beyond if row[name] is not None}
+        given.update({k: v for k, v in json.loads(more or "{}").items() if k not in reader.names})
+        texts.append(as_json(given) if given else None)
+    return pl.Series(EXTRA, texts, dtype=pl.String)
+
+
+def without_repeats(rows: pl.DataFrame, source_offset: int) -> pl.DataFrame:
+    """Drop the rows whose ``source_offset`` is not larger than the largest before them in the partition.
+
+    ``source_offset``: the largest seen before this batch, -1 for none. A row without the header (-1) is kept.
+    """
+    before = pl.col(SOURCE).cum_max().shift(1, fill_value=-1)
+    largest = pl.max_horizontal(before, pl.lit(source_offset, dtype=pl.Int64))
+    return rows.filter((pl.col(SOURCE) > largest) | (pl.col(SOURCE) == -1))
+
+
+def _headers(messages: Sequence[Message]) -> dict[str, Any]:
+    own: list[list[tuple[str, bytes | None]] | None] = list(map(Message.headers, messages))
+    nothing = [None] * len(own)
+    if (sources := _only_sources(own)) is not None:
+        return {SOURCE: sources, SEQUENCE: nothing, REPLAY_OF: nothing}
+    named = [dict(headers or ()) for headers in own]
+    numbers = [big_endian(headers.get(SOURCE_OFFSET)) for headers in named]
+    return {
+        SOURCE: [-1 if number is None else number for number in numbers],
+        SEQUENCE: [big_endian(headers.get(SEQUENCE_TIME)) for headers in named],
+        REPLAY_OF: [headers.get(REPLAY_HEADER) for headers in named],
+    }
+
+
+def _only_sources(own: Sequence[Sequence[tuple[str, bytes | None]] | None]) -> np.ndarray | None:
+    """The source offsets, where every record has that header and no other: nearly always."""
+    try:
+        headers = list(chain.from_iterable(own))  # type: ignore[arg-type]
+        numbers = list(map(_VALUE, headers))
+        if len(headers) != len(own) or not all(own) or set(map(_NAME, headers)) != {SOURCE_OFFSET}:
+            return None
+        if set(map(len, numbers)) != {_NUMBER.itemsize}:
+            return None
+    except TypeError:  # no headers at all, or one without a value
+        return None
+    return np.frombuffer(b"".join(numbers), _NUMBER).astype(np.int64)

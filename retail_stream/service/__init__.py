@@ -1,0 +1,1 @@
+"""What a running service has besides its work: logs, metrics, readiness, signals."""

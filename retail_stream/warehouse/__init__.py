@@ -1,0 +1,1 @@
+"""The warehouse in Postgres: engines, positions, replays, roles."""

@@ -1,0 +1,81 @@
+"""Consumer positions in Postgres, committed in the transaction of the results that they stand for.
+
+A row of ``consumer_positions`` says, for (group, topic, partition), which offset comes next, the largest
+``source.offset`` seen, and the epoch of its owner. Claiming a partition raises the epoch; a worker that lost the
+partition writes under an epoch that is no longer there, so its whole transaction rolls back (a fencing token).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from retail_stream.errors import Fenced
+from retail_stream.kafka.clients import TopicPartitionKey
+from retail_stream.topics import Group
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a worker stands in a partition that it owns.
+
+    ``next_offset``: the first offset not yet in the results. ``source_offset``: the largest ``source.offset`` seen
+    in the partition, -1 before the first; a record that carries no larger one is a repeat.
+    """
+
+    topic: str
+    partition: int
+    epoch: int
+    next_offset: int
+    source_offset: int
+
+
+_CLAIM = text("""
+    INSERT INTO consumer_positions AS p (consumer_group, topic, partition, epoch, next_offset, source_offset)
+    VALUES (:group, :topic, :partition, 1, 0, -1)
+    ON CONFLICT (consumer_group, topic, partition) DO UPDATE SET epoch = p.epoch + 1
+    RETURNING epoch, next_offset, source_offset
+""")
+
+_ADVANCE = text("""
+    UPDATE consumer_positions
+    SET next_offset = :next_offset, source_offset = :source_offset, updated_at = now()
+    WHERE consumer_group = :group AND topic = :topic AND partition = :partition AND epoch = :epoch
+""")
+
+
+def stored(connection: Connection) -> dict[Group, dict[TopicPartitionKey, int]]:
+    """The next offsets of every group that keeps its positions here."""
+    found: dict[Group, dict[TopicPartitionKey, int]] = {Group.SCD_MERGER: {}, Group.AGGREGATOR: {}}
+    query = "SELECT consumer_group, topic, partition, next_offset FROM consumer_positions"
+    for group, topic, partition, offset in connection.execute(text(query)):
+        found[Group(group)][topic, partition] = offset
+    return found
+
+
+def claim(connection: Connection, group: Group, topic: str, partition: int) -> Position:
+    """Become the owner of a partition: fences whoever was it before."""
+    row = connection.execute(_CLAIM, {"group": group, "topic": topic, "partition": partition}).one()
+    return Position(topic, partition, *row)
+
+
+def advance(connection: Connection, group: Group, positions: Iterable[Position]) -> None:
+    """Store positions, in a fixed order so that two workers never wait for each other in a circle.
+
+    Raises:
+        Fenced: another worker owns one of the partitions; the caller's transaction must roll back.
+    """
+    for p in sorted(positions, key=lambda p: (p.topic, p.partition)):
+        result = connection.execute(
+            _ADVANCE,
+            {
+                "group": group,
+                "topic": p.topic,
+                "partition": p.partition,
+                "epoch": p.epoch,
+                "next_offset": p.next_offset,
+                "source_offset": p.source_offset,
+            },
+        )
+        if result.rowcount != 1:
+            raise Fenced(f"{p.topic}/{p.partition} has another owner than epoch {p.epoch} of group {group}.")

@@ -1,0 +1,42 @@
+"""Of the records of a partition that carry one ``replay.of``, the first counts: see `retail-stream dlq replay`.
+
+Which were seen is a table in Postgres, written in the transaction of the results; only batches that hold a replay ask.
+"""
+
+import hashlib
+
+import polars as pl
+from sqlalchemy import Connection, text
+
+from retail_stream.kafka.batches import REPLAY_OF
+from retail_stream.kafka.clients import TopicPartitionKey
+from retail_stream.topics import Group
+
+# What fits into an index; ours are a topic, a partition and an offset. Anyone may write a longer one.
+_LONGEST = 512
+
+_SEEN = text("""
+    INSERT INTO replays (consumer_group, topic, partition, replay_of)
+    SELECT :group, :topic, :partition, unnest(CAST(:names AS bytea[]))
+    ON CONFLICT DO NOTHING
+    RETURNING replay_of
+""")
+
+
+def without_second(connection: Connection, group: Group, place: TopicPartitionKey, rows: pl.DataFrame) -> pl.DataFrame:
+    """Drop the rows whose ``replay_of`` is that of an earlier record of the partition, and remember the others.
+
+    ``rows``: of one partition, in order, with the column ``replay_of`` (bytes; null = no replay).
+    """
+    if REPLAY_OF not in rows.columns or rows[REPLAY_OF].null_count() == rows.height:
+        return rows
+    names = {value: _name(value) for value in rows[REPLAY_OF].drop_nulls().unique()}
+    parameters = {"group": group.value, "topic": place[0], "partition": place[1], "names": sorted(set(names.values()))}
+    new = {bytes(row.replay_of) for row in connection.execute(_SEEN, parameters)}
+    fresh = pl.Series([value for value, name in names.items() if name in new], dtype=pl.Binary)
+    replay = pl.col(REPLAY_OF)
+    return rows.filter(replay.is_null() | (replay.is_in(fresh.implode()) & replay.is_first_distinct()))
+
+
+def _name(value: bytes) -> bytes:
+    return value if len(value) <= _LONGEST else hashlib.sha256(value).digest()

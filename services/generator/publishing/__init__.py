@@ -1,0 +1,1 @@
+"""Events as records, with planted faults and their ledger, in transactions."""

@@ -1,0 +1,1 @@
+"""The simulated retailer: its customers, products, stores and sales."""

@@ -1,0 +1,42 @@
+"""Products: how one is made and how one changes. Pure; the row's ``last_update_time`` is set by the stream."""
+
+import random
+
+from services.generator.publishing.records import Row
+from services.generator.retailer.apparel import BRANDS, CATEGORIES, COLORS
+from services.generator.retailer.pools import Pools
+
+
+def new(rng: random.Random, pools: Pools, number: int, at_us: int, age_us: int) -> Row:
+    """A product of a random category."""
+    category = rng.choice(CATEGORIES)
+    brand, garment, color = rng.choice(BRANDS), rng.choice(category.garments), rng.choice(COLORS)
+    material = rng.choice(category.materials)
+    return {
+        "product_id": number,
+        "name": f"{brand} {garment}",
+        "category": category.name,
+        "brand": brand,
+        "price": rng.randrange(*category.prices) + rng.choice((0.0, 0.5, 0.95, 0.99)),
+        "stock_quantity": rng.randrange(50, 500),
+        "size": rng.choice(category.sizes),
+        "color": color,
+        "description": f"{garment} by {brand} in {color.lower()}, made of {material}.",
+    }
+
+
+def update(rng: random.Random, pools: Pools, row: Row) -> Row:
+    """The product with another price, or another stock; never equal to ``row``."""
+    if rng.random() < 0.4:
+        cents = price_cents(row)
+        step = max(1, cents * rng.randrange(1, 20) // 100)
+        down = cents - step >= 500 and (cents + step > 100_000 or rng.random() < 0.5)
+        return {**row, "price": (cents - step if down else cents + step) / 100}
+    stock = row["stock_quantity"]
+    sold = rng.randrange(1, 20)
+    return {**row, "stock_quantity": stock - sold if stock >= sold else stock + rng.randrange(50, 500)}
+
+
+def price_cents(row: Row) -> int:
+    """The price as a whole number of cents."""
+    return round(row["price"] * 100)

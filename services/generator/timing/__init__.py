@@ -1,0 +1,1 @@
+"""When events happen and when they are published."""

@@ -1,0 +1,121 @@
+"""What the page reads from Postgres: the sales as of each version, and what it says when it is refused."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, text
+
+from commands.dashboard import warehouse as reads
+from commands.dashboard.settings import DashboardSettings
+from commands.status import status
+from retail_stream.entities import Entity
+from retail_stream.errors import RetailStreamError, SettingsError
+from retail_stream.settings import Connections
+
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def at(minute: int) -> datetime:
+    return DAY + timedelta(minutes=minute)
+
+
+@pytest.fixture
+def filled(warehouse: Engine) -> Engine:
+    """Store 1 has [10, 20), [20, 30), then nothing until [40, ∞); 2,000 sales of two stores from 0 to 60."""
+    names = "store_id, name, address, manager, open_date, status, phone_number, valid_from, valid_to"
+    with warehouse.begin() as connection:
+        for start, end in ((10, 20), (20, 30), (40, None)):
+            connection.execute(
+                text(f"INSERT INTO dim_stores ({names}) VALUES (1, :n, 'a', 'm', :d, 's', 'p', :start, :end)"),
+                {"n": f"from {start}", "d": DAY, "start": at(start), "end": None if end is None else at(end)},
+            )
+        day = "FROM ('2026-03-01T00:00Z') TO ('2026-03-02T00:00Z')"
+        connection.execute(text(f"CREATE TABLE fact_day PARTITION OF fact_sales FOR VALUES {day}"))
+        chance = random.Random(5)
+        sales = [
+            # On the bounds as often as between them.
+            {"id": i, "store": 1 + i % 2, "at": at(chance.randrange(0, 60, 5)), "n": chance.randrange(-3, 9)}
+            for i in range(2000)
+        ]
+        connection.execute(
+            text("INSERT INTO fact_sales VALUES (:id, :store, :at, 7, 8, :n, 1.10, 1.10 * :n, 'cash', 0, 0)"), sales
+        )
+    return warehouse
+
+
+def dashboard(connections: Connections, url: str = "") -> DashboardSettings:
+    return DashboardSettings(**connections.model_dump(), dashboard_database_url=url)
+
+
+def test_sales_as_of_each_version_are_those_of_the_view(filled: Engine, connections: Connections) -> None:
+    query = (
+        "SELECT store_sk, count(*), sum(quantity), sum(total_amount) FROM sales_enriched WHERE store_id = 1 GROUP BY 1"
+    )
+    with filled.connect() as connection:
+        wanted = {sk: tuple(rest) for sk, *rest in connection.execute(text(query))}
+        starts = {
+            row.valid_from: row.store_sk
+            for row in connection.execute(text("SELECT valid_from, store_sk FROM dim_stores"))
+        }
+    with reads.session(reads.reader(dashboard(connections))) as connection:
+        found = reads.history(connection, Entity.STORES, 1)
+    assert found is not None
+    told = {starts[v["valid_from"]]: (v["sales"], v["units"], v["total_amount"]) for v in found["versions"]}
+    assert told == {sk: sums for sk, sums in wanted.items() if sk is not None}
+    assert found["sales_without_version"] == wanted[None][0] > 0
+    assert found["sales_counted"]
+    assert sum(v["sales"] for v in found["versions"]) + found["sales_without_version"] == 1000
+
+
+def test_versions_are_shown_when_their_sales_take_too_long(
+    filled: Engine, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        reads, "_SALES_OF_VERSIONS", "SELECT pg_sleep(9), {sk}, '{entity}' FROM dim_stores WHERE {key} = :number"
+    )
+    monkeypatch.setitem(reads._SESSION, "statement_timeout", "300ms")
+    with reads.session(reads.reader(dashboard(connections))) as connection:
+        found = reads.history(connection, Entity.STORES, 1)
+    assert found is not None
+    assert not found["sales_counted"]
+    assert [v["sales"] for v in found["versions"]] == [None] * 3
+    assert [v["fields"]["name"] for v in found["versions"]] == ["from 40", "from 20", "from 10"]
+
+
+def test_a_question_that_takes_too_long_is_no_outage(
+    warehouse: Engine, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(reads._SESSION, "statement_timeout", "200ms")
+    with (
+        pytest.raises(reads.TooSlow, match="did not answer within 5 s"),
+        reads.session(reads.reader(dashboard(connections))) as connection,
+    ):
+        connection.execute(text("SELECT pg_sleep(9)"))
+
+
+def test_what_postgres_refuses_is_said(warehouse: Engine, connections: Connections) -> None:
+    server, _, name = connections.database_url.rpartition("/")
+    scheme, _, place = server.rpartition("@")
+    looker = f"looker_{name}"
+    with psycopg.connect(connections.database_url, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {looker} LOGIN PASSWORD 'x'")
+        admin.execute(f"CREATE DATABASE empty_{name}")
+    user = scheme.partition("//")[2].partition(":")[0]
+    cases = {
+        f"{server}/no_{name}": (SettingsError, f'database "no_{name}" does not exist'),
+        f"postgresql://{looker}:x@{place}/{name}": (RetailStreamError, "permission denied for table"),
+        f"{server}/empty_{name}": (RetailStreamError, "has no tables yet: `retail-stream init` creates them."),
+        f"postgresql://{user}:wrong@{place}/{name}": (SettingsError, "authentication failed"),
+    }
+    for url, (kind, told) in cases.items():
+        engine = reads.reader(dashboard(connections, url))
+        with pytest.raises(kind, match=told.replace("(", r"\(")), reads.session(engine) as connection:
+            reads.state(connection)
+        with pytest.raises(kind, match=told):
+            status.look(engine, connections)
+        engine.dispose()
+    with psycopg.connect(connections.database_url, autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE empty_{name}")
+        admin.execute(f"DROP ROLE {looker}")

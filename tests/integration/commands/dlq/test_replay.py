@@ -1,0 +1,255 @@
+"""Dead letters put back: twice, with consumers killed in between, and everything downstream counts them once."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from confluent_kafka import Message, TopicPartition
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from commands import cli
+from commands.demo.pipeline import Pipeline, Service
+from commands.embedded.processes import ProcessGroup
+from commands.init import migrate
+from commands.status import status
+from retail_stream import dead_letters as dead_letter
+from retail_stream import topics
+from retail_stream.avro.decode import HEADER_BYTES, Writer, encode, frame, schema_id
+from retail_stream.entities import FIELDS, Entity
+from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.clients import REPLAY_OF
+from retail_stream.settings import Connections
+from retail_stream.topics import SCHEMAS, Group, Result
+from retail_stream.warehouse import postgres
+from tests.harness.servers import initialised, private_stack
+from tests.integration.commands.verify.test_verify import run as verify
+
+PATIENCE_S = 120
+SETTINGS = {
+    "GENERATOR_SEED": "11",
+    "GENERATOR_START_TIME": "2026-03-01T08:00:00Z",
+    "GENERATOR_MAX_SALES": "600",
+    "GENERATOR_SALES_PER_S": "0",
+    "GENERATOR_CHANGES_PER_S": "0",
+    "SALES_WINDOWS": "1m",
+    "ALLOWED_LATENESS_S": "5",
+}
+NEW_ID = 10**12 + 1
+LONG_AGO = 1_700_000_000_000_000  # microseconds
+AN_HOUR_MS = 3_600_000
+CONSUMERS = (Service.SCD_MERGER, Service.AGGREGATOR)
+#: What two warehouses of the same topics need not share.
+OWN = ["customer_sk", "product_sk", "store_sk", "revision", "updated_at", "state"]
+TABLES = ("dim_customers", "dim_products", "dim_stores", "fact_sales", "sales_by_window", "sales_by_product_window")
+
+
+class World:
+    """The whole pipeline after a bounded run; only the generator has ended."""
+
+    def __init__(self, pipeline: Pipeline, connections: Connections) -> None:
+        self.pipeline, self.connections = pipeline, connections
+        self.engine = postgres.engine(connections.database_url)
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds():
+            logs = {s.value: self.pipeline.log(s).read_text()[-1000:] for s in Service}
+            assert time.monotonic() < deadline, f"not so: {what}; ended: {self.pipeline.dead()}, {logs}"
+            time.sleep(0.3)
+
+    def drain(self) -> None:
+        self.until(
+            lambda: (
+                self.pipeline.dead() == {Service.GENERATOR: 0} and status.look(self.engine, self.connections).drained
+            ),
+            "drained",
+        )
+
+    def sales(self, topic: str) -> list[int]:
+        """Transaction ids of the sales on a topic."""
+        writer = Writer(json.loads((SCHEMAS / "clean" / "sales.avsc").read_text()))
+        records = (writer.record(m.value()[HEADER_BYTES:]) for m in kafka.read_to_end(self.connections, topic))
+        return [record["transaction_id"] for record in records if record is not None]
+
+    def dlq(self, *arguments: str) -> str:
+        result = CliRunner().invoke(cli.app, ["dlq", *arguments])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.stdout
+
+    def ends(self, topic: str) -> dict[tuple[str, int], int]:
+        return kafka.end_offsets(self.connections, kafka.partitions(self.connections, topic))
+
+    def replays_of(self, topic: str) -> list[bytes]:
+        found = [kafka.headers(m).get(REPLAY_OF) for m in kafka.read_to_end(self.connections, topic)]
+        return [place for place in found if place is not None]
+
+    def changed(self, entity: Entity, **changes: object) -> tuple[Message, bytes]:
+        """The last raw record of an entity, and what its value would be a second later with other fields."""
+        last = list(kafka.read_to_end(self.connections, topics.raw(entity)))[-1]
+        writer = Writer(json.loads((SCHEMAS / "raw" / f"{entity}.avsc").read_text()))
+        record = writer.record(last.value()[HEADER_BYTES:])
+        assert record is not None
+        later = {FIELDS[entity].time: record[FIELDS[entity].time] + 1_000_000}
+        number = schema_id(last.value())
+        assert number is not None
+        return last, frame(number, encode(writer.plain, {**record, **later, **changes}))
+
+    def reject_wrongly(self, entity: Entity, **changes: object) -> str:
+        """A raw record that is good today, dead-lettered by a cleaner with stricter rules; returns its place."""
+        last, value = self.changed(entity, **changes)
+        partition = last.partition()
+        offset = self.ends(topics.raw(entity))[topics.raw(entity), partition]
+        producer = kafka.producer(self.connections)
+        sent = {"key": last.key(), "partition": partition, "timestamp": last.timestamp()[1]}
+        producer.produce(topics.raw(entity), value, **sent)
+        why = dead_letter.headers(
+            topics.raw(entity), partition, offset, "TRANSFORMATION", ["was_strict"], "older", "not liked then"
+        )
+        producer.produce(topics.dlq(entity), value, **sent, headers=why)
+        assert producer.flush(30) == 0
+        group = kafka.consumer(self.connections, Group.CLEANER)
+        group.commit(offsets=[TopicPartition(topics.raw(entity), partition, offset + 1)], asynchronous=False)
+        group.close()
+        return f"{entity}.raw/{partition}/{offset}"
+
+    def replay_by_hand(self, entity: Entity, of: str, later_ms: int, **changes: object) -> None:
+        """What no replay of ours does: another record under the name of one that was replayed."""
+        last, value = self.changed(entity, **changes)
+        producer = kafka.producer(self.connections)
+        producer.produce(
+            topics.raw(entity),
+            value,
+            last.key(),
+            partition=int(of.split("/")[1]),
+            timestamp=last.timestamp()[1] + later_ms,
+            headers=[(REPLAY_OF, of.encode())],
+        )
+        assert producer.flush(30) == 0
+
+    def contents(self) -> dict[str, list[str]]:
+        """Rows of every table, without what is a warehouse's own."""
+        with self.engine.connect() as connection:
+            return {
+                table: sorted(
+                    connection.execute(
+                        text(f"SELECT (to_jsonb(t) - CAST(:own AS text[]))::text FROM {table} t"), {"own": OWN}
+                    ).scalars()
+                )
+                for table in (*TABLES, "replays")
+            }
+
+    def rebuild(self) -> None:
+        """Give the consumers an empty warehouse beside the same topics."""
+        for service in CONSUMERS:
+            assert self.pipeline.stop(service) == 0
+        server, _, _ = self.connections.database_url.rpartition("/")
+        with psycopg.connect(self.connections.database_url, autocommit=True) as admin:
+            admin.execute("CREATE DATABASE rebuilt")
+        self.connections = self.connections.model_copy(update={"database_url": f"{server}/rebuilt"})
+        migrate(self.connections)
+        self.engine.dispose()
+        self.engine = postgres.engine(self.connections.database_url)
+        for service in CONSUMERS:
+            self.pipeline.start(service, DATABASE_URL=self.connections.database_url)
+
+
+@pytest.fixture
+def world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    with private_stack() as stack:
+        connections = initialised(stack)
+        for name, value in stack.env.items():
+            monkeypatch.setenv(name, value)
+        with ProcessGroup() as group:
+            pipeline = Pipeline(group, {**os.environ, **stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs"))
+            for service in Service:
+                pipeline.start(service)
+            made = World(pipeline, connections)
+            made.drain()
+            yield made
+            made.engine.dispose()
+
+
+def test_what_is_replayed_twice_counts_once_and_what_is_still_bad_comes_back_under_its_first_name(world: World):
+    assert world.pipeline.stop(Service.CLEANER) == 0
+    sale = world.reject_wrongly(Entity.SALES, transaction_id=NEW_ID, discount_applied=0.0, quantity=1)
+    store = world.reject_wrongly(Entity.STORES, manager="Ada Replayed")
+    world.pipeline.start(Service.CLEANER)
+    world.drain()
+
+    shown = [json.loads(line) for line in world.dlq("show", "--rule", "was_strict", "--json").splitlines()]
+    assert {s["origin"] for s in shown} == {sale, store}
+    assert next(s for s in shown if s["entity"] == "sales")["value"]["transaction_id"] == NEW_ID
+
+    before = world.ends("sales.raw")
+    assert "Nothing was published" in world.dlq("replay", "--rule", "was_strict")
+    assert world.ends("sales.raw") == before
+
+    world.dlq("replay", "--rule", "was_strict", "--execute")
+    world.drain()
+    for service in (Service.SCD_MERGER, Service.AGGREGATOR):
+        world.pipeline.processes[service].kill()
+        world.pipeline.processes[service].wait()
+        world.pipeline.start(service)
+    world.dlq("replay", "--rule", "was_strict", "--execute")
+    world.drain()
+    assert world.replays_of("sales.clean") == [sale.encode()] * 2
+    assert world.replays_of("stores.clean") == [store.encode()] * 2
+    with world.engine.connect() as connection:
+        facts = connection.execute(text("SELECT count(*) FROM fact_sales WHERE transaction_id = :id"), {"id": NEW_ID})
+        assert facts.scalar_one() == 1
+        versions = connection.execute(text("SELECT count(*) FROM dim_stores WHERE manager = 'Ada Replayed'"))
+        assert versions.scalar_one() == 1
+        seen = connection.execute(text("SELECT consumer_group, replay_of FROM replays")).all()
+        assert {(g, bytes(r).decode()) for g, r in seen} == {("aggregator", sale), ("scd_merger", store)}
+
+    first = json.loads(world.dlq("show", "--rule", "discount_not_negative", "--json", "--limit", "1"))
+    discounts = world.dlq("show", "--rule", "discount_not_negative", "--json", "--limit", "1000").count("\n")
+    for _ in range(2):
+        world.dlq("replay", "--rule", "discount_not_negative", "--execute")
+        world.drain()
+    places = world.replays_of("sales.dlq")
+    assert discounts > 1
+    # Each time once, though the second replay met two letters of each.
+    assert (len(places), len(set(places))) == (2 * discounts, discounts)
+    assert first["origin"].encode() in places
+    code, told = verify(world.connections)
+    assert code == 0, told
+
+
+def test_two_replays_in_one_batch_count_once_and_an_empty_warehouse_comes_to_the_same(world: World):
+    assert world.pipeline.stop(Service.CLEANER) == 0
+    # In time for no window: without its name a second one would be late a second time.
+    late = world.reject_wrongly(Entity.SALES, transaction_id=NEW_ID, discount_applied=0.0, event_time=LONG_AGO)
+    store = world.reject_wrongly(Entity.STORES, manager="Ada Replayed")
+    for service in CONSUMERS:
+        assert world.pipeline.stop(service) == 0
+    world.pipeline.start(Service.CLEANER)
+    for _ in range(2):
+        world.dlq("replay", "--rule", "was_strict", "--execute")
+    # It would add a sale, move the watermark an hour on, and make another version.
+    world.replay_by_hand(Entity.SALES, late, AN_HOUR_MS, transaction_id=NEW_ID + 1, discount_applied=0.0)
+    world.replay_by_hand(Entity.STORES, store, 0, manager="Bob Ignored")
+    world.until(lambda: world.replays_of("sales.clean") == [late.encode()] * 3, "the cleaner passes all three sales")
+    world.until(lambda: world.replays_of("stores.clean") == [store.encode()] * 3, "the cleaner passes all three stores")
+    for service in CONSUMERS:
+        world.pipeline.start(service)
+    world.drain()
+
+    assert world.sales(Result.LATE).count(NEW_ID) == 1
+    first = world.contents()
+    assert [sum(str(n) in row for row in first["fact_sales"]) for n in (NEW_ID, NEW_ID + 1)] == [1, 0]
+    assert [sum(n in row for row in first["dim_stores"]) for n in ("Ada Replayed", "Bob Ignored")] == [1, 0]
+    assert len(first["replays"]) == 2
+    code, told = verify(world.connections)
+    assert code == 0, told
+
+    world.rebuild()
+    # Kafka's committed offsets, which say what is drained, know nothing of an empty warehouse.
+    world.until(lambda: world.contents() == first, "the empty warehouse comes to the same")
+    world.drain()
+    code, told = verify(world.connections)
+    assert code == 0, told

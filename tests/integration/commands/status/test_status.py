@@ -1,0 +1,135 @@
+"""What `status` says of a warehouse: where it stands is in Postgres, Kafka's committed offsets are hints.
+
+And the command: one table or object in a pipe, drawn again and again in a terminal.
+"""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from confluent_kafka import TopicPartition
+from sqlalchemy import Engine
+
+from commands.status.status import look
+from retail_stream import topics
+from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.kafka import clients as kafka
+from retail_stream.settings import SERVERS, Connections
+from retail_stream.topics import Group
+from retail_stream.warehouse import positions
+
+TOPICS = [topics.clean(entity) for entity in DIMENSIONS]
+
+
+def test_an_empty_warehouse_is_behind_whatever_the_hints_of_another_one_say(
+    connections: Connections, warehouse: Engine
+) -> None:
+    sink = kafka.producer(connections)
+    for topic in TOPICS:
+        sink.produce(topic, None, "1", 0)
+    assert sink.flush(10) == 0
+    ends = kafka.end_offsets(connections, [(topic, p) for topic in TOPICS for p in range(4)])
+    hints = kafka.consumer(connections, Group.SCD_MERGER)
+    hints.commit(offsets=[TopicPartition(*place, end) for place, end in ends.items()], asynchronous=False)
+    hints.close()
+
+    status = look(warehouse, connections)
+    assert status.lag[Group.SCD_MERGER] >= len(TOPICS)
+    assert not status.drained
+
+    with warehouse.begin() as connection:
+        for place, end in ends.items():
+            own = positions.claim(connection, Group.SCD_MERGER, *place)
+            there = positions.Position(own.topic, own.partition, own.epoch, end, -1)
+            positions.advance(connection, Group.SCD_MERGER, [there])
+    assert look(warehouse, connections).lag[Group.SCD_MERGER] == 0
+
+
+PROGRAM = [sys.executable, "-m", "commands.cli", "status"]
+
+
+def variables(connections: Connections) -> dict[str, str]:
+    servers = {name.upper(): str(getattr(connections, name)) for name in SERVERS}
+    # A terminal's size, for all that is drawn; colours are not asked for.
+    return {**os.environ, **servers, "COLUMNS": "100", "LINES": "40", "TERM": "xterm"}
+
+
+def test_in_a_pipe_it_is_one_plain_table(connections: Connections) -> None:
+    done = subprocess.run([*PROGRAM], env=variables(connections), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "lag aggregator" in done.stdout
+    assert done.stdout.count("watermark") == 1
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", done.stdout)
+
+
+def test_for_programs_it_is_one_object_on_one_line(connections: Connections, warehouse: Engine) -> None:
+    command = [*PROGRAM, "--json", "--every", "0.1"]
+    done = subprocess.run(command, env=variables(connections), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+    told, there = json.loads(done.stdout), look(warehouse, connections)
+    assert told["lag"] == {str(group): lag for group, lag in there.lag.items()}
+    assert told["counts"]["produced"] == there.produced
+    assert told["drained"] == there.drained
+    assert (told["watermark"], told["outbox"], told["windows"]) == (None, 0, {"open": 0, "fired": 0, "final": 0})
+
+
+def test_in_a_terminal_it_is_drawn_again_until_ctrl_c(connections: Connections) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, "--every", "0.1"], env=variables(connections), stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    drawn, deadline = "", time.monotonic() + 60
+    try:
+        # Three times, each over the one before.
+        while len(re.findall(r"lag aggregator", drawn)) < 3:
+            assert time.monotonic() < deadline, drawn
+            drawn += os.read(ours, 65_536).decode(errors="replace")
+        assert "\x1b[1A" in drawn
+        process.send_signal(signal.SIGINT)
+        with suppress(OSError):
+            while more := os.read(ours, 65_536):
+                drawn += more.decode(errors="replace")
+        assert process.wait(30) == 0
+        assert "Traceback" not in drawn
+        # The cursor is there again.
+        assert drawn.rindex("\x1b[?25h") > drawn.rindex("\x1b[?25l")
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def test_an_open_transaction_is_lag_and_an_aborted_one_is_none(connections: Connections, warehouse: Engine) -> None:
+    topic = topics.raw(Entity.STORES)
+    places = kafka.partitions(connections, *map(topics.raw, Entity))
+    hints = kafka.consumer(connections, Group.CLEANER)
+    ends = kafka.end_offsets(connections, places)
+    hints.commit(offsets=[TopicPartition(*place, end) for place, end in ends.items()], asynchronous=False)
+    hints.close()
+    own = {"transactional.id": "test-status", "message.timeout.ms": 30_000, "transaction.timeout.ms": 30_000}
+    source = kafka.producer(connections, **own)
+    source.init_transactions(30)
+
+    source.begin_transaction()
+    for _ in range(2):
+        source.produce(topic, b"any", b"1", 0)
+    assert source.flush(30) == 0
+    assert look(warehouse, connections).lag[Group.CLEANER] > 0
+    source.abort_transaction(30)
+    assert wait_until(lambda: look(warehouse, connections).lag[Group.CLEANER] == 0)
+
+
+def wait_until(true: Callable[[], bool], patience_s: float = 30) -> bool:
+    """Markers come a moment after a transaction's end."""
+    deadline = time.monotonic() + patience_s
+    while not (now := true()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return now

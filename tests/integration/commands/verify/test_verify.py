@@ -1,0 +1,161 @@
+"""`verify` over a real run of the four services: green, and then one thing changed at a time.
+
+It needs topics of its own, because other tests write to the clean topics what no raw record stands behind.
+"""
+
+import io
+import time
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import TopicPartition
+from rich.console import Console
+from sqlalchemy import Engine, text
+
+from commands.demo.pipeline import Pipeline, Service
+from commands.embedded.processes import ProcessGroup
+from commands.status import status
+from commands.verify.command import verify
+from retail_stream.kafka import clients as kafka
+from retail_stream.settings import Connections
+from retail_stream.waiting import wait_for
+from retail_stream.warehouse import postgres
+from tests.harness.servers import initialised, private_stack
+
+PATIENCE_S = 240
+SETTINGS = {
+    "GENERATOR_SEED": "7",
+    "GENERATOR_START_TIME": "2026-03-01T08:00:00Z",
+    "GENERATOR_MAX_SALES": "1500",
+    "GENERATOR_SALES_PER_S": "0",
+    "GENERATOR_CHANGES_PER_S": "0",
+    "GENERATOR_FAULT_CORRUPT_BYTES": "0.01",
+    "LATENCY_MAX_S": "600",
+    "SALES_WINDOWS": "1m,3m/1m",
+    "ALLOWED_LATENESS_S": "5",
+}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connections]:
+    """Servers on which the services have run to the end of a bounded stream; only the servers still run."""
+    with private_stack() as stack:
+        connections = initialised(stack)
+        with ProcessGroup() as group:
+            pipeline = Pipeline(group, {**stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs"))
+            for service in Service:
+                pipeline.start(service)
+            _drain(pipeline, connections)
+            for service in (Service.CLEANER, Service.SCD_MERGER, Service.AGGREGATOR):
+                assert pipeline.stop(service) == 0, pipeline.log(service).read_text()[-2000:]
+        yield connections
+
+
+def _drain(pipeline: Pipeline, connections: Connections) -> None:
+    engine = postgres.engine(connections.database_url)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        now = wait_for(lambda: status.look(engine, connections), PATIENCE_S)
+        if pipeline.dead() == {Service.GENERATOR: 0} and now.drained:
+            break
+        logs = {s.value: pipeline.log(s).read_text()[-1000:] for s in Service}
+        assert time.monotonic() < deadline, f"not drained: {now}, ended: {pipeline.dead()}, {logs}"
+        time.sleep(0.5)
+    engine.dispose()
+
+
+@pytest.fixture
+def warehouse(done: Connections) -> Iterator[Engine]:
+    engine = postgres.engine(done.database_url)
+    yield engine
+    engine.dispose()
+
+
+def run(connections: Connections) -> tuple[int, str]:
+    """Exit code and output."""
+    console = Console(file=io.StringIO(), width=400)
+    code = verify(connections, console)
+    return code, console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_finished_run_is_all_green_and_has_something_of_everything(done, warehouse):
+    code, output = run(done)
+    assert code == 0, output
+    assert "✗" not in output
+    with warehouse.connect() as connection:
+        states = set(connection.execute(text("SELECT DISTINCT state FROM sales_by_window")).scalars())
+    assert "final" in states
+    for line in ("sales.dlq", "customers.dlq", "sales.late", "sales.windows", "dim_stores", "fact_sales"):
+        figures = next(row for row in output.splitlines() if f" {line} " in row)
+        assert "found           0" not in figures, figures
+
+
+DAMAGES = {
+    "a cent in a window": (
+        "UPDATE sales_by_window SET gross_sales = gross_sales + 0.01"
+        " WHERE ctid = (SELECT min(ctid) FROM sales_by_window)",
+        ["✗ sales_by_window", "gross_sales expected"],
+    ),
+    "a version less": (
+        "DELETE FROM dim_customers WHERE customer_sk = (SELECT max(customer_sk) FROM dim_customers)",
+        ["✗ dim_customers", "customer_id", "missing"],
+    ),
+    "a fact less": (
+        "DELETE FROM fact_sales WHERE transaction_id = (SELECT max(transaction_id) FROM fact_sales)",
+        ["✗ fact_sales", "transaction_id", "missing"],
+    ),
+    "a window that fired again": (
+        "UPDATE sales_by_product_window SET revision = revision + 1"
+        " WHERE ctid = (SELECT min(ctid) FROM sales_by_product_window WHERE state = 'final')",
+        ["✗ sales.windows", "kind 'product'", "missing"],
+    ),
+    "a watermark": (
+        "UPDATE partition_watermarks SET watermark = watermark + interval '1 second' WHERE partition = 0",
+        ["✗ partition_watermarks", "partition 0: watermark expected"],
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_one_thing_changed_in_the_warehouse_is_named(done, warehouse, damage):
+    statement, words = DAMAGES[damage]
+    with warehouse.begin() as connection:
+        tables = ("sales_by_window", "dim_customers", "fact_sales", "sales_by_product_window", "partition_watermarks")
+        table = next(t for t in tables if f" {t} " in statement)
+        connection.execute(text(f"CREATE TABLE undamaged AS SELECT * FROM {table}"))
+        columns = ", ".join(_writable(connection, table))
+        assert connection.execute(text(statement)).rowcount == 1
+    try:
+        code, output = run(done)
+    finally:
+        with warehouse.begin() as connection:
+            connection.execute(text(f"DELETE FROM {table}"))
+            overriding = "OVERRIDING SYSTEM VALUE" if table.startswith("dim_") else ""
+            connection.execute(text(f"INSERT INTO {table} ({columns}) {overriding} SELECT {columns} FROM undamaged"))
+            connection.execute(text("DROP TABLE undamaged"))
+    assert code == 1
+    assert all(w in output for w in words), output
+
+
+def _writable(connection, table: str) -> list[str]:
+    query = "SELECT column_name FROM information_schema.columns WHERE table_name = :t AND is_generated = 'NEVER'"
+    return list(connection.execute(text(query), {"t": table}).scalars())
+
+
+# These two come last: what is deleted from a topic stays deleted.
+@pytest.mark.parametrize(
+    ("topic", "words"),
+    [
+        ("sales.dlq", ["✗ sales.dlq", "and is missing in sales.dlq"]),
+        ("sales.late", ["✗ sales.late", "source_offset"]),
+    ],
+)
+def test_one_record_dropped_from_a_topic_is_named(done, topic, words):
+    client = kafka.admin(done)
+    ends = kafka.end_offsets(done, kafka.partitions(done, topic))
+    partition = next(p for (_, p), end in ends.items() if end > 0)
+    for future in client.delete_records([TopicPartition(topic, partition, 1)]).values():
+        future.result()
+    code, output = run(done)
+    assert code == 1
+    assert all(w in output for w in words), output

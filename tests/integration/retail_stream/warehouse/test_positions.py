@@ -1,0 +1,41 @@
+"""Positions are fenced: whoever claimed a partition last is the only one who can move on."""
+
+import pytest
+from sqlalchemy import text
+
+from retail_stream.errors import Fenced
+from retail_stream.topics import Group
+from retail_stream.warehouse.positions import Position, advance, claim
+
+
+def test_a_first_claim_starts_at_the_beginning(warehouse):
+    with warehouse.begin() as connection:
+        position = claim(connection, Group.AGGREGATOR, "sales.clean", 0)
+    assert position == Position("sales.clean", 0, epoch=1, next_offset=0, source_offset=-1)
+
+
+def test_a_later_claim_goes_on_where_the_last_one_stopped(warehouse):
+    with warehouse.begin() as connection:
+        first = claim(connection, Group.AGGREGATOR, "sales.clean", 0)
+        advance(connection, Group.AGGREGATOR, [Position("sales.clean", 0, first.epoch, 42, 40)])
+    with warehouse.begin() as connection:
+        assert claim(connection, Group.AGGREGATOR, "sales.clean", 0) == Position("sales.clean", 0, 2, 42, 40)
+
+
+def test_a_worker_that_lost_its_partition_is_fenced_and_its_results_roll_back(warehouse):
+    with warehouse.begin() as connection:
+        old = claim(connection, Group.AGGREGATOR, "sales.clean", 0)
+    with warehouse.begin() as connection:
+        claim(connection, Group.AGGREGATOR, "sales.clean", 0)
+    with warehouse.connect() as connection:
+        connection.execute(text("INSERT INTO stored_settings VALUES ('a', 'b')"))
+        with pytest.raises(Fenced, match=r"sales\.clean/0"):
+            advance(connection, Group.AGGREGATOR, [Position("sales.clean", 0, old.epoch, 7, 7)])
+    with warehouse.begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM stored_settings")).scalar_one() == 0
+
+
+def test_groups_do_not_share_positions(warehouse):
+    with warehouse.begin() as connection:
+        claim(connection, Group.AGGREGATOR, "sales.clean", 0)
+        assert claim(connection, Group.SCD_MERGER, "sales.clean", 0).epoch == 1

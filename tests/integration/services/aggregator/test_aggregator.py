@@ -1,0 +1,420 @@
+"""The aggregator on a real broker, registry and Postgres: right sums, late sales, kills, fencing, idleness, rebuild."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+import pytest
+from confluent_kafka import TopicPartition
+from sqlalchemy import Engine, text
+
+from commands.init import migrate
+from retail_stream.avro.decode import HEADER_BYTES, Writer, encode, frame
+from retail_stream.avro.registry import Registry
+from retail_stream.errors import Unavailable
+from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.clients import SOURCE_OFFSET, as_big_endian, big_endian
+from retail_stream.settings import Connections
+from retail_stream.topics import SCHEMAS, Result
+from retail_stream.warehouse import postgres
+from services.aggregator.warehouse import lock
+from tests.harness.sales_oracle import SECOND, Outcome, Rules, count, top
+from tests.harness.servers import drop_database
+
+SALES = json.loads((SCHEMAS / "clean" / "sales.avsc").read_text())
+WINDOWS = json.loads((SCHEMAS / "results" / "sales.windows.avsc").read_text())
+RISES = json.loads((SCHEMAS / "results" / "sales.watermarks.avsc").read_text())
+PATIENCE_S = 120
+T = TypeVar("T")
+MICROS = "(extract(epoch FROM {}) * 1000000)::bigint"
+CENTS = ("gross_sales", "returns_amount", "discounts", "taxes")
+STORES = range(1, 13)
+SETTINGS = {"SALES_WINDOWS": "10s,1m/20s", "WATERMARK_DELAY_S": "5", "ALLOWED_LATENESS_S": "20"}
+RULES = Rules(((10 * SECOND, 10 * SECOND), (60 * SECOND, 20 * SECOND)), 5 * SECOND, 20 * SECOND)
+
+
+def eventually(check: Callable[[], T]) -> T:
+    """Retry an assertion until it holds or the deadline passes."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return check()
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+class Aggregators:
+    """Aggregator processes on one warehouse; all that still live are killed at the end."""
+
+    def __init__(self, connections: Connections, log: Path) -> None:
+        self.connections = connections
+        self.log = log
+        self.processes: list[subprocess.Popen] = []
+
+    def start(self, **settings: str) -> subprocess.Popen:
+        names = ("kafka_bootstrap_servers", "schema_registry_url", "database_url")
+        env = {n.upper(): getattr(self.connections, n) for n in names}
+        with self.log.open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "services.aggregator"],
+                env={**os.environ, **env, **SETTINGS, "METRICS_PORT": "0", "IDLE_TIMEOUT_S": "3600", **settings},
+                stderr=log,
+            )
+        self.processes.append(process)
+        return process
+
+
+@pytest.fixture
+def aggregators(connections: Connections, tmp_path: Path) -> Iterator[Aggregators]:
+    running = Aggregators(connections, tmp_path / "aggregator.log")
+    yield running
+    for process in running.processes:
+        process.kill()
+        process.wait()
+    print(running.log.read_text() if running.log.exists() else "")
+
+
+class Source:
+    """Publishes clean sales as the cleaner would, later than all that the shared topic holds already."""
+
+    def __init__(self, connections: Connections, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.producer = kafka.producer(connections)
+        registry = Registry(connections.schema_registry_url)
+        self.schema_id = registry.register("sales.clean-value", SALES)
+        self.sources: Counter[int] = Counter()
+        newest = 0
+        for message in kafka.read_to_end(connections, "sales.clean"):
+            newest = max(newest, message.timestamp()[1] * 1000)
+            source = big_endian(kafka.headers(message).get(SOURCE_OFFSET))
+            self.sources[message.partition()] = max(self.sources[message.partition()], source or 0)
+        self.now = max(newest, 1_700_000_000 * SECOND) // (60 * SECOND) * 60 * SECOND + 3600 * SECOND
+        self.partitions = len(kafka.partitions(connections, "sales.clean"))
+        self.recent: list[dict[str, Any]] = []
+
+    def publish(self, sales: int, seconds: int = 60) -> None:
+        """This many sales over ``seconds`` of event time, some of them late, published twice, or repeated."""
+        rng = self.rng
+        for _ in range(sales):
+            self.now += rng.randrange(2 * seconds * SECOND // sales)
+            if self.recent and rng.random() < 0.1:
+                sale = rng.choice(self.recent[-50:])
+            else:
+                total = rng.randrange(-(10**6), 10**7) / 1000
+                sale = {
+                    "transaction_id": rng.randrange(10**9),
+                    "store_id": rng.choice(STORES),
+                    "event_time": self.now
+                    - rng.choice((0, 0, 0, rng.randrange(9 * SECOND), rng.randrange(90 * SECOND))),
+                    "customer_id": rng.randrange(100),
+                    "product_id": rng.randrange(5),
+                    "quantity": -1 if total < 0 else rng.randrange(4),
+                    "unit_price": abs(total),
+                    "total_amount": total,
+                    "payment_method": 'card, "quoted"',
+                    "discount_applied": rng.randrange(10**4) / 1000,
+                    "tax_amount": total / 12,
+                }
+                self.recent.append(sale)
+            partition = sale["store_id"] % self.partitions
+            self.sources[partition] += rng.randrange(1, 3)
+            for _ in range(1 + (rng.random() < 0.05)):  # the cleaner is at-least-once
+                self.producer.produce(
+                    "sales.clean",
+                    key=str(sale["store_id"]).encode(),
+                    value=frame(self.schema_id, encode(SALES, sale)),
+                    partition=partition,
+                    timestamp=self.now // 1000,
+                    headers=[(SOURCE_OFFSET, as_big_endian(self.sources[partition]))],
+                )
+        self.producer.flush(30)
+
+
+def oracle(connections: Connections) -> tuple[Outcome, set[tuple]]:
+    """What all of `sales.clean` comes to, with the rises of `sales.watermarks`; and the identities of all sales."""
+    rises = defaultdict(list)
+    for message in kafka.read_to_end(connections, Result.WATERMARKS):
+        record = Writer(RISES).record(message.value()[HEADER_BYTES:])
+        rises[record["partition"]].append((record["next_offset"], record["watermark"]))
+    out, sums, identities = Outcome(), {}, set()
+    marks: dict[int, int | None] = defaultdict(lambda: None)
+    sources: Counter[int] = Counter()
+    seen = defaultdict(set)
+    for message in kafka.read_to_end(connections, "sales.clean"):
+        p, source = message.partition(), big_endian(kafka.headers(message)[SOURCE_OFFSET])
+        if source <= sources[p]:
+            continue
+        sources[p] = source
+        sale = Writer(SALES).record(message.value()[HEADER_BYTES:])
+        mark = top(marks[p], *(w for offset, w in rises[p] if offset <= message.offset()))
+        count({**sale, "offset": message.offset()}, p, mark, RULES, seen[p], sums, out)
+        marks[p] = top(mark, min(sale["event_time"], message.timestamp()[1] * 1000) - RULES.delay)
+        identities.add((sale["transaction_id"], sale["event_time"], sale["store_id"]))
+    out.rows = {key: tuple(row) for key, row in sums.items()}
+    return out, identities
+
+
+def stored(engine: Engine) -> dict[tuple, tuple]:
+    """Rows of both window tables: (kind, size, start, id) → (measures in cents, state, revision)."""
+    rows = {}
+    for kind, table in (("store", "sales_by_window"), ("product", "sales_by_product_window")):
+        with engine.connect() as connection:
+            for row in connection.execute(
+                text(f"""
+                    SELECT extract(epoch FROM window_size)::bigint * 1000000,
+                           extract(epoch FROM window_start)::bigint * 1000000, {kind}_id, transactions, units_sold,
+                           units_returned, gross_sales, returns_amount, discounts, taxes, state, revision
+                    FROM {table}
+                """)
+            ):
+                size, start, number, *counts = row[:6]
+                cents = [int(a * 100) for a in row[6:10]]
+                rows[kind, size, start, number] = (*counts, *cents, row[10], row[11])
+    return rows
+
+
+def published(connections: Connections, engine: Engine, topic: str) -> list[tuple[dict[str, str], bytes]]:
+    """Committed records of this warehouse: text headers and value."""
+    with engine.connect() as connection:
+        mine = str(connection.execute(text("SELECT id FROM warehouse_id")).scalar_one())
+    found = []
+    for message in kafka.read_to_end(connections, topic):
+        headers = {n: v.decode() for n, v in kafka.headers(message).items() if n != SOURCE_OFFSET}
+        if headers["outbox.id"].startswith(mine):
+            found.append(({**headers, "partition": str(message.partition())}, message.value()))
+    return found
+
+
+def drained(connections: Connections, engine: Engine) -> None:
+    """Assert that all of `sales.clean` is in the warehouse and all of the outbox on the topics."""
+    ends = kafka.end_offsets(connections, kafka.partitions(connections, "sales.clean"))
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT partition, next_offset FROM consumer_positions")).all()
+        assert dict(map(tuple, rows)) == {p: end for (_, p), end in ends.items()}
+        assert connection.execute(text("SELECT count(*) FROM outbox")).scalar_one() == 0
+
+
+def assert_all_is_right(connections: Connections, engine: Engine) -> Outcome:
+    """Windows, facts, late sales and results are those of the oracle, and everything is there once."""
+    eventually(lambda: drained(connections, engine))
+    said, identities = oracle(connections)
+    rows = stored(engine)
+    assert {key: row[:7] for key, row in rows.items()} == said.rows
+    with engine.connect() as connection:
+        mark = connection.execute(text("SELECT extract(epoch FROM watermark)*1000000 FROM stream_watermark")).scalar()
+        facts = connection.execute(
+            text("SELECT transaction_id, extract(epoch FROM event_time)*1000000, store_id FROM fact_sales")
+        )
+        assert sorted(map(tuple, facts)) == sorted(identities)
+    for (_, size, start, _), row in rows.items():
+        past = mark is not None and mark >= start + size
+        over = mark is not None and mark >= start + size + RULES.lateness
+        assert row[7] == ("final" if over else "fired" if past else "open")
+    late = [(int(h["partition"]), int(h["clean.offset"])) for h, _ in published(connections, engine, Result.LATE)]
+    assert sorted(late) == sorted(said.late)
+    results, last = Counter(), {}
+    for _, value in published(connections, engine, Result.WINDOWS):
+        r = Writer(WINDOWS).record(value[HEADER_BYTES:])
+        key = (r["kind"], r["window_end"] - r["window_start"], r["window_start"], r[f"{r['kind']}_id"])
+        results[*key, r["revision"], r["state"]] += 1
+        cents = [
+            int.from_bytes(r[m], "big", signed=True) for m in ("gross_sales", "returns_amount", "discounts", "taxes")
+        ]
+        last[key] = (r["transactions"], r["units_sold"], r["units_returned"], *cents, r["state"], r["revision"])
+    assert set(results.values()) <= {1}, "a result was published twice"
+    assert last == {key: row for key, row in rows.items() if row[7] != "open"}
+    return said
+
+
+def test_sales_become_windows_facts_results_and_late_records(
+    connections: Connections, warehouse: Engine, aggregators: Aggregators
+) -> None:
+    source = Source(connections, seed=1)
+    source.publish(400, seconds=300)
+    process = aggregators.start()
+    source.publish(300, seconds=200)
+    said = assert_all_is_right(connections, warehouse)
+    assert said.late
+    with warehouse.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM sales_enriched")).scalar_one() > 500
+        sums = "SELECT sum(net_sales), sum(transactions) FROM "
+        by_category = connection.execute(text(sums + "sales_by_category_window")).one()
+        assert by_category == connection.execute(text(sums + "sales_by_product_window")).one()
+        assert isinstance(by_category[0], Decimal)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def test_a_process_killed_again_and_again_counts_and_publishes_everything_once(
+    connections: Connections, warehouse: Engine, aggregators: Aggregators
+) -> None:
+    source = Source(connections, seed=2)
+    process = aggregators.start()
+    for _ in range(4):
+        source.publish(300, seconds=120)
+
+        def something_came(before: int = len(stored(warehouse))) -> None:
+            assert len(stored(warehouse)) > before
+
+        eventually(something_came)
+        source.publish(300, seconds=120)
+        process.kill()
+        process.wait()
+        process = aggregators.start()
+    assert_all_is_right(connections, warehouse)
+
+
+def test_two_replicas_and_a_worker_that_was_fenced_leave_the_same_results(
+    connections: Connections, warehouse: Engine, aggregators: Aggregators
+) -> None:
+    source = Source(connections, seed=3)
+    aggregators.start()
+    source.publish(200)
+    aggregators.start()
+    assert_all_is_right(connections, warehouse)
+    with warehouse.begin() as connection:
+        connection.execute(text("UPDATE partition_watermarks SET epoch = epoch + 1"))
+        connection.execute(text("UPDATE consumer_positions SET epoch = epoch + 1"))
+    source.publish(200)
+    assert_all_is_right(connections, warehouse)
+    assert "fenced" in aggregators.log.read_text()
+
+
+def test_a_quiet_stream_fires_its_windows_and_an_outage_upstream_is_not_quiet(
+    connections: Connections, warehouse: Engine, aggregators: Aggregators
+) -> None:
+    source = Source(connections, seed=4)
+    source.publish(100)
+    raw = kafka.producer(connections)
+    raw.produce("sales.raw", value=b"not read by any cleaner yet", partition=0)
+    raw.flush(10)
+    process = aggregators.start(IDLE_TIMEOUT_S="1")
+
+    def idle_partitions(expected: set[int]) -> None:
+        with warehouse.connect() as connection:
+            rows = connection.execute(text("SELECT partition FROM partition_watermarks WHERE idle"))
+            assert set(rows.scalars()) == expected
+
+    everything = set(range(source.partitions))
+    eventually(lambda: drained(connections, warehouse))
+    ends = kafka.end_offsets(connections, [("sales.raw", p) for p in everything])
+    commit_as_cleaner(connections, {p: end for (_, p), end in ends.items() if p != 0})
+    eventually(lambda: idle_partitions(everything - {0}))
+    newest = source.now
+    assert watermark(warehouse) <= newest - RULES.delay
+    commit_as_cleaner(connections, {0: ends["sales.raw", 0]})
+    eventually(lambda: idle_partitions(everything))
+
+    def went_on() -> None:
+        assert watermark(warehouse) > newest
+
+    eventually(went_on)
+    source.publish(100)
+    # The stream goes on while one looks: windows may fire between two queries.
+    said = eventually(lambda: assert_all_is_right(connections, warehouse))
+    rises = published(connections, warehouse, Result.WATERMARKS)
+    assert {h["partition"] for h, _ in rises} <= {str(p) for p in everything}
+    assert rises
+    assert said.rows
+
+    process.kill()
+    process.wait()
+    empty(connections, warehouse)
+    aggregators.start()
+    again = assert_all_is_right(connections, warehouse)
+    assert again.late == said.late, "a rebuild judges by the rises that idleness caused"
+
+
+def watermark(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return int(
+            connection.execute(text("SELECT extract(epoch FROM watermark)*1000000 FROM stream_watermark")).scalar_one()
+        )
+
+
+def commit_as_cleaner(connections: Connections, offsets: dict[int, int]) -> None:
+    consumer = kafka.consumer(connections, "cleaner")
+    consumer.commit(offsets=[TopicPartition("sales.raw", p, o) for p, o in offsets.items()], asynchronous=False)
+    consumer.close()
+
+
+def empty(connections: Connections, engine: Engine) -> None:
+    """Drop the warehouse and make a new one beside the same topics."""
+    server, _, name = connections.database_url.rpartition("/")
+    engine.dispose()
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as admin:
+        drop_database(admin, name)
+        admin.execute(f"CREATE DATABASE {name}")
+    migrate(connections)
+
+
+def test_an_empty_warehouse_beside_the_same_topics_comes_to_the_same_sums_and_late_sales(
+    connections: Connections, warehouse: Engine, aggregators: Aggregators
+) -> None:
+    Source(connections, seed=5).publish(200)
+    process = aggregators.start()
+    first = assert_all_is_right(connections, warehouse)
+    before = stored(warehouse)
+    process.kill()
+    process.wait()
+    empty(connections, warehouse)
+    aggregators.start()
+    again = assert_all_is_right(connections, warehouse)
+    assert again.late == first.late
+    assert {k: r[:7] for k, r in stored(warehouse).items()} == {k: r[:7] for k, r in before.items()}
+
+
+def test_other_windows_than_the_stored_state_has_stop_it_with_one_sentence(
+    connections: Connections, warehouse: Engine, aggregators: Aggregators
+) -> None:
+    Source(connections, seed=6).publish(10)
+    aggregators.start()
+    eventually(lambda: drained(connections, warehouse))
+    assert aggregators.start(SALES_WINDOWS="2m").wait(30) == 2
+    assert "SALES_WINDOWS='2m': the warehouse was computed with '10s,1m/20s'" in aggregators.log.read_text()
+
+
+@pytest.mark.parametrize("within_a_copy", [False, True])
+def test_a_replica_that_froze_with_the_lock_does_not_stop_the_others(
+    connections: Connections, warehouse: Engine, aggregators: Aggregators, within_a_copy: bool
+) -> None:
+    Source(connections, seed=7).publish(50)
+    frozen = postgres.service_engine(connections.database_url, "aggregator").connect()
+    lock(frozen, "sales.clean")
+    if within_a_copy:
+        copying = postgres.cursor(frozen).copy("COPY replayed_rises FROM STDIN")
+        copying.__enter__()
+    aggregators.start()
+    assert_all_is_right(connections, warehouse)
+    with pytest.raises(Unavailable), postgres.outages(warehouse):
+        copying.__exit__(None, None, None) if within_a_copy else frozen.execute(text("SELECT 1"))
+    frozen.invalidate()
+
+
+def test_one_that_waits_for_a_lock_hears_that_it_is_to_stop(
+    connections: Connections, warehouse: Engine, aggregators: Aggregators
+) -> None:
+    Source(connections, seed=8).publish(10)
+    process = aggregators.start()
+    eventually(lambda: drained(connections, warehouse))
+    with warehouse.begin() as somebody:
+        lock(somebody, "sales.clean")
+
+        def waits() -> None:
+            assert "another session keeps a lock" in aggregators.log.read_text()
+
+        eventually(waits)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0

@@ -1,0 +1,178 @@
+"""The aggregator's transactions on a real Postgres, without a broker: settings, rises, days, the end of all times."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+from confluent_kafka import Message
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from sqlalchemy import Engine, text
+
+from commands.init import InitSettings, create_topics
+from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.errors import SettingsError
+from retail_stream.kafka import batches
+from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.clients import SOURCE_OFFSET, as_big_endian
+from retail_stream.settings import Connections
+from retail_stream.topics import AHEAD, SCHEMAS, Result
+from services.aggregator import facts, loop, outbox, ownership, settings, warehouse
+from services.aggregator.batch import apply
+from services.aggregator.watermark import Rise
+from services.aggregator.windows import SECOND
+
+TOPIC = "sales.clean"
+SALES = json.loads((SCHEMAS / "clean" / "sales.avsc").read_text())
+NOW = 1_700_000_000 * SECOND
+DAY = 86_400 * SECOND
+
+
+def micros(*parts: int) -> int:
+    return int(datetime(*parts, tzinfo=UTC).timestamp()) * SECOND  # type: ignore[misc,arg-type]
+
+
+class Replica:
+    """One aggregator's part in transactions, with settings and partitions of its own."""
+
+    def __init__(self, connections: Connections, engine: Engine, **of_its_own: Any) -> None:
+        config = settings.AggregatorSettings(**connections.model_dump(), **of_its_own)
+        self.engine = engine
+        self.desk: Any = SimpleNamespace(
+            settings=config,
+            topic=TOPIC,
+            writers=SimpleNamespace(get=lambda _: {1: Writer(SALES)}),
+            sale=Writer(SALES),
+            encoder=outbox.Encoder({Result.WINDOWS: 1, Result.WATERMARKS: 2}, config.rules),
+        )
+        with warehouse.transaction(engine) as connection:
+            settings.keep(connection, config.shaping)
+
+    def claim(self, partitions: Iterable[int], rises: Iterable[Rise] = ()) -> Mapping[int, ownership.Owned]:
+        with warehouse.transaction(self.engine) as connection:
+            ownership.ensure_rows(connection, TOPIC, range(4))
+            self.owned = ownership.claim(connection, TOPIC, partitions, rises, self.desk.encoder)
+        return self.owned
+
+    def take(self, partition: int, *times: int, stamp: int = NOW) -> None:
+        """Sales of these event times, in one transaction."""
+        messages = [self._message(partition, i, time, stamp) for i, time in enumerate(times)]
+        rows = batches.table(messages, self.desk.writers, self.desk.sale)
+        worker: Any = SimpleNamespace(owned=self.owned, desk=self.desk, ends={})
+        read = {partition: (messages, rows)}
+        parts = {p: loop.Worker.slice(worker, p, *read.get(p, ([], None))) for p in self.owned}
+        with warehouse.transaction(self.engine) as connection:
+            self.owned = apply(connection, self.desk, self.owned, parts, {partition: messages}, frozenset()).owned
+
+    def _message(self, partition: int, number: int, time: int, stamp: int) -> Message:
+        offset = self.owned[partition].position.next_offset + number
+        sale = {
+            "transaction_id": offset, "store_id": partition, "event_time": time, "customer_id": 1, "product_id": 1,
+            "quantity": 1, "unit_price": 1.0, "total_amount": 1.0, "payment_method": "card", "discount_applied": 0.0,
+            "tax_amount": 0.0,
+        }  # fmt: skip
+        headers = [(SOURCE_OFFSET, as_big_endian(offset))]
+        value = frame(1, encode(SALES, sale))
+        return Message(
+            topic=TOPIC, partition=partition, offset=offset, key=b"1", value=value, headers=headers,
+            timestamp=(1, stamp // 1000),
+        )  # fmt: skip
+
+
+def asked(engine: Engine, query: str) -> list[tuple]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def test_replicas_that_began_with_an_empty_warehouse_and_other_settings_do_not_mix_their_windows(
+    connections: Connections, warehouse: Engine
+) -> None:
+    first, second = (Replica(connections, warehouse, sales_windows=w) for w in ("1m", "5m"))
+    first.claim([0])
+    second.claim([1])
+    with pytest.raises(SettingsError, match=r"^SALES_WINDOWS='1m': the warehouse was computed with '5m'"):
+        first.take(0, NOW)
+    second.take(1, NOW)
+    assert asked(warehouse, "SELECT window_size::text, store_id FROM sales_by_window") == [("00:05:00", 1)]
+
+
+def test_the_first_claim_of_an_empty_warehouse_keeps_the_rises_of_all_partitions_and_no_other_asks_again(
+    connections: Connections, warehouse: Engine
+) -> None:
+    one, other = Replica(connections, warehouse), Replica(connections, warehouse)
+    with warehouse.connect() as connection:
+        assert ownership.is_fresh(connection, TOPIC)
+    one.claim([0, 1], [Rise(0, 3, NOW), Rise(2, 5, NOW + SECOND)])
+    one.take(0, NOW)
+    with warehouse.connect() as connection:
+        assert not ownership.is_fresh(connection, TOPIC)
+    assert {p: o.replayed for p, o in other.claim([1, 2]).items()} == {1: (), 2: (Rise(2, 5, NOW + SECOND),)}
+
+
+@pytest.mark.parametrize("windows", ["1m", "366d"])
+def test_a_sale_of_the_last_day_of_all_is_taken(connections: Connections, warehouse: Engine, windows: str) -> None:
+    last = micros(9999, 12, 31, 23, 59, 59)
+    replica = Replica(connections, warehouse, sales_windows=windows)
+    replica.claim([0])
+    replica.take(0, last, stamp=last)
+    replica.claim([0])
+    replica.take(0, last, micros(9999, 12, 31, 23, 59, 30), stamp=last)
+    assert asked(warehouse, "SELECT count(*) FROM fact_sales_9999_12_31") == [(3,)]
+    assert asked(warehouse, "SELECT sum(transactions) FROM sales_by_window") == [(3,)]
+
+
+def day(number: int) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "transaction_id": [number], "store_id": [1], "event_time": [number * DAY], "customer_id": [1],
+            "product_id": [1], "quantity": [1], "unit_price": [1.0], "total_amount": [1.0], "discount_applied": [0.0],
+            "tax_amount": [0.0], "payment_method": ["card"], "expires": [number * DAY + 1], "watermark_before": [None],
+        },
+        schema_overrides={"watermark_before": pl.Int64},
+    )  # fmt: skip
+
+
+def test_a_day_gets_a_partition_of_its_own_again_once_there_is_room(
+    warehouse: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "MOST_DAYS", 2)
+
+    def where() -> list[tuple]:
+        return asked(warehouse, "SELECT tableoid::regclass::text, transaction_id FROM fact_sales ORDER BY 2")
+
+    with warehouse.begin() as connection:
+        for number in (0, 1, 2, 3):
+            facts.store(connection, day(number))
+    own = [("fact_sales_1970_01_01", 0), ("fact_sales_1970_01_02", 1)]
+    assert where() == [*own, ("fact_sales_other_days", 2), ("fact_sales_other_days", 3)]
+    with warehouse.begin() as connection:  # as services/aggregator/README.md says
+        connection.execute(
+            text("""
+            ALTER TABLE fact_sales DETACH PARTITION fact_sales_1970_01_01;
+            INSERT INTO fact_sales SELECT * FROM fact_sales_1970_01_01;
+            DROP TABLE fact_sales_1970_01_01
+        """)
+        )
+        for number in (3, 4, 5):
+            facts.store(connection, day(number))
+    others = [("fact_sales_other_days", n) for n in (2, 3)]
+    new = [("fact_sales_1970_01_05", 4), ("fact_sales_other_days", 5)]
+    assert where() == [("fact_sales_other_days", 0), own[1], *others, *new]
+
+
+def test_init_bounds_the_timestamps_of_raw_topics_that_are_there_and_leaves_their_other_settings(
+    initialised: Connections,
+) -> None:
+    client, resource = kafka.admin(initialised), ConfigResource(ResourceType.TOPIC, "stores.raw")
+    for name, value in ((AHEAD, "9223372036854775807"), ("retention.ms", "86400000")):
+        resource.add_incremental_config(ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET))
+    client.incremental_alter_configs([resource])[resource].result(10)
+    create_topics(InitSettings(**initialised.model_dump()))
+    asked = ConfigResource(ResourceType.TOPIC, "stores.raw")
+    found = client.describe_configs([asked])[asked].result(10)
+    assert (found[AHEAD].value, found["retention.ms"].value) == ("300000", "86400000")
+    asked.add_incremental_config(ConfigEntry("retention.ms", "-1", incremental_operation=AlterConfigOpType.SET))
+    client.incremental_alter_configs([asked])[asked].result(10)

@@ -1,0 +1,54 @@
+"""A broker that is killed under load and comes back: workers wait, and go on where they were."""
+
+import threading
+from collections.abc import Callable
+
+from confluent_kafka.admin import AdminClient
+
+from commands.embedded.servers import Server
+from tests.harness.servers import Servers
+from tests.integration.services.cleaner.transport import QUIET, Log, Worker, assert_no_gap, eventually
+
+
+def test_a_broker_that_is_killed_under_load_costs_no_record_and_no_worker(
+    own_stack: Servers, start: Callable[..., Worker]
+):
+    log = Log(own_stack.env["KAFKA_BOOTSTRAP_SERVERS"], 4)
+    loaded = threading.Event()
+
+    def load() -> None:
+        producer = log.producer()
+        while not loaded.wait(0.02):
+            for partition in log.all():
+                log.append(producer, partition, 20)
+        assert producer.flush(60) == 0
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    workers = [start(log, "max_records=100", "work_s=0.005") for _ in range(2)]
+    try:
+        for kill in (1, 2):
+            done = [len(w.of("done")) for w in workers]
+            eventually(lambda was=done: all(len(w.of("done")) > n for w, n in zip(workers, was, strict=True)), "work")
+            own_stack.kill(Server.KAFKA)
+            eventually(
+                lambda: any("does not answer" in w.stderr for w in workers), "somebody says that the broker is away"
+            )
+            own_stack.start(Server.KAFKA)
+            own_stack.wait_ready(Server.KAFKA)
+            done = [len(w.of("done")) for w in workers]
+            eventually(
+                lambda was=done: all(len(w.of("done")) > n for w, n in zip(workers, was, strict=True)),
+                f"both go on after kill {kill}",
+                within_s=60,
+            )
+    finally:
+        loaded.set()
+        loader.join()
+    # A client that saw the broker die goes on asking with what it knew before.
+    log.admin = AdminClient({"bootstrap.servers": log.kafka, **QUIET})
+    eventually(log.is_drained, "committed = end", within_s=60)
+    for worker in workers:
+        assert worker.stop() == 0, worker.stderr
+        assert "Traceback" not in worker.stderr
+    assert assert_no_gap(*workers) == log.ends()

@@ -1,0 +1,315 @@
+"""The generator as a program, against servers of its own: its raw topics start empty."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from confluent_kafka import Producer
+
+from commands.embedded.servers import Server
+from commands.init import InitSettings, initialise
+from retail_stream import topics
+from retail_stream.avro.decode import Writer
+from retail_stream.entities import DIMENSIONS, FIELDS, Entity
+from retail_stream.kafka.clients import admin, committed_offsets, partitions, read_to_end
+from services.generator.publishing.partitions import partition_of
+from tests.harness.servers import Servers, private_stack
+
+READERS = {e: Writer(json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text())) for e in Entity}
+ID = {**{e: FIELDS[e].key for e in DIMENSIONS}, Entity.SALES: "transaction_id"}
+CLEAN = {f"GENERATOR_FAULT_{name}": "0" for name in ("CORRUPT_BYTES", "UNKNOWN_SCHEMA_ID", "DUPLICATE")}
+FAST = {"GENERATOR_SALES_PER_S": "1000", "GENERATOR_CHANGES_PER_S": "100", "METRICS_PORT": "0"}
+
+
+class OnTopic(NamedTuple):
+    partition: int
+    key: bytes
+    value: bytes | None
+    timestamp_ms: int
+    headers: list[tuple[str, bytes]] | None
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """Not the session's stack: these tests empty the raw topics and kill the broker."""
+    with private_stack() as running:
+        yield running
+
+
+@pytest.fixture
+def connections(servers: Servers) -> InitSettings:
+    """Servers with empty topics."""
+    settings = InitSettings(**{name.lower(): value for name, value in servers.env.items()})  # type: ignore[arg-type]
+    empty_topics(settings)
+    return settings
+
+
+def empty_topics(settings: InitSettings) -> None:
+    client, raw = admin(settings), [*map(topics.raw, Entity), topics.Result.FAULTS]
+    there = [t for t in raw if partitions(settings, t)]
+    for deleted in client.delete_topics(there).values() if there else ():
+        deleted.result()
+    until(lambda: not partitions(settings, *raw))
+    initialise(settings)
+
+
+def until(true: Callable[[], bool], patience_s: float = 60) -> None:
+    deadline = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+@contextmanager
+def generator(connections: InitSettings, log: Path, **settings: str) -> Iterator[subprocess.Popen]:
+    servers = {name.upper(): getattr(connections, name) for name in type(connections).model_fields}
+    environment = {
+        **os.environ,
+        **FAST,
+        **{k: str(v) for k, v in servers.items() if v is not None},
+        **settings,
+        "LOG_FORMAT": "json",
+    }
+    with log.open("a") as sink:
+        process = subprocess.Popen([sys.executable, "-m", "services.generator"], env=environment, stderr=sink)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run(connections: InitSettings, log: Path, **settings: str) -> None:
+    with generator(connections, log, **settings) as process:
+        assert process.wait(timeout=90) == 0, log.read_text()
+
+
+def logged(log: Path, event: str) -> list[dict]:
+    return [line for text in log.read_text().splitlines() if (line := json.loads(text))["event"] == event]
+
+
+def count(connections: InitSettings, entity: Entity) -> int:
+    """Records that everybody can read; markers and aborted transactions took offsets, too."""
+    return sum(1 for _ in read_to_end(connections, topics.raw(entity)))
+
+
+def read(connections: InitSettings, entity: Entity) -> list[OnTopic]:
+    """All records of the raw topic, by partition and offset."""
+    found = sorted(read_to_end(connections, topics.raw(entity)), key=lambda m: (m.partition(), m.offset()))
+    return [OnTopic(m.partition(), m.key(), m.value(), m.timestamp()[1], m.headers()) for m in found]
+
+
+def places(connections: InitSettings, entity: Entity) -> dict[tuple[int, int], OnTopic]:
+    """The same by partition and offset."""
+    return {
+        (m.partition(), m.offset()): OnTopic(m.partition(), m.key(), m.value(), m.timestamp()[1], m.headers())
+        for m in read_to_end(connections, topics.raw(entity))
+    }
+
+
+def ledger(connections: InitSettings) -> list[dict]:
+    """Entries by entity, of each in the order in which they were written: entities may share a partition."""
+    reader = Writer(json.loads((topics.SCHEMAS / "results" / "generator.faults.avsc").read_text()))
+    found = sorted(read_to_end(connections, topics.Result.FAULTS), key=lambda m: (m.partition(), m.offset()))
+    entries = [entry for m in found if (entry := reader.record(m.value()[5:])) is not None]
+    return sorted(entries, key=lambda entry: entry["entity"])
+
+
+def rows(entity: Entity, records: list[OnTopic]) -> list[dict]:
+    return [row for r in records if r.value and (row := READERS[entity].record(r.value[5:])) is not None]
+
+
+def test_the_same_seed_and_start_make_the_same_topics(connections: InitSettings, tmp_path: Path) -> None:
+    fixed = {
+        "GENERATOR_PROFILE": "hostile",
+        "GENERATOR_SEED": "7",
+        "GENERATOR_START_TIME": "2026-03-01T08:00:00Z",
+        "GENERATOR_MAX_SALES": "3000",
+    }
+    contents = []
+    for _ in range(2):
+        empty_topics(connections)
+        run(connections, tmp_path / "log", **fixed, GENERATOR_SALES_PER_S="0")
+        entries = [{k: v for k, v in entry.items() if k != "offset"} for entry in ledger(connections)]
+        contents.append(({e: read(connections, e) for e in Entity}, entries))
+    assert contents[0] == contents[1]
+    assert {entry["entity"] for entry in contents[0][1]} == set(Entity)
+    assert len(contents[0][0][Entity.SALES]) == 3000
+
+
+def test_a_restart_goes_on_with_ids_and_state(connections: InitSettings, tmp_path: Path) -> None:
+    run(connections, tmp_path / "log", GENERATOR_MAX_SALES="1500", **CLEAN)
+    before = {e: read(connections, e) for e in Entity}
+    run(connections, tmp_path / "log", GENERATOR_MAX_SALES="1500", **CLEAN)
+    after = {e: read(connections, e) for e in Entity}
+
+    # A silence of one partition has to know where the broker has a store's sales.
+    assert all(r.partition == partition_of(r.key, 4) for records in after.values() for r in records)
+    sales = [row["transaction_id"] for row in rows(Entity.SALES, after[Entity.SALES])]
+    assert sorted(sales) == list(range(1, 3001))
+    started = logged(tmp_path / "log", "started")[1]
+    assert started["next_sale"] == 1501
+    for entity, fixed in ((Entity.CUSTOMERS, "join_date"), (Entity.PRODUCTS, "brand"), (Entity.STORES, "open_date")):
+        largest = max(int(r.key) for r in before[entity])
+        assert started[f"next_{entity}"] == largest + 1
+        assert len({(row[ID[entity]], row[fixed]) for row in rows(entity, after[entity])}) == max(
+            int(r.key) for r in after[entity]
+        )
+
+
+def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections: InitSettings, tmp_path: Path) -> None:
+
+    def reached(wanted: int) -> bool:
+        return count(connections, Entity.SALES) >= wanted
+
+    for killed in (1, 2):
+        with generator(connections, tmp_path / "log", **CLEAN) as process:
+            until(partial(reached, 700 * killed))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", **CLEAN)
+    records = {e: read(connections, e) for e in Entity}
+
+    sold = rows(Entity.SALES, records[Entity.SALES])
+    assert max(Counter(row["transaction_id"] for row in sold).values()) == 1
+    for entity in DIMENSIONS:
+        known = {row[ID[entity]] for row in rows(entity, records[entity])}
+        assert {row[ID[entity]] for row in sold} <= known
+        # Whoever came into the world twice would have two birthdays.
+        fixed = {Entity.CUSTOMERS: "join_date", Entity.PRODUCTS: "brand", Entity.STORES: "open_date"}[entity]
+        assert len({(row[ID[entity]], row[fixed]) for row in rows(entity, records[entity])}) == len(known)
+
+
+def test_no_id_is_given_twice_after_ends_that_nobody_can_read(connections: InitSettings, tmp_path: Path) -> None:
+    def sell(sales: int, *faults: str) -> int:
+        settings = {**CLEAN, **{f"GENERATOR_FAULT_{fault}": "1" for fault in faults}, "GENERATOR_SALES_PER_S": "0"}
+        run(connections, tmp_path / "log", GENERATOR_MAX_SALES=str(sales), **settings)
+        return logged(tmp_path / "log", "started")[-1]["next_sale"]
+
+    assert sell(1500) == 1
+    assert sell(40_000, "DUPLICATE") == 1501
+    assert sell(40_000, "CORRUPT_BYTES") == 1501
+    assert sell(40_000, "UNKNOWN_SCHEMA_ID") == 41_501
+    assert sell(500) == 81_501
+    damaged = [e["id"] for e in ledger(connections) if e["fault"] in ("corrupt_bytes", "unknown_schema_id")]
+    assert sorted(i for i in damaged if i > 1500) == list(range(1501, 81_501))
+
+
+def test_after_kills_the_ledger_names_every_fault_and_no_record_that_is_not_there(
+    connections: InitSettings, tmp_path: Path
+) -> None:
+    hostile = {"GENERATOR_PROFILE": "hostile", "GENERATOR_SALES_PER_S": "3000", "GENERATOR_FAULT_SILENCE": "0"}
+    for killed in (1, 2):
+        with generator(connections, tmp_path / "log", **hostile) as process:
+            until(lambda killed=killed: count(connections, Entity.SALES) > 2000 * killed)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", **hostile)
+
+    entries = ledger(connections)
+    for entity in Entity:
+        records = places(connections, entity)
+        planted: dict[tuple[int, int], dict[str, dict]] = {}
+        for entry in entries:
+            if entry["entity"] == entity:
+                planted.setdefault((entry["partition"], entry["offset"]), {})[entry["fault"]] = entry
+        assert planted.keys() <= records.keys()
+        for place, record in records.items():
+            faults = planted.get(place, {})
+            row = None if record.value is None else READERS[entity].record(record.value[5:])
+            framed = record.value is None or record.value[:1] == b"\0"
+            assert (not framed or (row is None and record.value is not None)) == ("corrupt_bytes" in faults)
+            if row is None or not framed:
+                continue
+            assert all(entry["id"] == row[ID[entity]] for entry in faults.values())
+            if entity is Entity.SALES:
+                assert (row["discount_applied"] < 0) == ("negative_discount" in faults)
+                assert (row["quantity"] < 0) == ("return" in faults)
+            for empty, fault in (("email", "null_email"), ("manager", "null_manager")):
+                assert (row.get(empty, "") is None) == (fault in faults)
+            ahead = row[FIELDS[entity].time] - record.timestamp_ms * 1000
+            assert (ahead > 300_000_000) == ("future_event_time" in faults)
+
+
+def test_a_transaction_that_is_lost_is_sent_again_once(connections: InitSettings, tmp_path: Path) -> None:
+    """As when the program was stopped, or the broker away, for longer than a transaction may take: it is fenced."""
+    log = tmp_path / "log"
+    with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
+        until(lambda: count(connections, Entity.SALES) > 1000)
+        for name in ("generator.sales", "generator.customers"):
+            kafka = connections.kafka_bootstrap_servers
+            Producer({"bootstrap.servers": kafka, "transactional.id": name, "log_level": 2}).init_transactions(30)
+        assert process.wait(timeout=90) == 0, log.read_text()
+    assert {line["producer"] for line in logged(log, "sends again")} == {"generator.sales", "generator.customers"}
+    sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
+    assert sorted(sales) == list(range(1, 6001))
+
+
+def test_a_second_generator_ends_the_first_with_one_sentence(connections: InitSettings, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    with generator(connections, first, **CLEAN) as old:
+        until(lambda: count(connections, Entity.SALES) > 500)
+        with generator(connections, second, GENERATOR_MAX_SALES="1500", **CLEAN) as new:
+            assert old.wait(timeout=60) == 1
+            assert [line["why"] for line in logged(first, "stopped")] == [
+                "Another generator has started on these topics; they have one at a time, so this one stops."
+            ]
+            assert new.wait(timeout=90) == 0, second.read_text()
+    sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
+    assert sorted(sales) == list(range(1, len(sales) + 1))
+    assert len(sales) >= 2000
+
+
+def test_a_generator_leaves_no_group_that_looks_behind(connections: InitSettings, tmp_path: Path) -> None:
+    """Drain is lag 0 in every group, also to who adds up all that there are."""
+    run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", GENERATOR_PROFILE="hostile")
+    run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", GENERATOR_PROFILE="hostile")
+    client = admin(connections)
+    groups = [g.group_id for g in client.list_consumer_groups().result().valid]
+    wanted = [(t, p) for t, there in client.list_topics().topics.items() for p in there.partitions]
+    assert {g: found for g in groups if (found := committed_offsets(connections, g, wanted))} == {}
+
+
+def test_a_broker_that_is_killed_loses_nothing(servers: Servers, connections: InitSettings, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
+        until(lambda: count(connections, Entity.SALES) > 500)
+        servers.kill(Server.KAFKA)
+        until(lambda: len(logged(log, "waiting")) == 1)
+        servers.start(Server.KAFKA)
+        servers.wait_ready(Server.KAFKA)
+        assert process.wait(timeout=90) == 0, log.read_text()
+    assert len(logged(log, "waiting")) == 1
+    assert len(logged(log, "answered")) == 1
+    sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
+    assert sorted(sales) == list(range(1, 6001))
+
+
+def test_a_stop_flushes_everything_that_was_made(connections: InitSettings, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with generator(connections, log) as process:
+        until(lambda: count(connections, Entity.SALES) > 500)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    published = logged(log, "published")[-1]
+    assert {e: published[e] for e in Entity} == {e: count(connections, e) for e in Entity}
+
+
+def test_servers_that_are_away_are_waited_for_with_one_sentence(connections: InitSettings, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    away = connections.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"})
+    with generator(away, log) as process:
+        until(lambda: log.exists() and len(logged(log, "waiting")) == 1)
+        assert "Kafka at 127.0.0.1:9 does not answer." in logged(log, "waiting")[0]["why"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0

@@ -1,0 +1,91 @@
+"""The generator's transactions and its lease, with a real broker."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from retail_stream.errors import RetailStreamError, Unavailable
+from retail_stream.kafka import clients as kafka
+from retail_stream.settings import Connections
+from services.generator.publishing.producers import Outage
+from services.generator.publishing.transactions import Transactions
+from services.generator.state.lease import TOPIC, Lease
+from tests.integration.services.cleaner.transport import Log, eventually
+
+
+class Unheard:
+    """A producer whose first commit has no answer: its broker died before, or just after, that was on its log.
+
+    The errors are librdkafka's own of such a case, when a machine's name goes with it: it takes the commit for failed,
+    and finds no transaction to abort.
+    """
+
+    def __init__(self, producer: Producer, *, worked: bool) -> None:
+        self._producer = producer
+        self._worked = worked
+
+    def commit_transaction(self, timeout: float) -> None:
+        self._producer.flush()
+        if self._worked:
+            self._producer.commit_transaction(timeout)
+        raise KafkaException(KafkaError(KafkaError._RESOLVE, "EndTxn commit failed"))
+
+    def abort_transaction(self, _: float) -> None:
+        raise KafkaException(KafkaError(KafkaError.INVALID_TXN_STATE, "Failed to end transaction", True))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._producer, name)
+
+
+@pytest.mark.parametrize("worked", [True, False])
+def test_after_a_commit_without_an_answer_each_record_is_there_once(
+    connections: Connections, new_log: Callable[..., Log], worked: bool
+) -> None:
+    log, lease = new_log(2), Lease(connections)
+    lease.take()
+    transactions = Transactions(connections, f"test-{log.topic}", threading.Event(), Outage(connections), lease)
+    transactions.open()
+
+    def send(*values: str) -> None:
+        def write(producer: Producer) -> None:
+            for value in values:
+                producer.produce(log.topic, value, value, on_delivery=transactions.witness)
+
+        transactions.run(write)
+
+    send("before")
+    transactions._producer = Unheard(transactions._producer, worked=worked)  # type: ignore[arg-type, assignment]
+    send("a", "b", "c")
+    send("after")
+    found = [m.value().decode() for m in kafka.read_to_end(connections, log.topic)]
+    assert sorted(found) == ["a", "after", "b", "before", "c"]
+
+
+def test_the_last_one_that_took_the_lease_has_it(connections: Connections) -> None:
+    first, second = Lease(connections), Lease(connections)
+    first.take()
+    first.check()
+    second.take()
+    second.check()
+    with pytest.raises(RetailStreamError, match="Another generator has started"):
+        first.check()
+    first.take()
+    first.check()
+    with pytest.raises(RetailStreamError, match="Another generator has started"):
+        second.check()
+
+
+def test_a_lease_that_cannot_be_known_is_not_had(connections: Connections) -> None:
+    lease = Lease(connections)
+    lease.take()
+    client = kafka.admin(connections)
+    client.delete_topics([TOPIC])[TOPIC].result()
+    eventually(lambda: not kafka.partitions(connections, TOPIC), "the topic is gone")
+    with pytest.raises(RetailStreamError, match="has lost who started last"):
+        lease.check()
+    away = Lease(connections.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"}))
+    for ask in (away.take, away.check):
+        with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9 does not answer"):
+            ask()

@@ -1,0 +1,233 @@
+"""Dead letters: what their headers say, hostile ones included, and what goes back to the raw topic."""
+
+import io
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from commands import cli
+from commands.dlq import letters, show, told
+from commands.dlq.letters import Letter, Origin, Selection
+from commands.dlq.plan import AHEAD_MS, HEADERS_READABLE, Obstacle, Plan
+from retail_stream import dead_letters as headers
+from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.entities import Entity
+from retail_stream.topics import TOPICS
+from services.cleaner import expectations
+from tests.harness.examples import RAW_ID, examples, schema
+
+SALES = Writer(schema(Entity.SALES, "raw"))
+SALE = next(e.value for e in examples("valid") if str(e) == "sales-sale")
+VALUE = frame(RAW_ID, encode(SALES.plain, SALE))
+COUNTS = {"sales.raw": 4}
+NOW = 1_700_000_000_000
+GROUP = (Entity.SALES, "a_rule, b_rule")
+
+
+def letter(
+    *own: tuple[str, bytes | None], topic="sales.raw", partition=2, offset=17, value: bytes | None = VALUE
+) -> Letter:
+    added = headers.headers(topic, partition, offset, "TRANSFORMATION", ["a_rule", "b_rule"], "v1", "it breaks a_rule")
+    return Letter(Entity.SALES, 2, 5, NOW, b"7", value, [*own, *added])
+
+
+def but(**changes) -> Letter:
+    return replace(letter(), **changes)
+
+
+def without(name: str) -> Letter:
+    return but(headers=[(n, v) for n, v in letter().headers if n != name])
+
+
+def changed(name: str, value: bytes | None) -> Letter:
+    return but(headers=[(n, value if n == name else v) for n, v in letter().headers])
+
+
+def goes_back(whole: Letter) -> list[tuple[str, bytes | None]]:
+    record = Plan(COUNTS, NOW).take(whole)
+    assert record is not None
+    return list(record.headers)
+
+
+def test_a_letter_knows_its_origin_and_reasons():
+    assert (letter().origin, letter().rules) == (Origin("sales.raw", 2, 17), ("a_rule", "b_rule"))
+
+
+@pytest.mark.parametrize("name", ["topic", "partition", "offset"])
+def test_a_letter_without_a_whole_origin_has_none(name: str):
+    assert without(f"__connect.errors.{name}").origin is None
+    assert changed(f"__connect.errors.{name}", b"\xff-1").origin is None
+    assert changed(f"__connect.errors.{name}", None).origin is None
+
+
+def test_a_letter_from_another_entitys_topic_has_no_origin():
+    assert letter(topic="stores.raw").origin is None
+    assert letter(offset=2**63).origin is None
+
+
+def test_what_goes_back_is_the_original_with_the_place_of_the_first_original():
+    record = Plan(COUNTS, NOW).take(letter(("trace", b"x"), ("trace", None)))
+    assert record is not None
+    assert (record.topic, record.partition, record.key, record.value) == ("sales.raw", 2, b"7", VALUE)
+    assert record.timestamp == NOW
+    assert record.headers == [("trace", b"x"), ("trace", None), ("replay.of", b"sales.raw/2/17")]
+
+
+def test_what_goes_back_a_second_time_keeps_the_first_place():
+    assert goes_back(letter(("replay.of", b"sales.raw/2/3"))) == [("replay.of", b"sales.raw/2/3")]
+
+
+def test_a_record_keeps_headers_of_its_own_that_are_named_like_a_dead_letters():
+    own = [("rules", b"house"), ("rules.version", b"1"), ("x", b"")]
+    assert goes_back(letter(*own)) == [*own, ("replay.of", b"sales.raw/2/17")]
+
+
+def test_all_of_connects_headers_stay_behind():
+    assert goes_back(letter(("__connect.errors.task.id", b"1"))) == [("replay.of", b"sales.raw/2/17")]
+
+
+@pytest.mark.parametrize(
+    ("stays", "why"),
+    [
+        (without("__connect.errors.topic"), Obstacle.ORIGIN),
+        (letter(partition=4), Obstacle.PARTITION),
+        (changed("rules", f"key_matches,{HEADERS_READABLE}".encode()), Obstacle.HEADERS),
+        (but(timestamp=NOW + AHEAD_MS + 1), Obstacle.TIMESTAMP),
+        (but(timestamp=0), Obstacle.TIMESTAMP),
+        (but(timestamp=-(2**62)), Obstacle.TIMESTAMP),
+    ],
+)
+def test_a_letter_that_does_not_say_what_its_record_was_stays_and_is_counted(stays: Letter, why: Obstacle):
+    plan = Plan(COUNTS, NOW)
+    assert plan.take(stays) is None
+    assert plan.take(letter()) is not None
+    assert (plan.obstacles, plan.going, plan.stuck.total()) == ({why: 1}, {GROUP: 1}, 1)
+
+
+@pytest.mark.parametrize("timestamp", [-1, -(10**12), NOW + AHEAD_MS])
+def test_timestamps_that_kafka_keeps_go_back(timestamp: int):
+    record = Plan(COUNTS, NOW).take(but(timestamp=timestamp))
+    assert record is not None
+    assert record.timestamp == timestamp
+
+
+def test_what_the_plan_knows_of_others_is_so():
+    assert {t.config.get("message.timestamp.after.max.ms") for t in TOPICS if t.name in COUNTS} == {str(AHEAD_MS)}
+    assert expectations.HEADERS_READABLE == HEADERS_READABLE
+
+
+def test_a_record_that_was_replayed_and_rejected_again_goes_back_once():
+    plan = Plan(COUNTS, NOW)
+    again = letter(("replay.of", b"sales.raw/2/17"), offset=99)
+    assert [plan.take(one) is not None for one in (letter(), again, letter())] == [True, False, False]
+    assert (plan.going, plan.copies) == ({GROUP: 1}, {GROUP: 2})
+
+
+def test_a_letter_that_only_claims_to_be_of_the_same_record_does_not_push_it_aside():
+    plan = Plan(COUNTS, NOW)
+    assert plan.take(letter(value=b"junk")) is not None
+    assert plan.take(letter()) is not None
+    assert plan.take(but(key=None)) is not None
+    assert plan.take(but(timestamp=NOW - 1)) is not None
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_hostile_names_of_rules_do_not_reach_the_terminal(published: bool):
+    plan = Plan(COUNTS, NOW)
+    plan.take(changed("rules", b"[/red]\x1b[2J[bold]" + b"x" * 1_000_000))
+    console = Console(file=io.StringIO(), width=200)
+    told.tell(console, plan, published=published)
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[/red]\\x1b[2J[bold]" in output
+    assert len(output) < 10_000
+
+
+def test_a_selection_takes_rule_entity_and_a_half_open_span_of_time():
+    at = letter().at
+    assert Selection(Entity.SALES, "b_rule", at, None).takes(letter())
+    assert not Selection(rule="rule").takes(letter())
+    assert not Selection(entity=Entity.STORES).takes(letter())
+    assert not Selection(until=at).takes(letter())
+    assert Selection(until=at).takes(but(timestamp=-(2**62)))
+    assert Selection(since=at).takes(but(timestamp=2**62))
+
+
+def test_show_decodes_the_record_beside_its_reasons():
+    told = json.loads(show.as_json(letter(("replay.of", b"sales.raw/2/3")), {RAW_ID: SALES}))
+    assert told["origin"] == "sales.raw/2/17"
+    assert told["rules"] == ["a_rule", "b_rule"]
+    assert (told["message"], told["rules_version"], told["key"]) == ("it breaks a_rule", "v1", "7")
+    assert told["replay_of"] == "sales.raw/2/3"
+    assert told["value"]["transaction_id"] == SALE["transaction_id"]
+    assert datetime.fromisoformat(told["value"]["event_time"]).timestamp() * 1e6 == SALE["event_time"]
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\x00junk", b"\x1b[2J" * 100, frame(99, b""), VALUE[:-1]])
+def test_show_tells_bytes_that_are_no_record_as_hex(value: bytes | None):
+    told = show.described(letter(value=value), {RAW_ID: SALES})
+    assert told["value"] is None
+    assert told["value_hex"] == (None if value is None else value[:64].hex())
+    assert "\x1b" not in show.as_text(letter(value=value), {RAW_ID: SALES})
+
+
+def test_show_survives_values_that_json_has_no_words_for():
+    wild = frame(RAW_ID, encode(SALES.plain, {**SALE, "tax_amount": float("nan"), "event_time": 2**62}))
+    told = json.loads(show.as_json(letter(value=wild), {RAW_ID: SALES}))
+    assert (told["value"]["tax_amount"], told["value"]["event_time"]) == ("nan", 2**62)
+
+
+def test_show_survives_a_letter_without_any_header():
+    bare = Letter(Entity.SALES, 0, 0, 0, b"\xff", b"\xff", [])
+    assert show.described(bare, {})["rules"] == ["unknown"]
+    assert "from nowhere known" in show.as_text(bare, {})
+
+
+@pytest.mark.parametrize("timestamp", [-(2**62), 2**62])
+def test_show_survives_a_timestamp_that_is_no_date(timestamp: int):
+    told = json.loads(show.as_json(but(timestamp=timestamp), {}))
+    assert (told["time"], told["timestamp_ms"]) == (None, timestamp)
+    assert f"timestamp {timestamp}" in show.as_text(but(timestamp=timestamp), {})
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028"])
+def test_one_letter_is_one_line_of_json(end: str):
+    value = frame(RAW_ID, encode(SALES.plain, {**SALE, "payment_method": f"a{end}b"}))
+    line = show.as_json(letter(value=value), {RAW_ID: SALES})
+    assert len(line.splitlines()) == 1
+    assert json.loads(line)["value"]["payment_method"] == f"a{end}b"
+
+
+def test_control_characters_do_not_reach_the_terminal():
+    assert "\x1b" not in show.as_text(letter(("replay.of", b"\x1b[2J")), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        (None, None),
+        ("2026-11-23", datetime(2026, 11, 23, tzinfo=UTC)),
+        ("2026-11-23T13:00:00+01:00", datetime(2026, 11, 23, 12, tzinfo=UTC)),
+    ],
+)
+def test_times_without_a_zone_are_utc(text, time):
+    assert letters.moment("--since", text) == time
+
+
+@pytest.mark.parametrize("command", ["show", "replay"])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--since", "yesterday"], "ISO 8601"),
+        (["--until", "2026-13-01"], "ISO 8601"),
+        (["--since", "2026-11-23", "--until", "2026-11-22"], "not before"),
+        (["--entity", "shops"], "stores"),
+    ],
+)
+def test_a_wrong_filter_is_refused_with_what_is_allowed(command: str, arguments: list[str], words: str):
+    result = CliRunner().invoke(cli.app, ["dlq", command, *arguments])
+    assert result.exit_code == 2
+    assert words in result.output

@@ -1,0 +1,89 @@
+"""Sales: rejected, kept, counted once."""
+
+from retail_stream.entities import Entity
+from tests.unit.commands.score.world import MINUTE, World
+
+
+def test_what_must_be_rejected_is_a_dead_letter_and_nothing_else(world: World) -> None:
+    world.planted(Entity.SALES, 5, "negative_discount", "rejected")
+    world.dead(Entity.SALES, 4)
+    assert world.why() == "it is no dead letter"
+    world.dead(Entity.SALES, 5)
+    assert world.handled
+    world.clean(Entity.SALES, 5)
+    assert world.why() == "it is in the clean topic"
+
+
+def test_a_return_is_kept_and_has_one_fact_that_is_a_return(world: World) -> None:
+    world.planted(Entity.SALES, 5, "return", "kept")
+    assert world.why() == "it is not in the clean topic"
+    world.clean(Entity.SALES, 5, quantity=-2)
+    world.window(1, returned=2)
+    assert world.why() == "it has no fact"
+    world.fact(quantity=2)
+    assert world.why() == "its fact is no return"
+    world.engine.execute("UPDATE facts SET quantity = -2")
+    assert world.handled
+    world.clean(Entity.SALES, 5, quantity=-2)  # at least once
+    assert world.handled
+    world.dead(Entity.SALES, 5)
+    assert world.why() == "it is a dead letter"
+
+
+def test_a_duplicate_has_one_fact_wherever_it_was_dropped(world: World) -> None:
+    world.planted(Entity.SALES, 5, "duplicate", "counted_once")
+    world.fact()
+    world.window(1)
+    assert world.why() == "it is not in the clean topic"
+    world.clean(Entity.SALES, 4)
+    assert world.handled
+    world.clean(Entity.SALES, 5)
+    assert world.handled
+    world.engine.execute("UPDATE facts SET facts = 2")
+    assert world.why() == "it has more than one fact"
+
+
+def test_another_sale_of_the_same_transaction_id_has_a_fact_of_its_own(world: World) -> None:
+    world.planted(Entity.SALES, 5, "duplicate", "counted_once")
+    world.clean(Entity.SALES, 4)
+    world.clean(Entity.SALES, 5)
+    world.clean(Entity.SALES, 6, event_time=40_000_000)
+    world.window(2)
+    world.fact(count=2)
+    assert world.handled
+
+
+def test_a_return_counts_as_a_return_without_facts_too(world: World) -> None:
+    world.without_facts()
+    world.planted(Entity.SALES, 5, "return", "kept")
+    world.clean(Entity.SALES, 5, quantity=-2)
+    assert world.why() == "it is in no window and not on sales.late"
+    world.window(1)
+    assert world.why() == "its window counts it as no return"
+    world.window(1, returned=2)
+    assert world.handled
+
+
+def test_a_clean_sale_is_the_one_that_was_published(world: World) -> None:
+    world.planted(Entity.SALES, 5, "late_event", "counted_or_late")
+    world.raw(Entity.SALES, 5)
+    world.clean(Entity.SALES, 5, event_time=90_000_000)
+    world.fact()
+    world.window(1, start=MINUTE)
+    assert world.why() == "its clean record has another event_time"
+
+
+def test_a_clean_sale_can_be_read(world: World) -> None:
+    world.without_facts()
+    world.planted(Entity.SALES, 5, "return", "kept")
+    world.garbage(Entity.SALES, 5)
+    assert world.why() == "its clean record cannot be read"
+
+
+def test_a_rejected_sale_has_no_fact(world: World) -> None:
+    world.planted(Entity.SALES, 5, "negative_discount", "rejected")
+    world.dead(Entity.SALES, 5)
+    world.fact()
+    assert world.why() == "it is a dead letter, and has a fact"
+    world.clean(Entity.SALES, 9, replay_of=b"sales.raw/0/5")
+    assert world.handled

@@ -1,0 +1,57 @@
+"""What Postgres refuses is told from an outage, by the server's words where there is no code."""
+
+import psycopg
+import pytest
+from psycopg import errors
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from commands.status.refusals import refusal
+from retail_stream.errors import RetailStreamError, SettingsError
+from retail_stream.warehouse.postgres import is_outage
+
+ENGINE = create_engine("postgresql+psycopg://ada@db/wh")
+FAILED = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: FATAL:  '
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ('role "retail_stream_reader" does not exist', "no role retail_stream_reader yet: `retail-stream init`"),
+        ('role "ada" does not exist', 'role "ada" does not exist; the user of the URL'),
+        ('database "wh" does not exist', 'database "wh" does not exist; the database of the URL'),
+        ('password authentication failed for user "ada"', "does not let ada in: password authentication failed"),
+        ('no pg_hba.conf entry for host "10.0.0.1"', "does not let ada in: no pg_hba.conf entry"),
+        ('permission denied to set role "retail_stream_reader"', "run by the same user, grants"),
+    ],
+)
+def test_a_connection_that_is_refused_says_why(words: str, told: str) -> None:
+    error = OperationalError("", {}, psycopg.OperationalError(f"{FAILED}{words}"))
+    found = refusal(ENGINE, error)
+    assert isinstance(found, SettingsError)
+    assert str(found).startswith("Postgres at db:5432/wh")
+    assert told in str(found)
+    assert "\n" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["the database system is starting up", "sorry, too many clients already", "terminating connection"],
+)
+def test_a_server_that_comes_or_goes_or_is_full_is_an_outage(words: str) -> None:
+    error = OperationalError("", {}, psycopg.OperationalError(f"{FAILED}{words}"))
+    assert refusal(ENGINE, error) is None
+    assert is_outage(error)
+
+
+def test_missing_tables_and_rights_say_who_gives_them() -> None:
+    tables = refusal(ENGINE, ProgrammingError("", {}, errors.UndefinedTable('relation "outbox" does not exist')))
+    rights = refusal(ENGINE, ProgrammingError("", {}, errors.InsufficientPrivilege("permission denied for table x")))
+    assert isinstance(tables, RetailStreamError)
+    assert "has no tables yet: `retail-stream init` creates them." in str(tables)
+    assert "permission denied for table x" in str(rights)
+
+
+def test_a_statement_that_took_too_long_is_no_outage() -> None:
+    assert not is_outage(OperationalError("", {}, errors.QueryCanceled("canceling statement due to timeout")))
+    assert is_outage(OperationalError("", {}, errors.AdminShutdown("terminating connection")))

@@ -1,0 +1,266 @@
+"""Which record belongs where, as `verify` recomputes it from the raw bytes."""
+
+import io
+import json
+from dataclasses import dataclass, field
+
+import fastavro
+import pytest
+
+from commands.audit.avro import Decoder, without_logical_types
+from commands.audit.engine import Engine, connect
+from commands.verify import cleaning
+from commands.verify.tables import CleanTable, DeadTable, RawTable, reader, recode
+from retail_stream.entities import Entity
+from retail_stream.topics import SCHEMAS
+
+RAW_ID, CLEAN_ID, TODAY = 3, 4, "today"
+NOW_MS = 1_700_000_000_000
+FIVE_MINUTES = 300_000_000
+
+
+@dataclass
+class Record:
+    """What a Kafka message is to a reader."""
+
+    at: int
+    payload: bytes | None
+    id: bytes | None = b"1"
+    heads: list[tuple[str, bytes]] = field(default_factory=list)
+    stamp: int = NOW_MS
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self.at
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self.stamp
+
+    def key(self) -> bytes | None:
+        return self.id
+
+    def value(self) -> bytes | None:
+        return self.payload
+
+    def headers(self) -> list[tuple[str, bytes]] | None:
+        return self.heads or None
+
+
+def schema(kind: str, entity: Entity) -> dict:
+    return json.loads((SCHEMAS / kind / f"{entity}.avsc").read_text())
+
+
+def encode(entity: Entity, kind: str = "raw", number: int = RAW_ID, **values: object) -> bytes:
+    """A good record of store or customer or product 1, or a good sale in it, with other ``values``."""
+    good: dict = {}
+    for f in reader(entity)["fields"]:
+        good[f["name"]] = {"int": 1, "long": 1, "double": 1.0}.get(str(f["type"]), "x")
+        if f["name"].endswith("_time"):
+            good[f["name"]] = NOW_MS * 1000
+    out = io.BytesIO()
+    fastavro.schemaless_writer(
+        out, fastavro.parse_schema(without_logical_types(schema(kind, entity))), {**good, **values}
+    )
+    return b"\x00" + number.to_bytes(4, "big") + out.getvalue()
+
+
+def big_endian(number: int) -> bytes:
+    return number.to_bytes(8, "big", signed=True)
+
+
+def letter(offset: int, source: int, value: bytes | None, rules: str, version: str = TODAY, **other) -> Record:
+    heads = {"__connect.errors.topic": "customers.raw", "__connect.errors.partition": "0"}
+    heads |= {"__connect.errors.offset": str(source), "rules": rules, "rules.version": version}
+    heads |= {"__connect.errors.exception.message": other.pop("message", "")}
+    return Record(offset, value, heads=[(k, v.encode()) for k, v in heads.items()], **other)
+
+
+@pytest.fixture
+def engine(tmp_path) -> Engine:
+    engine = connect(tmp_path)
+    engine.execute("CREATE TABLE committed AS SELECT 'customers.raw' AS topic, 0 AS partition, 100 AS next_offset")
+    return engine
+
+
+def verdict(engine: Engine, entity: Entity, *records: Record) -> list[str]:
+    RawTable(engine, entity, Decoder(reader(entity), {RAW_ID: schema("raw", entity)})).take(records)
+    return [b for (b,) in engine.execute(f'SELECT broken FROM raw_{entity} ORDER BY "offset"').fetchall()]
+
+
+@pytest.mark.parametrize("entity", Entity)
+def test_a_good_record_breaks_no_rule(engine, entity):
+    assert verdict(engine, entity, Record(0, encode(entity))) == [""]
+
+
+@pytest.mark.parametrize(
+    ("values", "broken"),
+    [
+        ({"quantity": -3}, ""),
+        ({"discount_applied": -0.01}, "discount_not_negative"),
+        ({"discount_applied": -0.0}, ""),
+        ({"discount_applied": float("nan")}, "amounts_in_range"),
+        ({"unit_price": float("inf")}, "amounts_in_range"),
+        ({"total_amount": -1e9}, "amounts_in_range"),
+        ({"tax_amount": 999_999_999.99}, ""),
+        ({"event_time": NOW_MS * 1000 + FIVE_MINUTES}, ""),
+        ({"event_time": NOW_MS * 1000 + FIVE_MINUTES + 1}, "time_not_future"),
+        ({"event_time": -2_208_988_800_000_000}, ""),
+        ({"event_time": -2_208_988_800_000_001}, "time_in_range"),
+        ({"event_time": 2**63 - 1}, "time_in_range,time_not_future"),
+        ({"payment_method": "ca\0sh"}, "text_without_nul"),
+        ({"store_id": 2, "discount_applied": -1.0}, "discount_not_negative,key_matches"),
+    ],
+)
+def test_sales_are_judged_by_every_rule(engine, values, broken):
+    assert verdict(engine, Entity.SALES, Record(0, encode(Entity.SALES, **values))) == [broken]
+
+
+@pytest.mark.parametrize("key", [None, b"", b"01", b"+1", b" 1", b"\xff", b"2"])
+def test_a_key_is_the_decimal_id(engine, key):
+    assert verdict(engine, Entity.SALES, Record(0, encode(Entity.SALES), key)) == ["key_matches"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\x00\x00",
+        b"\x01" + encode(Entity.SALES)[1:],
+        encode(Entity.SALES, number=99),
+        encode(Entity.SALES)[:-1],
+        encode(Entity.SALES) + b"\x00",
+    ],
+)
+def test_what_is_not_exactly_one_record_of_a_registered_schema_is_no_avro(engine, value):
+    assert verdict(engine, Entity.SALES, Record(0, value)) == ["valid_avro"]
+
+
+def test_a_sale_cannot_be_deleted_and_a_customer_can(engine):
+    assert verdict(engine, Entity.SALES, Record(0, None)) == ["value_present"]
+    records = [
+        Record(0, None),
+        Record(1, None, b"x"),
+        Record(2, None, b"2147483648"),
+        Record(3, None, heads=[("sequence.time", big_endian(0))]),
+        Record(4, None, heads=[("sequence.time", b"123")]),
+        Record(5, None, heads=[("sequence.time", big_endian(NOW_MS * 1000 + FIVE_MINUTES + 1))]),
+    ]
+    assert verdict(engine, Entity.CUSTOMERS, *records) == [
+        "", "key_matches", "key_matches", "", "sequence_time_valid", "time_not_future"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("email", "clean"),
+    [
+        (None, "Unknown"),
+        ("", "Unknown"),
+        (" \t\u00a0\u2003\n", "Unknown"),
+        ("a@b", "a@b"),
+        (" a ", " a "),
+        ("\x1f", "\x1f"),
+    ],
+)
+def test_a_null_or_blank_email_becomes_unknown(engine, email, clean):
+    verdict(engine, Entity.CUSTOMERS, Record(0, encode(Entity.CUSTOMERS, email=email)))
+    assert engine.execute("SELECT email FROM raw_customers").fetchall() == [(clean,)]
+
+
+GOOD = encode(Entity.CUSTOMERS)
+NO_EMAIL = encode(Entity.CUSTOMERS, email=None)
+BAD = encode(Entity.CUSTOMERS, name="a\0b")
+
+
+def check(engine: Engine, clean: list[Record], dead: list[Record], raw: list[Record] | None = None):
+    entity = Entity.CUSTOMERS
+    raw_decoder = Decoder(reader(entity), {RAW_ID: schema("raw", entity)})
+    clean_decoder = Decoder(reader(entity), {CLEAN_ID: schema("clean", entity)})
+    given = [Record(0, GOOD), Record(1, NO_EMAIL), Record(2, BAD), Record(3, None)] if raw is None else raw
+    RawTable(engine, entity, raw_decoder).take(given)
+    CleanTable(engine, entity).take(clean)
+    DeadTable(engine, entity).take(dead)
+    recode(engine, entity, raw_decoder, clean_decoder)
+    cleaning.place(engine, entity, TODAY)
+    return cleaning.checks(engine, entity, TODAY)
+
+
+def cleaned(offset: int, source: int, value: bytes | None = b"", **other) -> Record:
+    if value == b"":
+        value = encode(Entity.CUSTOMERS, "clean", CLEAN_ID, **({"email": "Unknown"} if source == 1 else {}))
+    return Record(offset, value, heads=[("source.offset", big_endian(source))], **other)
+
+
+CLEAN = [cleaned(0, 0), cleaned(1, 1), cleaned(2, 3, None)]
+DEAD = [letter(0, 2, BAD, "text_without_nul")]
+
+
+def test_all_in_its_place(engine):
+    clean, dead = check(engine, CLEAN, DEAD)
+    assert (clean.ok, clean.expected, clean.found) == (True, 3, 3), clean
+    assert (dead.ok, dead.expected, dead.found) == (True, 1, 1), dead
+
+
+def test_repeats_of_the_cleaner_are_no_difference(engine):
+    clean, dead = check(engine, [*CLEAN[:2], cleaned(2, 0), cleaned(3, 1), cleaned(4, 3, None)], DEAD * 2)
+    assert (clean.ok, dead.ok) == (True, True), (clean, dead)
+
+
+def test_records_that_the_cleaner_is_not_done_with_may_be_anywhere(engine):
+    engine.execute("UPDATE committed SET next_offset = 1")
+    assert all(c.ok for c in check(engine, CLEAN[:2], []))
+
+
+@pytest.mark.parametrize(
+    ("clean", "dead", "words"),
+    [
+        (CLEAN[1:], DEAD, "customers.raw/0@0: good, and missing in customers.clean"),
+        ([cleaned(0, 1), cleaned(1, 0), CLEAN[2]], DEAD, "customers.raw/0@0: good, and missing in customers.clean"),
+        (CLEAN, [], "customers.raw/0@2: breaks text_without_nul, and is missing in customers.dlq"),
+        (CLEAN, [*DEAD, letter(1, 0, GOOD, "key_matches")], "0@0: both in customers.clean and in customers.dlq"),
+        (CLEAN[:2], [*DEAD, letter(1, 3, None, "key_matches")], "0@3: breaks no rule, and is in customers.dlq"),
+        ([*CLEAN[:2], cleaned(2, 2), cleaned(3, 3, None)], DEAD, "breaks text_without_nul, and is in customers.clean"),
+        ([cleaned(0, 0, encode(Entity.CUSTOMERS, "clean", CLEAN_ID, age=2)), *CLEAN[1:]], DEAD,
+         "age expected 1, found 2"),
+        ([CLEAN[0], cleaned(1, 1, encode(Entity.CUSTOMERS, "clean", CLEAN_ID)), CLEAN[2]], DEAD,
+         "email expected 'Unknown', found 'x'"),
+        ([cleaned(0, 0, id=b"2"), *CLEAN[1:]], DEAD, "key expected b'1', found b'2'"),
+        ([cleaned(0, 0, stamp=5), *CLEAN[1:]], DEAD, f"ts expected {NOW_MS * 1000}, found 5000"),
+        ([*CLEAN, cleaned(3, 50)], DEAD, "customers.clean/0@3: has no raw record"),
+        ([*CLEAN, Record(3, GOOD)], DEAD, "customers.clean/0@3: has no raw record"),
+        (CLEAN, [letter(0, 2, BAD + b"!", "text_without_nul")], "body expected"),
+        (CLEAN, [letter(0, 2, BAD, "text_without_nul", id=b"9")], "key expected b'1', found b'9'"),
+        (CLEAN, [letter(0, 2, BAD, "text_without_nul,key_matches")],
+         "rules expected 'text_without_nul', found 'key_matches,text_without_nul'"),
+        (CLEAN, [*DEAD, letter(1, 70, BAD, "text_without_nul")], "customers.dlq/0@1: has no raw record"),
+    ],
+)  # fmt: skip
+def test_a_record_out_of_place_or_changed_is_named(engine, clean, dead, words):
+    checks = check(engine, clean, dead)
+    failed = [c for c in checks if not c.ok]
+    assert failed
+    assert any(words in e for c in failed for e in c.examples), failed
+
+
+def test_dead_letters_of_older_rules_are_only_accounted_for(engine):
+    older = letter(1, 0, GOOD, "no_such_rule", "yesterday")
+    clean, dead = check(engine, CLEAN[1:], [*DEAD, older])
+    assert (clean.ok, dead.ok) == (True, True), (clean, dead)
+    assert dead.note == "1 of other rules than today's"
+
+
+def test_a_schema_that_was_registered_later_is_an_older_verdict(engine):
+    unknown = letter(1, 0, GOOD, "valid_avro", message="schema id 3 is not registered under the topic's subject")
+    assert all(c.ok for c in check(engine, CLEAN[1:], [*DEAD, unknown]))
+
+
+def test_only_values_whose_bytes_changed_are_decoded_again(engine):
+    entity = Entity.SALES
+    decoders = (Decoder(reader(entity), {RAW_ID: schema(k, entity)}) for k in ("raw", "clean"))
+    raw, clean = decoders
+    sale, other = encode(entity), encode(entity, quantity=2)
+    RawTable(engine, entity, raw).take([Record(0, sale), Record(1, sale)])
+    CleanTable(engine, entity).take([cleaned(0, 0, sale), cleaned(1, 1, other)])
+    recode(engine, entity, raw, clean)
+    assert engine.execute('SELECT "offset", quantity FROM recoded_sales').fetchall() == [(1, 2)]

@@ -1,0 +1,155 @@
+"""`sales.windows` and `sales.late` beside what the warehouse knows, as `verify` compares them."""
+
+import pytest
+
+from commands.audit.engine import Engine, connect
+from commands.audit.results import WHY, LateTable, Waiting
+from commands.verify import told, windows
+
+S = 1_000_000
+LATENESS = 30 * S
+MINE, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
+
+SUMS = "window_start + 60000000 AS window_end, 1 AS transactions, 1 AS units_sold, 0 AS units_returned,"
+SUMS += " 100 AS gross_sales, 0 AS returns_amount, 0 AS discounts, 10 AS taxes, 100 AS net_sales"
+
+
+@pytest.fixture
+def engine(tmp_path) -> Engine:
+    engine = connect(tmp_path)
+    engine.execute(f"CREATE TABLE warehouse_id AS SELECT '{MINE}' AS id")
+    engine.execute("""
+        CREATE TABLE published AS SELECT * FROM (VALUES ('sales.windows', 0, 100), ('sales.late', 0, 100))
+        t(topic, partition, end_offset)
+    """)
+    return engine
+
+
+def row(start: int, revision: int, state: str) -> str:
+    return f"(60000000, {start * S}, 1, {revision}, '{state}')"
+
+
+def result(offset: int | None, start: int, revision: int, state: str, warehouse: str = MINE, key: str = "1") -> str:
+    at = "NULL" if offset is None else offset
+    return f"(0, {at}, '{warehouse}', '{key}'::BLOB, 'store', 60000000, {start * S}, 1, {revision}, '{state}')"
+
+
+def windows_check(engine: Engine, rows: list[str], results: list[str], changed: str = ""):
+    engine.execute(f"""
+        CREATE TABLE sales_by_window AS SELECT *, {SUMS} FROM (VALUES {", ".join(rows)})
+        t(window_size, window_start, store_id, revision, state)
+    """)
+    engine.execute(
+        "CREATE TABLE sales_by_product_window AS SELECT * RENAME (store_id AS product_id) FROM sales_by_window"
+    )
+    engine.execute("DELETE FROM sales_by_product_window")
+    engine.execute(f"""
+        CREATE TABLE told_windows AS SELECT *, {SUMS} FROM (VALUES {", ".join(results)})
+        t(partition, "offset", warehouse, key, kind, window_size, window_start, id, revision, state)
+    """)
+    if changed:
+        engine.execute(changed)
+    return told.window_results(engine)
+
+
+ROWS = [row(0, 1, "final"), row(60, 0, "fired"), row(120, 0, "open")]
+RESULTS = [result(0, 0, 0, "fired"), result(1, 0, 1, "fired"), result(2, 0, 1, "final"), result(3, 60, 0, "fired")]
+
+
+def test_every_revision_and_the_final_result_once(engine):
+    check = windows_check(engine, ROWS, RESULTS)
+    assert (check.ok, check.expected, check.found) == (True, 4, 4), check
+
+
+def test_a_result_may_wait_in_the_outbox_and_be_published_meanwhile(engine):
+    waiting = result(None, 60, 0, "fired")
+    assert windows_check(engine, ROWS, [*RESULTS[:3], waiting]).ok
+    for table in ("sales_by_window", "sales_by_product_window", "told_windows"):
+        engine.execute(f"DROP TABLE {table}")
+    assert windows_check(engine, ROWS, [*RESULTS, waiting]).ok
+
+
+def test_results_that_came_after_the_snapshot_are_no_difference(engine):
+    later = [result(200, 60, 1, "fired"), result(201, 60, 1, "final"), result(202, 120, 0, "fired")]
+    assert windows_check(engine, ROWS, [*RESULTS, *later]).ok
+
+
+def test_results_of_a_former_warehouse_are_no_difference(engine):
+    assert windows_check(engine, ROWS, [*RESULTS, result(9, 0, 7, "fired", OTHER)]).ok
+
+
+@pytest.mark.parametrize(
+    ("results", "changed", "words"),
+    [
+        (RESULTS[1:], "", "revision 0 state 'fired': missing"),
+        (RESULTS[:2] + RESULTS[3:], "", "revision 1 state 'final': missing"),
+        ([*RESULTS, result(4, 60, 0, "fired")], "", "sales.windows/0@3: is there 2 times"),
+        ([*RESULTS, result(4, 120, 0, "fired")], "", "00:02:00Z id 1 revision 0 state 'fired': should not be there"),
+        ([*RESULTS[:3], result(3, 60, 0, "fired", key="2")], "", "its key is not the id 1"),
+        (RESULTS, "UPDATE told_windows SET taxes = 11 WHERE state = 'final'", "taxes expected 0.10, found 0.11"),
+        (RESULTS, "UPDATE told_windows SET warehouse = NULL WHERE window_start > 0", "not from the outbox of any"),
+    ],
+)  # fmt: skip
+def test_a_wrong_result_is_named(engine, results, changed, words):
+    check = windows_check(engine, ROWS, results, changed)
+    assert not check.ok
+    assert any(words in e for e in check.examples), check
+
+
+def late(offset: int | None, source: int, **other: str | bytes) -> Waiting:
+    """A late sale on the topic. Its window [0, 60) ended with its lateness at 90; the watermark was at 95.25."""
+    why = ("1m@1970-01-01T00:00:00.000000Z", "5.250000", "1970-01-01T00:01:35.250000Z")
+    heads = dict(zip(WHY, (w.encode() for w in why), strict=True)) | {k: v for k, v in other.items() if k in WHY}
+    heads["source.offset"] = source.to_bytes(8, "big")
+    heads["outbox.id"] = f"{other.get('warehouse', MINE)}/1".encode()
+    value = b"\0\0\0\0\1" + bytes(other.get("body", b"sale"))
+
+    class Published(Waiting):
+        def offset(self):
+            return offset
+
+    return Published(0, 7, bytes(other.get("key", b"1")), value, list(heads.items()))
+
+
+def late_check(engine: Engine, records: list[Waiting]):
+    engine.execute(f"""
+        CREATE TABLE counted AS SELECT * FROM (VALUES
+            (0, 4, {10 * S}, {95 * S + 250_000}, true), (0, 5, {61 * S}, {95 * S}, false))
+            t(partition, "offset", event_time, before, too_late)
+    """)
+    engine.execute("""
+        CREATE TABLE raw_sales AS SELECT * FROM (VALUES (0, 4, 7000, '1'::BLOB, 'sale'::BLOB))
+        t(partition, "offset", ts, key, body)
+    """)
+    LateTable(engine).take(records)
+    return told.late_sales(engine, windows.sizes("1m"), LATENESS)
+
+
+def test_a_late_sale_is_there_once_with_its_reasons(engine):
+    check = late_check(engine, [late(0, 4), late(None, 4), late(1, 4, warehouse=OTHER), late(300, 5)])
+    assert (check.ok, check.expected, check.found) == (True, 1, 1), check
+
+
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        ([], "partition 0 source_offset 4: missing"),
+        ([late(0, 4), late(1, 4)], "sales.late/0@0: is there 2 times"),
+        ([late(0, 4), late(1, 5)], "partition 0 source_offset 5: should not be there"),
+        ([late(0, 4, body=b"sole")], "body expected b'sale', found b'sole'"),
+        ([late(0, 4, **{"late.by_s": b"5.250001"})], "late_by_s expected '5.250000', found '5.250001'"),
+        ([late(0, 4, **{"late.windows": b"1m@x"})], "late_windows expected '1m@1970-01-01T00:00:00.000000Z'"),
+    ],
+)
+def test_a_wrong_late_sale_is_named(engine, records, words):
+    check = late_check(engine, records)
+    assert not check.ok
+    assert any(words in e for e in check.examples), check
+
+
+def test_of_hopping_windows_the_missed_ones_are_listed_shortest_and_oldest_first(engine):
+    late_check(engine, [])
+    told.late_sales(engine, windows.sizes("2m/1m,1m"), LATENESS)
+    assert engine.execute("SELECT late_windows, late_by_s FROM due_late").fetchall() == [
+        ("1m@1970-01-01T00:00:00.000000Z,2m@1969-12-31T23:59:00.000000Z", "5.250000,5.250000")
+    ]

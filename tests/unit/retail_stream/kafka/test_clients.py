@@ -1,0 +1,49 @@
+"""What is asked of Kafka has an end, whatever the client does."""
+
+from concurrent.futures import Future
+
+import pytest
+from confluent_kafka import OFFSET_INVALID
+from confluent_kafka.admin import ListOffsetsResultInfo
+
+from retail_stream.errors import Unavailable
+from retail_stream.kafka import clients as kafka
+from retail_stream.settings import Connections
+
+CONNECTIONS = Connections(
+    kafka_bootstrap_servers="127.0.0.1:1",
+    schema_registry_url="http://127.0.0.1:1",
+    database_url="postgresql://127.0.0.1:1/none",
+)
+
+
+class NeverAnswers:
+    """A client whose answers never come, not even that nothing came in time."""
+
+    def list_offsets(self, wanted, **_):
+        return {place: Future() for place in wanted}
+
+
+@pytest.mark.timeout(20)
+def test_offsets_that_the_client_never_tells_are_a_broker_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "_ANSWER_S", 0.05)
+    monkeypatch.setattr(kafka, "_GRACE_S", 0.05)
+    with pytest.raises(Unavailable):
+        kafka.latest(CONNECTIONS, NeverAnswers(), [("sales.raw", 0)])  # type: ignore[arg-type]
+
+
+class HeardOfAllLeadersButOne:
+    """What librdkafka 2.16 answers after its time limit while a partition's leader is dead: no error, and no offset."""
+
+    def list_offsets(self, wanted, **_):
+        answers = {place: Future() for place in wanted}
+        for place, answer in answers.items():
+            answer.set_result(ListOffsetsResultInfo(OFFSET_INVALID if place.partition == 2 else 7, -1, -1))
+        return answers
+
+
+def test_an_offset_that_is_none_is_a_broker_that_does_not_answer() -> None:
+    client = HeardOfAllLeadersButOne()
+    assert kafka.latest(CONNECTIONS, client, [("sales.raw", 1)]) == {("sales.raw", 1): 7}  # type: ignore[arg-type]
+    with pytest.raises(Unavailable):
+        kafka.latest(CONNECTIONS, client, [("sales.raw", p) for p in range(4)])  # type: ignore[arg-type]

@@ -1,0 +1,148 @@
+"""Every golden record is a test case; every rule that rejects has at least one."""
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from retail_stream.avro.decode import HEADER_BYTES, Writer, frame, schema_id
+from retail_stream.avro.schema import plain_schema
+from retail_stream.entities import Entity
+from services.cleaner import expectations
+from services.cleaner.clean import Raw, Target, clean, clean_schema
+from services.cleaner.expectations import RULES, TOMBSTONE_RULES, Action, Rule
+from services.cleaner.verdict import FailedExpectation, judge
+from tests.harness.examples import CLEAN_ID, RAW_ID, Example, examples, schema
+
+SHARED = (Entity.SALES, Entity.PRODUCTS)  # raw and clean have one schema, hence one id
+
+
+def run(raw: Raw):
+    entity = raw.entity
+    writer = Writer(schema(entity, "raw"))
+    target = Target(RAW_ID if entity in SHARED else CLEAN_ID, plain_schema(schema(entity, "clean")))
+    return clean(raw, {RAW_ID: writer}, writer, {RAW_ID: target})
+
+
+@pytest.mark.parametrize("example", examples("invalid"), ids=str)
+def test_an_invalid_record_is_rejected_by_exactly_the_rules_it_names(example: Example):
+    cleaned = run(example.raw)
+    assert sorted(cleaned.rejected[0].rules) == sorted(example.rules)
+    assert cleaned.good == [False]
+
+
+@pytest.mark.parametrize("example", examples("valid"), ids=str)
+def test_a_valid_record_passes_with_its_defaults_applied(example: Example):
+    cleaned = run(example.raw)
+    assert cleaned.rejected == {}
+    if example.value is None:
+        assert list(cleaned.values) == [None]
+    else:
+        clean_writer = Writer(schema(example.entity, "clean"))
+        assert clean_writer.record(cleaned.values[0][HEADER_BYTES:]) == {**example.value, **example.defaults}
+
+
+@pytest.mark.parametrize("example", [e for e in examples("valid") if e.entity in SHARED], ids=str)
+def test_sales_and_products_are_forwarded_as_the_bytes_they_came_as(example: Example):
+    assert run(example.raw).values[0] == example.raw.values[0]
+
+
+@pytest.mark.parametrize("entity", [Entity.CUSTOMERS, Entity.STORES])
+def test_customers_and_stores_are_encoded_under_their_clean_schema(entity: Entity):
+    example = next(e for e in examples("valid") if e.entity is entity and e.value is not None)
+    assert schema_id(run(example.raw).values[0]) == CLEAN_ID
+
+
+def test_every_rejecting_rule_has_a_golden_record_that_only_it_could_reject():
+    rules = {(e, r.name) for e in Entity for r in RULES[e] if r.action is Action.REJECT}
+    rules |= {(e, expectations.VALID_AVRO) for e in Entity} | {(Entity.SALES, expectations.VALUE_PRESENT)}
+    shown = {(e.entity, e.rules[0]) for e in examples("invalid") if len(e.rules) == 1}
+    assert rules - shown == set()
+
+
+@pytest.mark.parametrize("entity", list(Entity))
+def test_no_condition_is_null_when_every_nullable_field_is(entity: Entity):
+    example = next(e for e in examples("valid") if e.entity is entity and e.value is not None)
+    nullable = [f["name"] for f in schema(entity, "raw")["fields"] if isinstance(f["type"], list)]
+    columns = Writer(schema(entity, "raw")).columns
+    row = {**example.value, **dict.fromkeys(nullable), "key": None, "record_time": 0}
+    table = pl.DataFrame([row], schema={**columns, "key": pl.String(), "record_time": pl.Int64()})
+    held = table.select(pl.sql_expr(r.condition).alias(r.name) for r in RULES[entity])
+    assert [name for name in held.columns if held[name].null_count()] == []
+
+
+@pytest.mark.parametrize("action", list(Action))
+def test_a_broken_rule_does_what_its_action_says(action: Action):
+    rule = Rule("is_seven", "n = 7", action, "n", "7")
+    table = pl.DataFrame({"row": [4, 5], "n": [7, 8]})
+    if action is Action.FAIL:
+        with pytest.raises(FailedExpectation, match=r"is_seven.* n = 7") as failed:
+            judge(table, [rule])
+        assert failed.value.row == 5
+        return
+    verdict = judge(table, [rule])
+    assert verdict.counts == {(action, "is_seven"): 1}
+    assert verdict.rejected == ({5: ("is_seven",)} if action is Action.REJECT else {})
+    assert verdict.defaults == ({5: {"n": "7"}} if action is Action.DEFAULT else {})
+
+
+def test_tombstone_conditions_are_never_null():
+    table = pl.DataFrame(
+        {"key": [None], "id": [None], "record_time": [0], "sequence_time": [0], "sequence_time_valid": [False]},
+        schema_overrides={"key": pl.String, "id": pl.Int32},
+    )
+    held = table.select(pl.sql_expr(r.condition).alias(r.name) for r in TOMBSTONE_RULES)
+    assert [name for name in held.columns if held[name].null_count()] == []
+
+
+@pytest.mark.parametrize("entity", list(Entity))
+def test_the_clean_schema_is_the_raw_one_with_its_nullable_field_made_plain(entity: Entity):
+    assert clean_schema(entity, schema(entity, "raw")) == schema(entity, "clean")
+
+
+def test_one_bad_record_does_not_change_the_verdict_on_its_neighbours():
+    good = next(e for e in examples("valid") if str(e) == "sales-sale").raw
+    bad = next(e for e in examples("invalid") if str(e) == "sales-negative_discount").raw
+    torn = good.values[0][:-1]
+    raw = Raw(
+        Entity.SALES,
+        [good.values[0], torn, bad.values[0], None, good.values[0]],
+        [b"7"] * 5,
+        [good.timestamps[0]] * 5,
+    )
+    cleaned = run(raw)
+    assert {row: r.rules for row, r in cleaned.rejected.items()} == {
+        1: ("valid_avro",),
+        2: ("discount_not_negative",),
+        3: ("value_present",),
+    }
+    assert cleaned.good == [True, False, False, False, True]
+    assert cleaned.values[0] == cleaned.values[4] == good.values[0]
+
+
+def test_a_record_whose_headers_cannot_be_read_is_rejected_with_all_its_other_reasons():
+    bad = next(e for e in examples("invalid") if str(e) == "sales-negative_discount").raw
+    good = next(e for e in examples("valid") if str(e) == "sales-sale").raw
+    raw = replace(good, values=[*good.values, *bad.values], keys=[*good.keys, *bad.keys], unreadable={0, 1})
+    rejected = run(replace(raw, timestamps=[*good.timestamps, *bad.timestamps])).rejected
+    assert {row: r.rules for row, r in rejected.items()} == {
+        0: ("headers_readable",),
+        1: ("headers_readable", "discount_not_negative"),
+    }
+
+
+@pytest.mark.parametrize("timestamp", [-(2**63), -(10**16), -(10**15)])
+@pytest.mark.parametrize("name", ["sales-sale", "customers-delete"])
+def test_a_kafka_timestamp_that_no_calendar_has_makes_every_time_lie_after_it(name: str, timestamp: int):
+    good = next(e for e in examples("valid") if str(e) == name).raw
+    (rejected,) = run(replace(good, timestamps=[timestamp])).rejected.values()
+    assert {"time_not_future", "time_in_range"} & set(rejected.rules)
+
+
+def test_values_of_one_clean_schema_under_several_raw_ids_get_its_id():
+    good = next(e for e in examples("valid") if str(e) == "sales-sale").raw
+    writer = Writer(schema(Entity.SALES, "raw"))
+    other = frame(RAW_ID + 1, good.values[0][HEADER_BYTES:])
+    raw = Raw(Entity.SALES, [good.values[0], other], good.keys * 2, good.timestamps * 2)
+    targets = {i: Target(RAW_ID, writer.plain) for i in (RAW_ID, RAW_ID + 1)}
+    assert clean(raw, dict.fromkeys(targets, writer), writer, targets).values == [good.values[0]] * 2

@@ -1,0 +1,78 @@
+"""The ledger: an entry for each fault, with what should happen to the record."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from retail_stream import topics
+from retail_stream.avro.decode import Writer
+from retail_stream.entities import Entity
+from services.generator.publishing.faults import Expected, Fault, expected
+from services.generator.publishing.ledger import Ledger
+from services.generator.publishing.publisher import Publisher
+from services.generator.publishing.records import Batch
+from tests.harness.generator_streams import HOSTILE, changes, sell
+
+FAULTS = json.loads((topics.SCHEMAS / "results" / "generator.faults.avsc").read_text())
+
+
+def test_a_record_that_must_be_refused_is_refused_for_all_its_faults() -> None:
+    assert expected([Fault.RETURN, Fault.LATE_EVENT]) == {
+        Fault.RETURN: Expected.KEPT,
+        Fault.LATE_EVENT: Expected.LATE,
+    }
+    assert set(expected([Fault.RETURN, Fault.NEGATIVE_DISCOUNT, Fault.BURST]).values()) == {Expected.REJECTED}
+
+
+def test_the_ledger_has_one_entry_for_each_fault_with_its_place() -> None:
+    batch = Batch.of(sell(2000, HOSTILE))
+    places = {row: (row % 4, 10 * row) for row in batch.faults}
+    entries = [Writer(FAULTS).record(e[5:]) for e in Ledger(FAULTS, 1).entries(Entity.SALES, batch, places)]
+    assert entries == [
+        {
+            "entity": "sales",
+            "partition": row % 4,
+            "offset": 10 * row,
+            "id": batch.ids[row],
+            "fault": fault,
+            "expected": outcome,
+        }
+        for row, faults in batch.faults.items()
+        for fault, outcome in expected(faults).items()
+    ]
+    assert len(entries) > 500
+
+
+def test_batches_are_cut_and_joined_without_losing_a_fault_or_a_header() -> None:
+    records = changes(Entity.CUSTOMERS, 800, HOSTILE)
+    whole = Batch.of(records)
+    joined = Batch()
+    for start in range(0, len(whole), 97):
+        joined.append(whole.part(start, start + 97))
+    assert list(joined.records()) == records
+    assert any(r.headers for r in records)
+
+
+def test_nobody_has_to_keep_a_duplicate_whatever_else_it_is() -> None:
+    assert set(expected([Fault.DUPLICATE, Fault.RETURN, Fault.SILENCE]).values()) == {Expected.COUNTED_ONCE}
+
+
+class Committed:
+    """Transactions that are as good as done."""
+
+    def run(self, write: Callable[[Any], None]) -> None:
+        pass
+
+    def readable(self, *names: str) -> None:
+        pass
+
+
+def test_who_adds_up_the_counts_of_a_publisher_has_them_to_itself() -> None:
+    publisher = Publisher(Entity.SALES, Committed(), Ledger(FAULTS, 1), threading.Event())  # type: ignore[arg-type]
+    before = publisher.planted
+    publisher.send(Batch.of(sell(200, HOSTILE)))
+    publisher.flush()
+    assert before == Counter()
+    assert publisher.planted[Fault.RETURN] > 0

@@ -1,0 +1,78 @@
+"""Changes of the dimensions: right in themselves, and dirty in the way that their faults say."""
+
+from collections import Counter, defaultdict
+
+import pytest
+
+from retail_stream.avro.decode import Writer
+from retail_stream.entities import DIMENSIONS, FIELDS, Entity
+from services.generator.publishing.faults import Fault
+from tests.harness.generator_streams import HOSTILE, NO_FAULTS, SCHEMAS, changes, rows
+
+
+@pytest.mark.parametrize("entity", DIMENSIONS)
+def test_an_update_is_newer_and_changes_something_and_keeps_what_never_changes(entity: Entity) -> None:
+    newest: dict[int, dict] = {}
+    for row in rows(entity, changes(entity, 1500, {**NO_FAULTS, Fault.NULL_EMAIL: 0.5, Fault.NULL_MANAGER: 0.5})):
+        before = newest.get(row[FIELDS[entity].key])
+        if before is not None:
+            assert row["last_update_time"] > before["last_update_time"]
+            assert any(row[f] != before[f] for f in row if f != "last_update_time")
+            for name in ("join_date", "open_date", "category", "brand", "gender"):
+                assert row.get(name) == before.get(name)
+        newest[row[FIELDS[entity].key]] = row
+
+
+@pytest.mark.parametrize("entity", DIMENSIONS)
+def test_updates_out_of_order_at_the_same_time_and_without_a_change_are_what_they_say(entity: Entity) -> None:
+    asked = {Fault.OUT_OF_ORDER_UPDATE: 0.2, Fault.SAME_TIME_UPDATE: 0.2, Fault.NO_CHANGE_UPDATE: 0.2}
+    newest: dict[int, dict] = {}
+    seen: Counter[Fault] = Counter()
+    records = changes(entity, 1500, {**NO_FAULTS, **asked})
+    for record, row in zip(records, rows(entity, records), strict=True):
+        before = newest.get(record.id)
+        same = before is not None and {**row, "last_update_time": 0} == {**before, "last_update_time": 0}
+        seen.update(record.faults)
+        if Fault.OUT_OF_ORDER_UPDATE in record.faults:
+            assert before is not None
+            assert row["last_update_time"] < before["last_update_time"]
+            continue
+        assert same == (Fault.NO_CHANGE_UPDATE in record.faults)
+        if Fault.SAME_TIME_UPDATE in record.faults:
+            assert before is not None
+            assert row["last_update_time"] == before["last_update_time"]
+        newest[record.id] = row
+    assert min(seen[f] for f in asked) > 100
+
+
+def test_nothing_follows_a_tombstone_and_its_sequence_time_is_the_newest() -> None:
+    times: defaultdict[int, int] = defaultdict(int)
+    deleted: set[int] = set()
+    records = changes(Entity.CUSTOMERS, 1500, {**NO_FAULTS, Fault.TOMBSTONE: 0.1})
+    reader = Writer(SCHEMAS[Entity.CUSTOMERS])
+    for record in records:
+        assert record.id not in deleted
+        if record.value is None:
+            ((name, at),) = record.headers
+            assert name == "sequence.time"
+            assert int.from_bytes(at, "big") > times[record.id]
+            deleted.add(record.id)
+        else:
+            row = reader.record(record.value[5:])
+            assert row is not None
+            times[record.id] = row["last_update_time"]
+    assert len(deleted) > 50
+
+
+@pytest.mark.parametrize(
+    ("entity", "field", "fault"),
+    [(Entity.CUSTOMERS, "email", Fault.NULL_EMAIL), (Entity.STORES, "manager", Fault.NULL_MANAGER)],
+)
+def test_every_empty_field_is_a_fault_of_its_record_also_where_it_was_empty_before(
+    entity: Entity, field: str, fault: Fault
+) -> None:
+    unreadable = {Fault.CORRUPT_BYTES: 0.0, Fault.TOMBSTONE: 0.0}
+    records = changes(entity, 3000, {**HOSTILE, **unreadable})
+    for record, row in zip(records, rows(entity, records), strict=True):
+        assert (row[field] is None) == (fault in record.faults)
+    assert any({fault, Fault.NO_CHANGE_UPDATE} <= set(r.faults) for r in records)

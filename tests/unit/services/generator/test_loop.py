@@ -1,0 +1,175 @@
+"""The four threads on topics in memory whose acknowledgements come late and in any order."""
+
+import json
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from retail_stream import topics
+from retail_stream.avro.decode import Writer
+from retail_stream.entities import DIMENSIONS, FIELDS, Entity
+from services.generator.loop import change, sell
+from services.generator.publishing.columns import ColumnEncoder
+from services.generator.publishing.faults import PROFILES, Fault, Profile
+from services.generator.publishing.records import Batch, Encoder, Record
+from services.generator.retailer.catalogue import KINDS
+from services.generator.retailer.dimension import DimensionStream, State
+from services.generator.retailer.pools import Pools
+from services.generator.retailer.sales import VOCABULARIES, SalesStream, Tail
+from services.generator.retailer.supply import Change, Supply, boundary, last_of_cell
+from services.generator.timing.timeline import Progress, simulated
+from services.generator.timing.traffic import Traffic
+
+START = 1_772_352_000_000_000
+SECOND = 1_000_000
+SCHEMAS = {e: json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text()) for e in Entity}
+FAULTS = PROFILES[Profile.HOSTILE]
+POOLS = Pools(1, size=40)
+COLUMNS = ColumnEncoder(SCHEMAS[Entity.SALES], 1, VOCABULARIES)
+
+
+class Topic:
+    """A topic in memory. Records are acknowledged late and in any order: a few whenever the sales have to wait."""
+
+    def __init__(self, delays: random.Random, waits: list[None], supply: Supply | None = None) -> None:
+        self.sent: list[Record] = []
+        self.ids: set[int] = set()
+        self._waiting: list[Record] = []
+        self._delays = delays
+        self._waits = waits
+        self._seen = 0
+        self._supply = supply
+
+    def send(self, batch: Batch) -> None:
+        self.sent += batch.records()
+        self._waiting += batch.records()
+
+    def poll(self, now: bool = False) -> None:
+        if self._seen != len(self._waits):
+            self._seen = len(self._waits)
+            self._acknowledge(self._delays.randrange(1, 40))
+
+    def idle(self) -> None:
+        self.poll()
+        time.sleep(0)
+
+    def flush(self) -> None:
+        self._acknowledge(len(self._waiting))
+
+    def _acknowledge(self, count: int) -> None:
+        self._delays.shuffle(self._waiting)
+        now, self._waiting = self._waiting[:count], self._waiting[count:]
+        for record in now:
+            if record.value is not None:
+                self.ids.add(record.id)
+            if self._supply is not None:
+                self._supply.delivered(record.id)
+
+
+class SalesTopic(Topic):
+    """Notes, for each sale as it is sent, whether all that it refers to was on the other topics."""
+
+    def __init__(self, others: dict[Entity, Topic], waits: list[None]) -> None:
+        super().__init__(random.Random(0), waits)
+        self._others = others
+        self._reader = Writer(SCHEMAS[Entity.SALES])
+        self.unknown: list[dict] = []
+
+    def send(self, batch: Batch) -> None:
+        for record in batch.records():
+            row = self._reader.record((record.value or b"")[5:])
+            if row is not None and any(row[FIELDS[e].key] not in t.ids for e, t in self._others.items()):
+                self.unknown.append(row)
+        super().send(batch)
+
+    def idle(self) -> None:
+        self._waits.append(None)
+        time.sleep(0)
+
+
+def run(seed: int, interleaving: int, sales: int = 3000) -> tuple[dict[Entity, list[Record]], list[dict]]:
+    stop, progress = threading.Event(), Progress(0)
+    traffic = {e: Traffic(f"{seed}/{e}", FAULTS, 4 if e is Entity.SALES else 0) for e in Entity}
+    timeline = simulated(START, 200, 40, paced=False, max_sales=sales, progress=progress, traffic=traffic)
+    supplies = {e: Supply() for e in DIMENSIONS}
+    rng = random.Random(interleaving)
+    # The dimensions are hardly as far as sales need them, and how far differs from moment to moment.
+    late = replace(timeline, changes_clock=lambda: progress.sales_us - rng.randrange(SECOND))
+    waits: list[None] = []
+    others = {e: Topic(random.Random(f"{interleaving}/{e}"), waits, supplies[e]) for e in DIMENSIONS}
+    sold = SalesTopic(others, waits)
+    encode = {e: Encoder(SCHEMAS[e], 1) for e in Entity}
+    with ThreadPoolExecutor(4) as threads:
+        running = []
+        for e in DIMENSIONS:
+            stream = DimensionStream(KINDS[e], random.Random(f"{seed}/{e}"), POOLS, FAULTS, encode[e], State())
+            running.append(threads.submit(change, stream, supplies[e], late, others[e], stop))
+        sales_stream = SalesStream(np.random.default_rng(seed), FAULTS, 30 * SECOND, COLUMNS, Tail(), partitions=4)
+        running.append(threads.submit(sell, sales_stream, supplies, timeline, sold, stop, sales, progress))
+        try:
+            for thread in running:
+                thread.result(timeout=60)
+        finally:
+            stop.set()
+    return {Entity.SALES: sold.sent, **{e: t.sent for e, t in others.items()}}, sold.unknown
+
+
+def test_whatever_is_acknowledged_when_the_records_are_the_same() -> None:
+    first, _ = run(seed=5, interleaving=1)
+    again, _ = run(seed=5, interleaving=2)
+    assert first == again
+    assert len(first[Entity.SALES]) == 3000
+    other, _ = run(seed=6, interleaving=1)
+    assert all(other[e] != first[e] for e in Entity)
+
+
+@settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(seed=st.integers(0, 2**31), interleaving=st.integers(0, 2**31))
+def test_no_sale_refers_to_an_id_that_is_not_on_its_topic_yet(seed: int, interleaving: int) -> None:
+    records, unknown = run(seed, interleaving, sales=2000)
+    assert unknown == []
+    # New customers came while sales were made, or there was nothing to wait for.
+    assert max(r.id for r in records[Entity.CUSTOMERS]) > KINDS[Entity.CUSTOMERS].initial
+
+
+def test_no_sale_after_a_tombstone_refers_to_the_deleted_id() -> None:
+    records, _ = run(seed=9, interleaving=1)
+    deleted = {(e, r.id): r.at_us for e in DIMENSIONS for r in records[e] if r.value is None}
+    reader = Writer(SCHEMAS[Entity.SALES])
+    for record in records[Entity.SALES]:
+        row = reader.record((record.value or b"")[5:])
+        if row is not None and Fault.DUPLICATE not in record.faults:
+            for e in DIMENSIONS:
+                assert record.at_us <= deleted.get((e, row[FIELDS[e].key]), record.at_us)
+    assert deleted
+
+
+def test_sales_wait_for_the_slowest_acknowledgement_up_to_the_boundary() -> None:
+    supply = Supply()
+    supply.change(Change(10, 1), on_topic=False)
+    supply.change(Change(20, 2), on_topic=False)
+    supply.made(before_us=15)
+    assert not supply.ready(10)
+    supply.delivered(1)
+    assert supply.ready(10)
+    assert not supply.ready(15)  # the dimension may yet make something at 15
+    supply.made(before_us=30)
+    assert supply.ready(15)
+    assert not supply.ready(20)  # id 2 is not on the topic
+    assert supply.take(15) == [Change(10, 1)]
+    supply.delivered(2)
+    assert supply.take(20) == [Change(20, 2)]
+
+
+def test_all_sales_of_a_second_know_the_same_boundary() -> None:
+    start = 500
+    assert boundary(start, start + SECOND) == start
+    assert boundary(start, start + 2 * SECOND - 1) == start
+    assert last_of_cell(start, start + SECOND) == start + 2 * SECOND - 1
+    assert boundary(start, start + 2 * SECOND) == start + SECOND

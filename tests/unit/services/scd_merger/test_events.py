@@ -1,0 +1,187 @@
+"""From records of a clean topic to changes of a dimension, and what a dimension's declaration says."""
+
+import re
+
+import polars as pl
+import pytest
+from confluent_kafka import Message
+
+from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.entities import DIMENSIONS, Entity, Fields
+from retail_stream.errors import PoisonRecord, SettingsError
+from retail_stream.kafka.batches import table
+from retail_stream.kafka.clients import SEQUENCE_TIME, as_big_endian
+from services.scd_merger.dimensions import Kind, clean_schema, declare, dimensions
+from services.scd_merger.events import changes, understood
+from services.scd_merger.merge import Neighbours, merge, winners
+
+STORES = declare(Entity.STORES, clean_schema(Entity.STORES))
+WRITER = Writer(clean_schema(Entity.STORES))
+
+
+class OneSchema:
+    def get(self, ids: object) -> dict[int, Writer]:
+        return {7: WRITER}
+
+
+def store(offset: int, time: int, name: str = "Soho") -> Message:
+    record = {"store_id": 3, "name": name, "address": "1 High Street", "manager": "Unknown", "open_date": 5}
+    record |= {"status": "open", "phone_number": "+44", "last_update_time": time}
+    value = frame(7, encode(WRITER.plain, record))
+    return Message("stores.clean", 0, offset, b"3", value, timestamp=(1, 9_000))
+
+
+def tombstone(offset: int, key: bytes | None, sequence: int | None = None) -> Message:
+    headers = [] if sequence is None else [(SEQUENCE_TIME, as_big_endian(sequence))]
+    return Message("stores.clean", 0, offset, key, None, headers, timestamp=(1, 9_000))
+
+
+def read(*messages: Message) -> pl.DataFrame:
+    rows = table(messages, OneSchema(), WRITER, keep_extra=True)  # type: ignore[arg-type]
+    return changes(STORES, rows, ("stores.clean", 0))
+
+
+def test_an_upsert_keeps_its_attributes_and_a_tombstone_has_none() -> None:
+    assert read(store(0, 42), tombstone(1, b"3", 43)).rows() == [
+        (3, 42, False, "Soho", "1 High Street", "Unknown", 5, "open", "+44", None),
+        (3, 43, True, *[None] * 7),
+    ]
+
+
+def test_a_tombstone_without_a_sequence_time_happened_at_its_timestamp() -> None:
+    assert read(tombstone(0, b"12"))["last_update_time"].to_list() == [9_000_000]
+
+
+@pytest.mark.parametrize("key", [None, b"", b"x", b"1.5", b"\xff", b" 1"])
+def test_a_tombstone_whose_key_is_no_number_is_named(key: bytes | None) -> None:
+    with pytest.raises(PoisonRecord, match=r"stores\.clean/0@8"):
+        read(store(7, 1), tombstone(8, key))
+
+
+def test_attributes_are_the_clean_fields_in_order_without_key_and_sequence() -> None:
+    for dimension in dimensions():
+        names = [f["name"] for f in clean_schema(dimension.entity)["fields"]]
+        assert [dimension.key, *dimension.attributes, dimension.sequence] == names
+    assert [d.entity for d in dimensions()] == list(DIMENSIONS)
+
+
+def test_kinds_follow_the_schema() -> None:
+    products = declare(Entity.PRODUCTS, clean_schema(Entity.PRODUCTS))
+    assert products.of_kind(Kind.MONEY) == ["price"]
+    assert STORES.of_kind(Kind.TIME) == ["open_date"]
+    assert (STORES.table, STORES.changes_table, STORES.surrogate) == ("dim_stores", "stores_changes", "store_sk")
+
+
+def newer(*fields: dict[str, object]) -> Writer:
+    return Writer({**WRITER.schema, "fields": [*WRITER.schema["fields"], *fields]})
+
+
+def test_fields_that_the_declaration_does_not_know_are_kept_as_json() -> None:
+    optional = [{"name": n, "type": ["null", t], "default": None} for n, t in (("tier", "string"), ("key", "int"))]
+    tags = {"name": "tags", "type": ["null", {"type": "array", "items": "string"}], "default": None}
+    first, second = newer(*optional), newer(*optional, tags)
+    base = {
+        "store_id": 3,
+        "name": "Soho",
+        "address": "",
+        "manager": "",
+        "open_date": 5,
+        "status": "",
+        "phone_number": "",
+    }
+
+    def message(offset: int, number: int, writer: Writer, **more: object) -> Message:
+        record = {**base, "last_update_time": offset, **more}
+        return Message(
+            "stores.clean", 0, offset, b"3", frame(number, encode(writer.plain, record)), timestamp=(1, 9_000)
+        )
+
+    class Three:
+        def get(self, ids: object) -> dict[int, Writer]:
+            return {7: WRITER, 8: first, 9: second}
+
+    rows = table(
+        [
+            message(0, 7, WRITER),
+            message(1, 8, first, tier=None, key=None),
+            message(2, 8, first, tier='a "b", é', key=4),
+            message(3, 9, second, tier="gold", key=None, tags=["x", "y"]),
+            tombstone(4, b"3", 9),
+        ],
+        Three(),  # type: ignore[arg-type]
+        WRITER,
+        keep_extra=True,
+    )
+    assert changes(STORES, rows, ("stores.clean", 0))["extra"].to_list() == [
+        None,
+        None,
+        '{"key":4,"tier":"a \\"b\\", é"}',
+        '{"tags":["x","y"],"tier":"gold"}',
+        None,
+    ]
+
+
+def test_a_field_that_older_writers_do_not_know_has_its_default() -> None:
+    reader = newer({"name": "tier", "type": ["null", "string"], "default": None})
+    assert table([store(0, 1)], OneSchema(), reader)["tier"].to_list() == [None]  # type: ignore[arg-type]
+
+
+def test_what_was_kept_moves_into_its_column_and_wins_against_what_is_stored() -> None:
+    schema = newer({"name": "tier", "type": ["null", "string"], "default": None}).schema
+    today = declare(Entity.STORES, schema)
+    kept = pl.DataFrame(
+        [(3, 42, False, "Soho", "", "", 5, "", "", None, '{"tags":["x"],"tier":"gold"}')],
+        schema=today.change_schema,
+        orient="row",
+    )
+    again = understood(today, kept)
+    assert again.rows() == [(3, 42, False, "Soho", "", "", 5, "", "", "gold", '{"tags":["x"]}')]
+    assert winners(today, pl.concat([again, kept])).rows() == again.rows()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            Fields("store_id", "last_update_time", history_except=("nam",)),
+            "no history is kept of 'nam'; allowed: name,",
+        ),
+        (Fields("store_id", "last_update_time", ("name",), ("status",)), "either history_on or history_except"),
+        (Fields("shop_id", "last_update_time"), "there is no field 'shop_id'; allowed: store_id,"),
+    ],
+)
+def test_a_declaration_that_does_not_fit_its_schema_is_refused(fields: Fields, said: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        declare(Entity.STORES, clean_schema(Entity.STORES), fields)
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"name": "photo", "type": "bytes"}, "field 'photo' has the type 'bytes'; allowed: int,"),
+        ({"name": "valid_to", "type": "string"}, "a dimension has a column 'valid_to' of its own"),
+        ({"name": "stars", "type": "int", "default": 3}, "field 'stars' has the default 3; allowed: null"),
+    ],
+)
+def test_a_field_that_no_column_can_be_made_for_is_refused(field: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        declare(Entity.STORES, newer(field).schema)
+
+
+def test_history_on_names_the_tracked_attributes_and_the_rest_is_untracked() -> None:
+    some = declare(
+        Entity.STORES, clean_schema(Entity.STORES), Fields("store_id", "last_update_time", ("name", "status"))
+    )
+    assert some.tracked == ["name", "status"]
+    assert some.untracked == ("address", "manager", "open_date", "phone_number")
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_of_two_changes_that_differ_only_in_what_is_kept_the_larger_wins(order: tuple[str, str]) -> None:
+    first, second = (read(store(0, 42)).with_columns(extra=pl.lit(f'{{"tier":"{tier}"}}')) for tier in order)
+    span = pl.DataFrame(schema=dict.fromkeys(("store_id", "valid_from", "valid_to"), pl.Int64))
+    plan = merge(STORES, first, Neighbours(first.clear(), span))
+    stored = Neighbours(plan.added, plan.opened.select(span.columns))
+    later = merge(STORES, second, stored)
+    assert pl.concat([plan.added, later.replaced])["extra"].to_list()[-1] == '{"tier":"b"}'
+    assert later.opened.is_empty()
