@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import fastavro
 
-from retail_stream.avro.decode import HEADER_BYTES, Writer, decode, encode, frame
+from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, decode, encode, frame
 from retail_stream.topics import SCHEMAS
 
 RECORDS = 100_000
@@ -16,7 +16,7 @@ ROUNDS = 7
 SCHEMA_ID = 1
 
 
-def payloads(writer: Writer) -> list[bytes]:
+def payloads(writer: RecordSchema) -> list[bytes]:
     """Framed sales that differ in every number."""
     sale = {"payment_method": "card", "quantity": 2, "discount_applied": 0.0}
     return [
@@ -56,7 +56,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 def main() -> int:
     """Print the ratio of both, the median of rounds in which they take turns."""
-    writer = Writer(json.loads((SCHEMAS / "raw" / "sales.avsc").read_text()))
+    writer = RecordSchema(json.loads((SCHEMAS / "raw" / "sales.avsc").read_text()))
     parsed = fastavro.parse_schema(dict(writer.plain))
     values = payloads(writer)
     ratios = []

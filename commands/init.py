@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from sqlalchemy import text
 
 from retail_stream.avro.registry import Registry
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 from retail_stream.settings import Connections
 from retail_stream.topics import AHEAD, TOPICS
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
@@ -79,7 +79,7 @@ def create_topics(settings: InitSettings) -> None:
         for t in TOPICS
     ]
     created = 0
-    client = kafka.admin(settings)
+    client = clients.admin(settings)
     for future in client.create_topics(wanted, request_timeout=10).values():
         try:
             future.result()
@@ -89,7 +89,7 @@ def create_topics(settings: InitSettings) -> None:
             if error.code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 continue
             if error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
-                raise kafka.unavailable(settings) from e
+                raise clients.unavailable(settings) from e
             raise
     _log.info("topics", created=created, there=len(TOPICS))
     if created < len(TOPICS):
@@ -113,7 +113,7 @@ def _bound_timestamps(settings: InitSettings, client: AdminClient) -> None:
     except KafkaException as e:
         error = e.args[0]
         if error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
-            raise kafka.unavailable(settings) from e
+            raise clients.unavailable(settings) from e
         _log.warning(f"raw topics may lack {AHEAD}, see that they have it", why=error.str())
 
 

@@ -14,8 +14,10 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Message, TopicPartitio
 from retail_stream.avro.decode import HEADER_BYTES, schema_id
 from retail_stream.avro.schema import AvroSchema, plain_schema
 from retail_stream.errors import RetailStreamError, SettingsError
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 from retail_stream.kafka.batches import by_partition
+from retail_stream.kafka.headers import big_endian, header_list
+from retail_stream.kafka.offsets import topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
@@ -38,11 +40,11 @@ def tail(
         SettingsError: there is no such topic; names those that there are.
         Unavailable: Kafka does not answer for 30 s.
     """
-    places = wait_for(lambda: kafka.partitions(connections, topic), COMMAND_PATIENCE_S)
+    places = wait_for(lambda: topic_partitions(connections, topic), COMMAND_PATIENCE_S)
     if not places:
-        there = sorted(t for t in kafka.admin(connections).list_topics(timeout=10).topics if not t.startswith("_"))
+        there = sorted(t for t in clients.admin(connections).list_topics(timeout=10).topics if not t.startswith("_"))
         raise SettingsError(f"Kafka has no topic {topic!r}; there are: {', '.join(there) or 'none'}.")
-    reader = kafka.consumer(connections, "retail-stream.tail")
+    reader = clients.consumer(connections, "retail-stream.tail")
     try:
         start = OFFSET_BEGINNING if from_beginning else OFFSET_END
         reader.assign([TopicPartition(t, p, start) for t, p in places])
@@ -72,7 +74,7 @@ def line(message: Message, schemas: Schemas) -> str:
         "offset": message.offset(),
         "timestamp": _time(stamp),
         "key": _bytes(message.key()),
-        "headers": _headers(kafka.header_list(message)),
+        "headers": _headers(header_list(message)),
         "value": _value(message.value(), schemas),
     }
     return json.dumps(_plain(shown), ensure_ascii=False, allow_nan=False)
@@ -113,7 +115,7 @@ def _value(value: bytes | None, schemas: Schemas) -> Any:
 
 def _header(value: bytes | None) -> Any:
     """Eight bytes with a zero in front are one of the contract's numbers; a text does not begin so."""
-    return kafka.big_endian(value) if value is not None and len(value) == 8 and value[:1] == b"\0" else _bytes(value)
+    return big_endian(value) if value is not None and len(value) == 8 and value[:1] == b"\0" else _bytes(value)
 
 
 def _bytes(value: bytes | None) -> Any:

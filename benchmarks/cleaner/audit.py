@@ -3,8 +3,8 @@
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from benchmarks.cleaner.world import PARTITIONS, SALES, World
-from retail_stream.kafka import clients as kafka
-from retail_stream.kafka.clients import SOURCE_OFFSET, big_endian, headers
+from retail_stream.kafka import clients
+from retail_stream.kafka.headers import SOURCE_OFFSET, big_endian, headers_by_name
 
 _ANSWER_S = 10.0
 
@@ -12,7 +12,7 @@ _ANSWER_S = 10.0
 def lost(w: World, clean: str) -> list[str]:
     """Of the last clean record of each partition, compared with the raw one that its header names."""
     found = set()
-    reader = kafka.consumer(w.connections, "audit")
+    reader = clients.consumer(w.connections, "audit")
     try:
         for (topic, partition), end in w.ends(clean).items():
             if end > 0:
@@ -23,7 +23,7 @@ def lost(w: World, clean: str) -> list[str]:
 
 
 def _compare(reader: Consumer, made: Message) -> set[str]:
-    offset = big_endian(headers(made).get(SOURCE_OFFSET))
+    offset = big_endian(headers_by_name(made).get(SOURCE_OFFSET))
     if offset is None:
         return {"header"}
     for partition in sorted(range(PARTITIONS), key=lambda p: p != made.partition()):

@@ -14,8 +14,8 @@ from benchmarks.cleaner.contestants import OURS, contestant
 from benchmarks.cleaner.running import running, say_goal
 from benchmarks.cleaner.sales import pool
 from benchmarks.cleaner.world import CLEAN, PARTITIONS, SALES, World, world
-from retail_stream.kafka import clients as kafka
-from retail_stream.kafka.clients import SOURCE_OFFSET, big_endian, headers
+from retail_stream.kafka import clients
+from retail_stream.kafka.headers import SOURCE_OFFSET, big_endian, headers_by_name
 
 _WARM_UP_S = 10
 _PATIENCE_S = 30.0
@@ -63,7 +63,7 @@ def main() -> int:
 def _publish(w: World, rate: int, seconds: int) -> float:
     """Publish evenly; returns when that began, monotonic seconds."""
     sales = pool(w)
-    producer: Producer = kafka.producer(w.connections)
+    producer: Producer = clients.producer(w.connections)
     sent, began = 0, time.monotonic()
     while (now := time.monotonic()) < began + seconds:
         while sent < (now - began) * rate:
@@ -78,7 +78,7 @@ def _publish(w: World, rate: int, seconds: int) -> float:
 
 def _watch(w: World, topic: str, seen: Seen, stopped: threading.Event) -> None:
     quick = {"enable.partition.eof": False, "fetch.wait.max.ms": 5}
-    consumer = kafka.consumer(w.connections, f"watch.{topic}", **quick)
+    consumer = clients.consumer(w.connections, f"watch.{topic}", **quick)
     consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
     while not stopped.is_set():
         messages = consumer.consume(1, 0.05)
@@ -87,6 +87,6 @@ def _watch(w: World, topic: str, seen: Seen, stopped: threading.Event) -> None:
         now = time.monotonic()
         for m in messages:
             if m.error() is None:
-                offset = m.offset() if topic == SALES else big_endian(headers(m).get(SOURCE_OFFSET))
+                offset = m.offset() if topic == SALES else big_endian(headers_by_name(m).get(SOURCE_OFFSET))
                 seen.setdefault((m.partition(), offset), now)
     consumer.close()

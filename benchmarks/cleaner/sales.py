@@ -7,9 +7,9 @@ import time
 from confluent_kafka import Producer
 
 from benchmarks.cleaner.world import SALES, SCHEMA_FILE, World
-from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.avro.registry import Registry
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 
 _POOL = 50_000
 
@@ -17,7 +17,7 @@ _POOL = 50_000
 def pool(world: World) -> list[tuple[bytes, bytes]]:
     """(key, value) of 50,000 different sales: 1 % with a negative discount, 0.1 % cut off."""
     rng = random.Random(1)
-    writer = Writer(json.loads(SCHEMA_FILE.read_text()))
+    writer = RecordSchema(json.loads(SCHEMA_FILE.read_text()))
     number = Registry(world.connections.schema_registry_url).register(f"{SALES}-value", writer.schema)
     now = int(time.time() * 1e6)
     records = []
@@ -44,7 +44,7 @@ def pool(world: World) -> list[tuple[bytes, bytes]]:
 def fill(world: World, records: int) -> None:
     """Put that many sales on the raw topic: the pool, over and over."""
     sales = pool(world)
-    producer: Producer = kafka.producer(world.connections, **{"linger.ms": 20})
+    producer: Producer = clients.producer(world.connections, **{"linger.ms": 20})
     for i in range(records):
         key, value = sales[i % _POOL]
         while True:

@@ -10,7 +10,7 @@ from benchmarks.cleaner.contestants import Contestant
 from benchmarks.cleaner.running import check, running, say_goal
 from benchmarks.cleaner.world import PARTITIONS, SALES, World
 from commands.embedded.settings import Ports
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 
 _EVERY_S = 0.1
 # What all contestants are asked for; the cleaner commits more often, to keep it.
@@ -27,7 +27,7 @@ def trail(w: World, who: Contestant) -> None:
     """
     ends = {p: end for (_, p), end in w.ends(SALES).items()}
     port = Ports.free().registry
-    asking = kafka.consumer(w.connections, who.group)
+    asking = clients.consumer(w.connections, who.group)
     looks: list[tuple[float, Offsets]] = []
     worst_s, later_s, worst_records = 0.0, 0.0, 0
     with running(w, who, METRICS_PORT=str(port)) as started:

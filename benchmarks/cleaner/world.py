@@ -18,7 +18,7 @@ from commands.embedded.stack import Stack
 from commands.init import InitSettings, initialise
 from retail_stream import topics
 from retail_stream.entities import Entity
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS
 
@@ -66,7 +66,7 @@ class World:
     def rewind(self, group: str) -> None:
         """Let a group read the sales from the beginning again; its members are gone or about to be."""
         beginning = [TopicPartition(SALES, p, 0) for p in range(PARTITIONS)]
-        asking = kafka.consumer(self.connections, group)
+        asking = clients.consumer(self.connections, group)
         try:
             _eventually(lambda: asking.commit(offsets=beginning, asynchronous=False))
         finally:
@@ -96,4 +96,4 @@ def world() -> Iterator[World]:
             initialise(InitSettings.model_validate(variables))
             connections = Connections(**variables)  # type: ignore[arg-type]
             broker = stack.pid(Server.KAFKA)
-            yield World(connections, stack.env, folder, broker, processes, kafka.admin(connections))
+            yield World(connections, stack.env, folder, broker, processes, clients.admin(connections))

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from benchmarks.cleaner.contestants import ROOT
 from benchmarks.cleaner.running import say_goal
 from benchmarks.cleaner.world import SALES, World, world
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.reading import read_to_end
 
 _PATIENCE_S = 120.0
 
@@ -52,4 +52,4 @@ def _appended(w: World, rate: float, seconds: float) -> np.ndarray:
     time.sleep(seconds + 1)
     process.terminate()
     process.wait(30)
-    return np.sort(np.fromiter((m.timestamp()[1] for m in kafka.read_to_end(w.connections, SALES)), np.int64))
+    return np.sort(np.fromiter((m.timestamp()[1] for m in read_to_end(w.connections, SALES)), np.int64))

@@ -17,7 +17,7 @@ from benchmarks.cleaner.world import PARTITIONS, SALES, World, world
 from commands.embedded import java
 from commands.embedded.programs import install
 from commands.embedded.settings import EmbeddedSettings
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.topics import Result
 
 BRIEF, HOSTILE, BARE, JAVA = "generator", "generator, hostile", "bare fastavro loop", "ProducerPerformance"
@@ -91,14 +91,14 @@ def _run(
     w: World, name: str, topic: str, command: Sequence[str], env: dict[str, str], records: int
 ) -> tuple[float, str]:
     """Records per second over the steady part, and the other columns."""
-    started = sum(kafka.end_offsets(w.connections, kafka.partitions(w.connections, topic)).values())
+    started = sum(end_offsets(w.connections, topic_partitions(w.connections, topic)).values())
     wanted, memory = 2 * records if name == JAVA else records, 0
     log = w.folder / f"{name}.log"
     process = w.processes.spawn(name, command, env={**os.environ, **w.env, **env}, log=log, cwd=ROOT)
 
     def look() -> Look:
         nonlocal memory
-        done = sum(kafka.end_offsets(w.connections, [(topic, p) for p in range(PARTITIONS)]).values()) - started
+        done = sum(end_offsets(w.connections, [(topic, p) for p in range(PARTITIONS)]).values()) - started
         cpu = cpu_seconds([process.pid])
         memory = max(memory, resident_bytes(process.pid))
         return Look(time.monotonic(), done, cpu, cpu_seconds([w.broker]), machine_seconds())

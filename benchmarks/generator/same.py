@@ -13,9 +13,10 @@ import sys
 from benchmarks.cleaner.contestants import ROOT
 from benchmarks.cleaner.world import World, world
 from retail_stream import topics
-from retail_stream.avro.decode import Writer
+from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import Entity
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.headers import header_list
+from retail_stream.kafka.reading import read_to_end
 from retail_stream.topics import SCHEMAS, Result
 
 _PATIENCE_S = 300.0
@@ -59,11 +60,11 @@ def fingerprint(w: World) -> tuple[str, int]:
     """SHA-256 of the topics' contents, and of how many records."""
     parts: dict[str, list[bytes]] = {}
     for entity in Entity:
-        for m in kafka.read_to_end(w.connections, topics.raw(entity)):
-            content = (m.key(), m.value(), m.timestamp()[1], kafka.header_list(m))
+        for m in read_to_end(w.connections, topics.raw(entity)):
+            content = (m.key(), m.value(), m.timestamp()[1], header_list(m))
             parts.setdefault(f"{m.topic()}/{m.partition()}", []).append(repr(content).encode())
-    reader = Writer(json.loads((SCHEMAS / "results" / f"{Result.FAULTS}.avsc").read_text()))
-    for m in kafka.read_to_end(w.connections, Result.FAULTS):
+    reader = RecordSchema(json.loads((SCHEMAS / "results" / f"{Result.FAULTS}.avsc").read_text()))
+    for m in read_to_end(w.connections, Result.FAULTS):
         entry = reader.record((m.value() or b"")[5:]) or {}
         entry.pop("offset", None)
         parts.setdefault(f"ledger/{entry['entity']}", []).append(repr(entry).encode())

@@ -12,11 +12,11 @@ from benchmarks.cleaner.contestants import ROOT
 from benchmarks.cleaner.world import World
 from benchmarks.scd.stream import COLUMNS, Change
 from retail_stream import topics
-from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
-from retail_stream.kafka import clients as kafka
-from retail_stream.kafka.clients import SEQUENCE_TIME, SOURCE_OFFSET, as_big_endian
+from retail_stream.kafka import clients
+from retail_stream.kafka.headers import SEQUENCE_TIME, SOURCE_OFFSET, as_big_endian
 from retail_stream.topics import Group
 from services.scd_merger.dimensions import clean_schema
 
@@ -79,9 +79,9 @@ class Merging:
         return bool(epoch), int(position or 0)
 
     def _publish(self, changes: Sequence[Change], starts: dict[tuple[str, int], int]) -> None:
-        writer = Writer(clean_schema(Entity.PRODUCTS))
+        writer = RecordSchema(clean_schema(Entity.PRODUCTS))
         number = Registry(self.world.connections.schema_registry_url).register(f"{TOPIC}-value", writer.schema)
-        producer = kafka.producer(self.world.connections)
+        producer = clients.producer(self.world.connections)
         offsets = {p: starts[TOPIC, p] for p in range(PARTITIONS)}
         for change in changes:
             record = dict(zip(COLUMNS, change, strict=True))

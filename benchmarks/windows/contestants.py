@@ -14,7 +14,7 @@ from benchmarks.cleaner.contestants import PEERS, PEERS_PYTHON, Contestant, Miss
 from benchmarks.cleaner.world import CLEAN, PARTITIONS, World
 from benchmarks.peers import jars
 from benchmarks.windows.stream import Found
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 from retail_stream.topics import SCHEMAS, Group
 from retail_stream.warehouse import postgres
 
@@ -67,7 +67,7 @@ def _lines(group: str) -> Callable[[World], Found]:
 
 def _values(w: World, topic: str) -> Iterator[str]:
     ends = w.ends(topic)
-    consumer = kafka.consumer(w.connections, f"bench.{topic}")
+    consumer = clients.consumer(w.connections, f"bench.{topic}")
     consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
     left = {p for p in range(PARTITIONS) if ends[topic, p] > 0}
     while left:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 from benchmarks.cleaner.running import say_goal
 from benchmarks.cleaner.world import PARTITIONS, SALES, World, world
 from commands.demo.pipeline import Pipeline, Service
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.reading import read_to_end
 from retail_stream.warehouse import postgres
 
 _RATES = (1_000, 5_000)
@@ -81,7 +81,7 @@ def _watch(engine: Engine, seconds: int) -> dict[int, list[tuple[float, int]]]:
 def _published(w: World) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """By partition: offsets of the raw sales, and when each was due, seconds; its transaction came a moment later."""
     found: dict[int, list[tuple[int, int]]] = {p: [] for p in range(PARTITIONS)}
-    for m in kafka.read_to_end(w.connections, SALES):
+    for m in read_to_end(w.connections, SALES):
         found[int(m.partition() or 0)].append((int(m.offset() or 0), m.timestamp()[1]))
     columns = {p: np.array(rows).reshape(-1, 2) for p, rows in found.items()}
     return {p: (rows[:, 0], rows[:, 1] / 1e3) for p, rows in columns.items()}

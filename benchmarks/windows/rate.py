@@ -17,7 +17,7 @@ from benchmarks.cleaner.running import check, cpu_seconds, machine_seconds, runn
 from benchmarks.cleaner.world import CLEAN, PARTITIONS, World, world
 from benchmarks.windows.contestants import ENTRANTS, FLINK, OURS, QUIX, STREAMS
 from benchmarks.windows.stream import Truth, fill
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 
 #: It would take too long for all records; its rate is as steady over fewer.
 _FEWER = {QUIX: 600_000}
@@ -94,7 +94,7 @@ def _ratios(best: Mapping[str, Run]) -> None:
 def measured(w: World, name: str, who: Contestant, records: int, truth: Truth, **env: str) -> Run:
     """One run, printed. ``env``: more variables for the contestant."""
     fewer = min(records, _FEWER.get(name, records))
-    asking = kafka.consumer(w.connections, who.group)
+    asking = clients.consumer(w.connections, who.group)
     # A sale is done when it is for stores and for products.
     ways = [
         [TopicPartition(topic, p) for p in range(PARTITIONS)]

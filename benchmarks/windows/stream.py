@@ -7,11 +7,11 @@ import numpy as np
 from confluent_kafka import Producer
 
 from benchmarks.cleaner.world import CLEAN, PARTITIONS, World
-from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
-from retail_stream.kafka import clients as kafka
-from retail_stream.kafka.clients import SOURCE_OFFSET, as_big_endian
+from retail_stream.kafka import clients
+from retail_stream.kafka.headers import SOURCE_OFFSET, as_big_endian
 from services.scd_merger.dimensions import clean_schema
 
 SIZE_S, DELAY_S, LATENESS_S = 60, 10, 60
@@ -40,9 +40,9 @@ class Truth:
 def fill(w: World, records: int, stores: int = STORES, products: int = PRODUCTS) -> Truth:
     """Publish sales as the cleaner would: 2,500 to a second of event time, placed by their store."""
     rng = random.Random(1)
-    writer = Writer(clean_schema(Entity.SALES))
+    writer = RecordSchema(clean_schema(Entity.SALES))
     number = Registry(w.connections.schema_registry_url).register(f"{CLEAN}-value", writer.schema)
-    producer: Producer = kafka.producer(w.connections, **{"linger.ms": 20})
+    producer: Producer = clients.producer(w.connections, **{"linger.ms": 20})
     times = np.empty(records, np.int64)
     places = np.empty(records, np.int64)
     things = np.empty(records, np.int64)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from confluent_kafka import KafkaError, Message, TopicPartition
 
 from retail_stream.errors import Unavailable
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import end_offsets, require_topics, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.waiting import COMMAND_PATIENCE_S
 
@@ -26,10 +27,10 @@ def ends(connections: Connections, topics: Iterable[str]) -> Ends:
         Unavailable: no broker answers, or a topic is missing.
     """
     names = list(topics)
-    kafka.require_topics(connections, names)
-    keys = kafka.partitions(connections, *names)
+    require_topics(connections, names)
+    keys = topic_partitions(connections, *names)
     found: dict[str, dict[int, int]] = {}
-    for (topic, partition), end in kafka.end_offsets(connections, keys).items():
+    for (topic, partition), end in end_offsets(connections, keys).items():
         found.setdefault(topic, {})[partition] = end
     return found
 
@@ -49,7 +50,7 @@ def read(
     """
     left = {(t, p) for t, places in until.items() for p, end in places.items() if end > 0}
     taken = 0
-    consumer = kafka.consumer(connections, "verify")
+    consumer = clients.consumer(connections, "verify")
     try:
         # From 0 rather than from "the beginning", which costs a question per partition; where a log begins later, the
         # consumer is sent to its earliest record.
@@ -73,7 +74,7 @@ def read(
                 heard = moved = time.monotonic()
             told(taken)
             if time.monotonic() - heard > COMMAND_PATIENCE_S:
-                kafka.partitions(connections, min(left)[0])
+                topic_partitions(connections, min(left)[0])
                 heard = time.monotonic()
             if (stuck := time.monotonic() - moved) > _OPEN_TRANSACTION_S:
                 raise Unavailable(f"Kafka: an open transaction holds back records of {min(left)[0]} for {stuck:.0f} s.")

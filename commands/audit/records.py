@@ -7,7 +7,7 @@ import polars as pl
 from confluent_kafka import Message
 
 from commands.audit.avro import HEADER_BYTES, Decoder, Record, schema_number
-from retail_stream.kafka.clients import REPLAY_OF, SEQUENCE_TIME, SOURCE_OFFSET, big_endian
+from retail_stream.kafka.headers import REPLAY_OF, SEQUENCE_TIME, SOURCE_OFFSET, big_endian
 
 Schema = dict[str, pl.DataType]
 Header = tuple[str, bytes | None]

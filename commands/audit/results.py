@@ -14,7 +14,7 @@ from commands.audit.avro import HEADER_BYTES, Decoder, schema_number
 from commands.audit.engine import Engine, create, insert
 from commands.audit.records import Header, Schema, text
 from commands.verify.windows import COUNTS, MONEY, span
-from retail_stream.kafka.clients import SOURCE_OFFSET, big_endian
+from retail_stream.kafka.headers import SOURCE_OFFSET, big_endian
 from retail_stream.topics import Result
 
 OUTBOX_ID = "outbox.id"

@@ -19,7 +19,7 @@ from commands.status.lag import lags
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.errors import RetailStreamError
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
 from retail_stream.warehouse.postgres import address
@@ -147,8 +147,8 @@ class Watch:
         return {"services": probes.as_rows(found), "rules": rules}
 
     def _look_at_topics(self) -> dict[str, Any]:
-        places = kafka.partitions(self._connections, *(t for names in FLOWS.values() for t in names))
-        ends = kafka.end_offsets(self._connections, places)
+        places = topic_partitions(self._connections, *(t for names in FLOWS.values() for t in names))
+        ends = end_offsets(self._connections, places)
         with warehouse.session(self._engine) as connection:
             stored = warehouse.stored_positions(connection)
         lag = {group.value: max(0, n) for group, n in lags(self._connections, stored).items()}

@@ -13,11 +13,12 @@ from confluent_kafka import Message, TopicPartition
 from commands.dlq import show
 from commands.dlq.letters import Letter
 from retail_stream import topics
-from retail_stream.avro.decode import ROW, Writer, decode, schema_id
-from retail_stream.avro.registry import Registry, Writers
+from retail_stream.avro.decode import ROW, RecordSchema, decode, schema_id
+from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.entities import FIELDS, Entity
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 from retail_stream.kafka.batches import by_partition
+from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, topic_partitions
 from retail_stream.settings import Connections
 
 #: A longer backlog of a partition is skipped, and said so.
@@ -44,7 +45,7 @@ class Tail:
         self._connections = connections
         self._names = names
         self._backlog = backlog
-        self._next: dict[kafka.TopicPartitionKey, int] = {}
+        self._next: dict[TopicPartitionKey, int] = {}
         self._consumer: Any = None
         #: records that were never looked at, because there were too many
         self.skipped = 0
@@ -63,9 +64,9 @@ class Tail:
             raise
 
     def _read(self) -> Iterator[list[Message]]:
-        ends = kafka.end_offsets(self._connections, kafka.partitions(self._connections, *self._names))
+        ends = end_offsets(self._connections, topic_partitions(self._connections, *self._names))
         if self._consumer is None:
-            self._consumer = kafka.consumer(self._connections, _GROUP, **{"queued.max.messages.kbytes": 2048})
+            self._consumer = clients.consumer(self._connections, _GROUP, **{"queued.max.messages.kbytes": 2048})
         behind = {place: end for place, end in ends.items() if self._next.get(place, 0) < end}
         for place, end in behind.items():
             start = max(self._next.get(place, 0), end - self._backlog)
@@ -99,7 +100,7 @@ class Letters:
         self._tail = Tail(connections, [topics.dlq(e) for e in Entity], BACKLOG)
         self._registry = registry
         self._newest: dict[Entity, deque[Letter]] = {e: deque(maxlen=KEPT) for e in Entity}
-        self._writers: dict[Entity, tuple[float, show.Writers]] = {}
+        self._writers: dict[Entity, tuple[float, show.SubjectSchemas]] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
         self.total = 0
         self._lock = threading.Lock()
@@ -145,7 +146,7 @@ class Letters:
         found.sort(key=lambda x: (x.timestamp, x.offset), reverse=True)
         return [show.described(letter, self._schemas(letter.entity), SHOWN_BYTES) for letter in found[:most]]
 
-    def _schemas(self, entity: Entity) -> show.Writers:
+    def _schemas(self, entity: Entity) -> show.SubjectSchemas:
         known = self._writers.get(entity)
         if known is None or time.monotonic() - known[0] > 30:
             known = self._writers[entity] = (time.monotonic(), show.writers(self._registry, entity))
@@ -167,8 +168,8 @@ class Delays:
         topic = next(t for t in topics.TOPICS if t.name == topics.clean(Entity.SALES))
         self._tail = Tail(connections, [topic.name], SAMPLE_OF_PARTITION)
         # Asked once: a look waits for nobody.
-        self._writers = Writers(registry, topic.subject, wait=lambda fetch: fetch())
-        self._reader = Writer(json.loads(topic.schema.read_text()))  # type: ignore[union-attr]
+        self._writers = SubjectSchemas(registry, topic.subject, wait=lambda fetch: fetch())
+        self._reader = RecordSchema(json.loads(topic.schema.read_text()))  # type: ignore[union-attr]
         self._sample: deque[float] = deque(maxlen=SAMPLE)
 
     def look(self) -> None:

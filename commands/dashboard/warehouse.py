@@ -13,7 +13,7 @@ from commands.dashboard.settings import DashboardSettings
 from commands.status.refusals import refusals
 from retail_stream.entities import FIELDS, JOINED, Entity
 from retail_stream.errors import RetailStreamError
-from retail_stream.kafka.clients import TopicPartitionKey
+from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.topics import Group
 from retail_stream.warehouse import positions, postgres
 from retail_stream.warehouse.roles import READER

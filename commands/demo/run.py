@@ -31,7 +31,7 @@ from commands.verify import command as verify
 from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError, Unavailable
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.service.metrics import MetricsPort
 from retail_stream.settings import SERVERS, Connections, Settings, load
 from retail_stream.waiting import wait_for
@@ -161,11 +161,11 @@ def _servers(console: Console) -> Iterator[Path]:
 
 def _await_traffic(console: Console, pipeline: Pipeline, connections: Connections) -> None:
     """Wait for the first records of this run: four Python programs take their time to start on a small machine."""
-    raw = kafka.partitions(connections, *(topics.raw(e) for e in Entity))
-    before = kafka.end_offsets(connections, raw)
+    raw = topic_partitions(connections, *(topics.raw(e) for e in Entity))
+    before = end_offsets(connections, raw)
     deadline = time.monotonic() + _START_S
     with Shown("Starting the services", console):
-        while kafka.end_offsets(connections, raw) == before:
+        while end_offsets(connections, raw) == before:
             _complain_of_the_dead(pipeline)
             if time.monotonic() > deadline:
                 raise RetailStreamError(f"No records within {_START_S:.0f} s; see {pipeline.logs}.")

@@ -11,8 +11,9 @@ from retail_stream import topics
 from retail_stream.dead_letters import Header
 from retail_stream.entities import Entity
 from retail_stream.errors import SettingsError
-from retail_stream.kafka import clients as kafka
-from retail_stream.kafka.clients import REPLAY_OF
+from retail_stream.kafka.headers import REPLAY_OF, header_list
+from retail_stream.kafka.offsets import end_offsets, topic_partitions
+from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -49,7 +50,7 @@ class Letter:
     @classmethod
     def of(cls, entity: Entity, m: Message) -> "Letter":
         """``m``: a record of the entity's dead letter topic."""
-        headers = kafka.header_list(m)
+        headers = header_list(m)
         return cls(entity, m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value(), headers)
 
     @property
@@ -147,11 +148,11 @@ def read(
         Unavailable: no broker answers.
     """
     asked = tuple(Entity) if selection.entity is None else (selection.entity,)
-    ends = kafka.end_offsets(connections, kafka.partitions(connections, *map(topics.dlq, asked)))
+    ends = end_offsets(connections, topic_partitions(connections, *map(topics.dlq, asked)))
     looked_at, total = 0, sum(ends.values())
     for entity in asked:
         topic = topics.dlq(entity)
-        for message in kafka.read_to_end(connections, topic):
+        for message in read_to_end(connections, topic):
             looked_at += 1
             if looked_at % _TELL_EVERY == 0:
                 told(looked_at, total)

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from commands.dlq.letters import Headers, Letter
 from retail_stream.entities import Entity
-from retail_stream.kafka.clients import REPLAY_OF
+from retail_stream.kafka.headers import REPLAY_OF
 
 Group = tuple[Entity, str]
 

@@ -10,7 +10,8 @@ from commands.dlq.plan import Record
 from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.waiting import COMMAND_PATIENCE_S
 
@@ -26,7 +27,7 @@ def partitions(connections: Connections) -> Mapping[str, int]:
         Unavailable: no broker answers.
     """
     names = [topics.raw(e) for e in Entity]
-    counted = Counter(topic for topic, _ in kafka.partitions(connections, *names))
+    counted = Counter(topic for topic, _ in topic_partitions(connections, *names))
     return {name: counted[name] for name in names}
 
 
@@ -38,7 +39,7 @@ def publish(connections: Connections, records: Iterable[Record], patience_s: flo
         RetailStreamError: some can never be delivered; all the others were.
     """
     failed: Failed = []
-    producer = kafka.producer(connections)
+    producer = clients.producer(connections)
     number = 0
     for record in records:
         number += 1
@@ -86,4 +87,4 @@ def _drain(connections: Connections, producer: Producer, enough: int, patience_s
         producer.flush(_WAIT_S) if enough == 0 else producer.poll(_WAIT_S)
         patience = patience_s if len(producer) < left else patience - _WAIT_S
         if patience <= 0:
-            raise kafka.unavailable(connections)
+            raise clients.unavailable(connections)

@@ -8,7 +8,7 @@ from typing import Any
 
 from commands.dlq.letters import Letter
 from retail_stream import topics
-from retail_stream.avro.decode import HEADER_BYTES, Writer, schema_id
+from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, schema_id
 from retail_stream.avro.registry import Registry
 from retail_stream.dead_letters import Header
 from retail_stream.entities import Entity
@@ -16,20 +16,20 @@ from retail_stream.entities import Entity
 _SHOWN_BYTES = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Writers = Mapping[int, Writer]
+SubjectSchemas = Mapping[int, RecordSchema]
 
 
-def writers(registry: Registry, entity: Entity) -> Writers:
+def writers(registry: Registry, entity: Entity) -> SubjectSchemas:
     """The schemas that are registered for an entity's raw topic, by id.
 
     Raises:
         Unavailable: the registry does not answer.
     """
     versions = registry.versions(f"{topics.raw(entity)}-value")
-    return {number: Writer(schema) for number, schema in versions.values()}
+    return {number: RecordSchema(schema) for number, schema in versions.values()}
 
 
-def described(letter: Letter, known: Writers, shown_bytes: int = _SHOWN_BYTES) -> dict[str, Any]:
+def described(letter: Letter, known: SubjectSchemas, shown_bytes: int = _SHOWN_BYTES) -> dict[str, Any]:
     """Everything about a letter, as plain values for JSON; ``value`` is null where the bytes are no known record.
 
     ``value_hex`` has its first ``shown_bytes`` bytes, of ``value_bytes``.
@@ -52,12 +52,12 @@ def described(letter: Letter, known: Writers, shown_bytes: int = _SHOWN_BYTES) -
     }
 
 
-def as_json(letter: Letter, known: Writers) -> str:
+def as_json(letter: Letter, known: SubjectSchemas) -> str:
     """One line of ASCII: what some programs take for the end of a line is escaped too."""
     return json.dumps(described(letter, known), allow_nan=False)
 
 
-def as_text(letter: Letter, known: Writers) -> str:
+def as_text(letter: Letter, known: SubjectSchemas) -> str:
     """A few lines: reasons first, then the record."""
     told = described(letter, known)
     origin, value = letter.origin, told["value"]
@@ -87,7 +87,7 @@ def for_terminal(text: str, most: int = 2000) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in kept)
 
 
-def _decoded(value: bytes | None, known: Writers) -> dict[str, Any] | None:
+def _decoded(value: bytes | None, known: SubjectSchemas) -> dict[str, Any] | None:
     writer = known.get(schema_id(value) or 0)
     record = None if value is None or writer is None else writer.record(value[HEADER_BYTES:])
     if record is None or writer is None:

@@ -9,7 +9,7 @@ from commands.audit.engine import Engine, create, insert
 from commands.audit.records import text
 from commands.audit.results import OUTBOX_ID, WHY, Told
 from commands.verify.windows import span
-from retail_stream.kafka.clients import SOURCE_OFFSET, big_endian, headers
+from retail_stream.kafka.headers import SOURCE_OFFSET, big_endian, headers_by_name
 
 _SCHEMA: dict[str, pl.DataType] = {
     "partition": pl.Int64(),
@@ -33,7 +33,7 @@ class LateTable:
         """Append records."""
         rows = []
         for r in records:
-            named = headers(r)  # type: ignore[arg-type]
+            named = headers_by_name(r)  # type: ignore[arg-type]
             owner = text(named.get(OUTBOX_ID))
             warehouse = None if owner is None else owner.partition("/")[0]
             rows.append((r.partition(), big_endian(named.get(SOURCE_OFFSET)), warehouse, missed(named.get(WHY[0]))))

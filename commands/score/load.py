@@ -21,7 +21,7 @@ from commands.score.tables import layout, planted_tables, tables
 from retail_stream import topics
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.offsets import committed_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS, Group, Result
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
@@ -53,8 +53,8 @@ def gather(connections: Connections, engine: duck.Engine, progress: Shown) -> No
 
 def _committed(connections: Connections, engine: duck.Engine) -> None:
     """``passed``: entity, partition → the raw offset that the cleaner has come to."""
-    places = kafka.partitions(connections, *map(topics.raw, Entity))
-    found = kafka.committed_offsets(connections, Group.CLEANER, places)
+    places = topic_partitions(connections, *map(topics.raw, Entity))
+    found = committed_offsets(connections, Group.CLEANER, places)
     rows = [(topic.removesuffix(".raw"), partition, offset) for (topic, partition), offset in found.items()]
     schema: dict[str, pl.DataType] = {"entity": pl.String(), "partition": pl.Int64(), "upto": pl.Int64()}
     duck.create(engine, "passed", schema)

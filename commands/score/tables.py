@@ -13,7 +13,7 @@ from commands.score.late import LateTable
 from commands.verify.versions import attributes
 from retail_stream.dead_letters import Header
 from retail_stream.entities import FIELDS, Entity
-from retail_stream.kafka.clients import REPLAY_OF, SEQUENCE_TIME, SOURCE_OFFSET, big_endian, headers
+from retail_stream.kafka.headers import REPLAY_OF, SEQUENCE_TIME, SOURCE_OFFSET, big_endian, headers_by_name
 from retail_stream.topics import SCHEMAS, Result, clean, dlq, raw
 
 Schema = dict[str, pl.DataType]
@@ -59,7 +59,7 @@ class DeadTable:
         """Append dead letters of the entity's raw topic; one that does not say where it was is left out."""
         rows = []
         for m in messages:
-            named = headers(m)
+            named = headers_by_name(m)
             place = [_number(named.get(h)) for h in (Header.PARTITION, Header.OFFSET)]
             if named.get(Header.TOPIC) == raw(self._entity).encode() and None not in place:
                 rows.append(tuple(place))
@@ -93,7 +93,7 @@ class RecordsTable:
         for m in messages:
             if self._wanted is not None and m.offset() not in self._wanted.get(m.partition(), ()):
                 continue
-            named = headers(m)
+            named = headers_by_name(m)
             offset = m.offset() if self._wanted is not None else big_endian(named.get(SOURCE_OFFSET))
             if offset is not None:
                 record = (m.partition(), offset, m.offset(), named.get(REPLAY_OF))

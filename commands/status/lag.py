@@ -6,7 +6,8 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, Entity
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import TopicPartitionKey, committed_offsets, end_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.topics import Group
 
@@ -20,7 +21,7 @@ CONSUMES: Mapping[Group, tuple[str, ...]] = {
 _MARKERS = 3
 
 
-def lags(connections: Connections, stored: Mapping[Group, Mapping[kafka.TopicPartitionKey, int]]) -> dict[Group, int]:
+def lags(connections: Connections, stored: Mapping[Group, Mapping[TopicPartitionKey, int]]) -> dict[Group, int]:
     """Lag of every group; trailing transaction markers are no lag.
 
     ``stored``: positions in Postgres, of the groups that keep them there, where Kafka's committed offsets are hints.
@@ -28,13 +29,13 @@ def lags(connections: Connections, stored: Mapping[Group, Mapping[kafka.TopicPar
     Raises:
         Unavailable: no broker answers.
     """
-    places = {group: kafka.partitions(connections, *names) for group, names in CONSUMES.items()}
+    places = {group: topic_partitions(connections, *names) for group, names in CONSUMES.items()}
     # Before the ends: a group that moves on meanwhile is then a little late, never ahead of the end.
     committed = {
-        group: stored[group] if group in stored else kafka.committed_offsets(connections, group, keys)
+        group: stored[group] if group in stored else committed_offsets(connections, group, keys)
         for group, keys in places.items()
     }
-    ends = kafka.end_offsets(connections, [key for keys in places.values() for key in keys])
+    ends = end_offsets(connections, [key for keys in places.values() for key in keys])
     result = {}
     for group, keys in places.items():
         passed = committed[group]
@@ -47,14 +48,14 @@ def lags(connections: Connections, stored: Mapping[Group, Mapping[kafka.TopicPar
 
 def _records_between(connections: Connections, topic: str, partition: int, offset: int, end: int) -> int:
     """Number of records from ``offset`` to the partition's ``end``: those of an open transaction count one."""
-    reader = kafka.consumer(connections, "retail-stream.lag")
+    reader = clients.consumer(connections, "retail-stream.lag")
     try:
         reader.assign([TopicPartition(topic, partition, offset)])
         records = 0
         while True:
             message = reader.poll(5.0)
             if message is None:
-                raise kafka.unavailable(connections)
+                raise clients.unavailable(connections)
             if message.error() is None:
                 records += 1
             elif message.error().code() == KafkaError._PARTITION_EOF:

@@ -12,7 +12,7 @@ from commands.status.lag import lags
 from commands.status.refusals import refusals
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, Entity
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.topics import Group
 from retail_stream.warehouse import positions, postgres
@@ -78,7 +78,7 @@ def look(engine: Engine, connections: Connections) -> Status:
         RetailStreamError: Postgres refuses us, or `retail-stream init` has not run.
     """
     names = [f(e) for f in (topics.clean, topics.dlq) for e in Entity] + [topics.Result.LATE]
-    ends = kafka.end_offsets(connections, kafka.partitions(connections, *names))
+    ends = end_offsets(connections, topic_partitions(connections, *names))
 
     def total(suffix: str) -> int:
         return sum(n for (topic, _), n in ends.items() if topic.endswith(suffix))

@@ -23,7 +23,7 @@ from commands.verify.tables import CleanTable, DeadTable, RawTable, reader, reco
 from retail_stream import topics
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.offsets import TopicPartitionKey, committed_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS, Group, Result
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
@@ -107,9 +107,9 @@ class _Decoders:
 
 
 def _committed(connections: Connections, engine: duck.Engine) -> None:
-    def ask() -> dict[kafka.TopicPartitionKey, int]:
-        raw = kafka.partitions(connections, *CONSUMES[Group.CLEANER])
-        return kafka.committed_offsets(connections, Group.CLEANER, raw)
+    def ask() -> dict[TopicPartitionKey, int]:
+        raw = topic_partitions(connections, *CONSUMES[Group.CLEANER])
+        return committed_offsets(connections, Group.CLEANER, raw)
 
     rows = [(t, p, o) for (t, p), o in wait_for(ask, COMMAND_PATIENCE_S).items()]
     _table(engine, "committed", ("topic", "partition", "next_offset"), rows)

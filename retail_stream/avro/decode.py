@@ -69,7 +69,7 @@ def encode(schema: AvroSchema, record: Mapping[str, Any]) -> bytes:
     return out.getvalue()
 
 
-class Writer:
+class RecordSchema:
     """One writer schema, ready to decode its records."""
 
     def __init__(self, schema: AvroSchema) -> None:
@@ -186,8 +186,8 @@ class Decoded:
 
 def decode(
     values: Sequence[bytes | None],
-    writers: Mapping[int, Writer],
-    reader: Writer,
+    writers: Mapping[int, RecordSchema],
+    reader: RecordSchema,
     groups: Mapping[int | None, Sequence[int]] | None = None,
 ) -> Decoded:
     """Decode framed values of any mix of schema ids (``groups``: what :func:`by_schema` says of them, where known).
@@ -220,7 +220,7 @@ def decode(
     return Decoded(table, bad)
 
 
-def _unresolvable(writer: Writer, reader: Writer) -> str | None:
+def _unresolvable(writer: RecordSchema, reader: RecordSchema) -> str | None:
     """The first field of the reader that the writer's records cannot fill (Avro schema resolution), or None."""
     promotions: dict[Any, tuple[Any, ...]] = {pl.Int64(): (pl.Int32(),), pl.Float64(): (pl.Int32(), pl.Int64())}
     for name, dtype in reader.columns.items():

@@ -15,7 +15,7 @@ import httpx2 as httpx
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from retail_stream.avro.decode import Writer
+from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.schema import AvroSchema
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.waiting import wait_for
@@ -92,7 +92,7 @@ def _past_proxies(url: str) -> None:
         os.environ["no_proxy"] = f"{but},{host}".strip(",")
 
 
-class Writers:
+class SubjectSchemas:
     """The writer schemas of one subject, by id, fetched when an id is first seen."""
 
     def __init__(self, registry: Registry, subject: str, wait: Callable[[Callable[[], None]], None] = wait_for) -> None:
@@ -104,9 +104,9 @@ class Writers:
         self._registry = registry
         self._subject = subject
         self._versions: set[int] = set()
-        self._writers: dict[int, Writer] = {}
+        self._writers: dict[int, RecordSchema] = {}
 
-    def get(self, ids: Iterable[int | None]) -> Mapping[int, Writer]:
+    def get(self, ids: Iterable[int | None]) -> Mapping[int, RecordSchema]:
         """Writers by id, at least those of ``ids`` that are registered. A registry that is away is waited for."""
         if any(i is not None and i not in self._writers for i in ids):
             self._wait(self._fetch)
@@ -125,4 +125,4 @@ class Writers:
     def _fetch(self) -> None:
         for version, (number, schema) in self._registry.versions(self._subject, self._versions).items():
             self._versions.add(version)
-            self._writers[number] = Writer(schema)
+            self._writers[number] = RecordSchema(schema)

@@ -14,12 +14,13 @@ import numpy as np
 import polars as pl
 from confluent_kafka import KafkaError, Message
 
-from retail_stream.avro.decode import NESTED, ROW, Writer, by_schema, decode
-from retail_stream.avro.registry import Writers
+from retail_stream.avro.decode import NESTED, ROW, RecordSchema, by_schema, decode
+from retail_stream.avro.registry import SubjectSchemas
 from retail_stream.avro.schema import as_json
 from retail_stream.errors import PoisonRecord, Unavailable
-from retail_stream.kafka.clients import REPLAY_OF as REPLAY_HEADER
-from retail_stream.kafka.clients import SEQUENCE_TIME, SOURCE_OFFSET, TopicPartitionKey, big_endian
+from retail_stream.kafka.headers import REPLAY_OF as REPLAY_HEADER
+from retail_stream.kafka.headers import SEQUENCE_TIME, SOURCE_OFFSET, big_endian
+from retail_stream.kafka.offsets import TopicPartitionKey
 
 OFFSET = "offset"
 TIMESTAMP = "timestamp"
@@ -71,7 +72,9 @@ def _place(message: Message) -> TopicPartitionKey:
     return str(message.topic()), int(message.partition() or 0)
 
 
-def table(messages: Sequence[Message], writers: Writers, reader: Writer, *, keep_extra: bool = False) -> pl.DataFrame:
+def table(
+    messages: Sequence[Message], writers: SubjectSchemas, reader: RecordSchema, *, keep_extra: bool = False
+) -> pl.DataFrame:
     """Records of one clean partition as a frame, one row each, in order.
 
     Columns: ``offset`` and ``source_offset`` (int64; -1 where the header is missing), ``timestamp`` (the Kafka
@@ -117,7 +120,7 @@ def table(messages: Sequence[Message], writers: Writers, reader: Writer, *, keep
     return base.join(fields, on=ROW, how="left", maintain_order="left").drop(ROW)
 
 
-def _extra(decoded: pl.DataFrame, reader: Writer) -> pl.Series:
+def _extra(decoded: pl.DataFrame, reader: RecordSchema) -> pl.Series:
     beyond = [c for c in decoded.columns if c not in reader.columns and c not in (ROW, NESTED)]
     if not beyond and NESTED not in decoded.columns:
         return pl.Series(EXTRA, [None] * decoded.height, dtype=pl.String)

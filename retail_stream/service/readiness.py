@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.errors import Unavailable
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 from retail_stream.settings import Connections
 from retail_stream.warehouse import postgres
 
@@ -69,13 +69,13 @@ class Probe:
 
 def kafka_answers(connections: Connections) -> Probe:
     """A broker gives out metadata."""
-    client = kafka.admin(connections)
+    client = clients.admin(connections)
 
     def ask() -> None:
         try:
             client.list_topics(topics.raw(Entity.SALES), timeout=_LIMIT_S)
         except KafkaException as e:
-            raise kafka.unavailable(connections) from e
+            raise clients.unavailable(connections) from e
 
     return Probe(ask)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from retail_stream.errors import Fenced
-from retail_stream.kafka.clients import TopicPartitionKey
+from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.topics import Group
 
 

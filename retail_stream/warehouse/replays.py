@@ -9,7 +9,7 @@ import polars as pl
 from sqlalchemy import Connection, text
 
 from retail_stream.kafka.batches import REPLAY_OF
-from retail_stream.kafka.clients import TopicPartitionKey
+from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.topics import Group
 
 # What fits into an index; ours are a topic, a partition and an offset. Anyone may write a longer one.

@@ -9,11 +9,12 @@ import structlog
 from sqlalchemy import text
 
 from retail_stream import topics
-from retail_stream.avro.decode import Writer
-from retail_stream.avro.registry import Registry, Writers
+from retail_stream.avro.decode import RecordSchema
+from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError, SettingsError, Unavailable
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import collector, logs, metrics
 from retail_stream.service import readiness as probes
 from retail_stream.service import signals as stopping
@@ -89,10 +90,10 @@ def build(config: settings.AggregatorSettings, stop: threading.Event) -> tuple[D
     outbox_engine = postgres.service_engine(config.database_url, "outbox", idle_session_timeout="5min")
     relay = Relay(config, outbox_engine, stop)
     waiting = partial(wait, stop)
-    writers = Writers(registry, clean.subject, waiting)
+    writers = SubjectSchemas(registry, clean.subject, waiting)
 
     def ready() -> dict[Result, int]:
-        kafka.require_topics(config, [t.name for t in TOPICS])
+        require_topics(config, [t.name for t in TOPICS])
         writers.learn()
         ids = {t: registry.register(f"{t}-value", schema) for t, schema in outbox.schemas().items()}
         with warehouse.transaction(engine) as connection:
@@ -105,10 +106,10 @@ def build(config: settings.AggregatorSettings, stop: threading.Event) -> tuple[D
         settings=config,
         topic=clean.name,
         engine=engine,
-        consumer=lambda: kafka.consumer(config, Group.AGGREGATOR),
+        consumer=lambda: clients.consumer(config, Group.AGGREGATOR),
         writers=writers,
-        rise_writers=Writers(registry, f"{Result.WATERMARKS}-value", waiting),
-        sale=Writer(json.loads(clean.schema.read_text())),  # type: ignore[union-attr]
+        rise_writers=SubjectSchemas(registry, f"{Result.WATERMARKS}-value", waiting),
+        sale=RecordSchema(json.loads(clean.schema.read_text())),  # type: ignore[union-attr]
         encoder=outbox.Encoder(waiting(ready), config.rules),
         upstream=Upstream(config),
         published=relay.wake.set,

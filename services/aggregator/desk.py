@@ -8,8 +8,8 @@ from typing import TypeVar
 from confluent_kafka import Consumer
 from sqlalchemy import Engine
 
-from retail_stream.avro.decode import Writer
-from retail_stream.avro.registry import Writers
+from retail_stream.avro.decode import RecordSchema
+from retail_stream.avro.registry import SubjectSchemas
 from retail_stream.waiting import wait_for
 from services.aggregator.outbox import Encoder
 from services.aggregator.settings import AggregatorSettings
@@ -48,9 +48,9 @@ class Desk:
     topic: str
     engine: Engine
     consumer: Callable[[], Consumer]
-    writers: Writers
-    rise_writers: Writers
-    sale: Writer
+    writers: SubjectSchemas
+    rise_writers: SubjectSchemas
+    sale: RecordSchema
     encoder: Encoder
     upstream: Upstream
     published: Callable[[], None]

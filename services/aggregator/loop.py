@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from retail_stream.errors import Fenced, Unavailable
 from retail_stream.kafka import batches
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.offsets import topic_partitions
 from services.aggregator import idleness, metrics, ownership, warehouse
 from services.aggregator.batch import Applied, apply
 from services.aggregator.desk import Desk, Stopped
@@ -249,7 +249,7 @@ def claim(desk: Desk, partitions: Sequence[int]) -> Mapping[int, Owned]:
     with warehouse.transaction(desk.engine) as connection:
         fresh = ownership.is_fresh(connection, desk.topic)
     rises = ownership.recorded_rises(desk.settings, desk.rise_writers) if fresh else []
-    everywhere = [p for _, p in kafka.partitions(desk.settings, desk.topic)]
+    everywhere = [p for _, p in topic_partitions(desk.settings, desk.topic)]
     with warehouse.transaction(desk.engine) as connection:
         ownership.ensure_rows(connection, desk.topic, everywhere)
         owned = ownership.claim(connection, desk.topic, partitions, rises, desk.encoder)

@@ -7,8 +7,8 @@ import structlog
 from sqlalchemy import Connection, text
 
 from retail_stream.avro.decode import HEADER_BYTES, schema_id
-from retail_stream.avro.registry import Writers
-from retail_stream.kafka import clients as kafka
+from retail_stream.avro.registry import SubjectSchemas
+from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
 from retail_stream.warehouse import positions
@@ -29,14 +29,14 @@ class Owned:
     replayed: tuple[Rise, ...]
 
 
-def recorded_rises(connections: Connections, writers: Writers) -> list[Rise]:
+def recorded_rises(connections: Connections, writers: SubjectSchemas) -> list[Rise]:
     """Every rise on `sales.watermarks`, read to its end. Rare: only an empty warehouse asks.
 
     Raises:
         Unavailable: no broker answers.
     """
     rises = []
-    for message in kafka.read_to_end(connections, Result.WATERMARKS):
+    for message in read_to_end(connections, Result.WATERMARKS):
         value = message.value() or b""
         number = schema_id(value)
         writer = writers.get([number]).get(number) if number is not None else None

@@ -15,7 +15,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from sqlalchemy import Connection, Engine, text
 
 from retail_stream.errors import Unavailable
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.headers import headers_by_name
+from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
 from retail_stream.warehouse import postgres
@@ -70,7 +72,7 @@ class Relay:
 
     def _publish_all(self, connection: Connection) -> None:
         mine = str(connection.execute(text("SELECT id FROM warehouse_id")).scalar_one())
-        producer = kafka.producer(
+        producer = clients.producer(
             self._connections,
             **{
                 "transactional.id": f"retail-stream.outbox.{mine}",
@@ -89,7 +91,7 @@ class Relay:
                     self.wake.clear()
         except KafkaException as e:
             # Whether the last transaction was committed is found out as by a new leader.
-            raise Unavailable(f"{kafka.unavailable(self._connections)} ({e.args[0].str()})") from e
+            raise Unavailable(f"{clients.unavailable(self._connections)} ({e.args[0].str()})") from e
 
     def _publish(self, connection: Connection, producer: Producer, mine: str) -> bool:
         rows = connection.execute(
@@ -122,9 +124,9 @@ class Relay:
 
         In each partition they ascend, so that the last one of ours is the largest.
         """
-        places = kafka.partitions(self._connections, *_TOPICS)
-        ends = kafka.end_offsets(self._connections, places)
-        reader = kafka.consumer(self._connections, "aggregator.outbox")
+        places = topic_partitions(self._connections, *_TOPICS)
+        ends = end_offsets(self._connections, places)
+        reader = clients.consumer(self._connections, "aggregator.outbox")
         try:
             return max((self._last_in(reader, topic, p, ends[topic, p], mine) for topic, p in places), default=0)
         finally:
@@ -148,7 +150,7 @@ class Relay:
             # A call for many waits until it has them all, or for its whole timeout: so first for one.
             messages = reader.consume(1, 10.0)
             if not messages:
-                raise kafka.unavailable(self._connections)
+                raise clients.unavailable(self._connections)
             messages += reader.consume(1_000, 0)
             for message in messages:
                 error = message.error()
@@ -163,6 +165,6 @@ class Relay:
 
 def number_of(message: Message, mine: str) -> int:
     """Its number in the outbox of the warehouse ``mine``; 0 for a record of whoever else."""
-    owner, _, number = (kafka.headers(message).get(OUTBOX_ID) or b"").partition(b"/")
+    owner, _, number = (headers_by_name(message).get(OUTBOX_ID) or b"").partition(b"/")
     # As long as Postgres' largest bigint.
     return int(number) if owner == mine.encode() and number.isdigit() and len(number) <= 19 else 0

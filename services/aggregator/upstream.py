@@ -6,8 +6,8 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from retail_stream import topics
 from retail_stream.entities import Entity
-from retail_stream.kafka import clients as kafka
-from retail_stream.kafka.clients import TopicPartitionKey
+from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import TopicPartitionKey, committed_offsets, end_offsets
 from retail_stream.settings import Connections
 from retail_stream.topics import Group
 
@@ -35,8 +35,8 @@ class Upstream:
         # The order matters: what the cleaner committed lies, cleaned, before an end that is asked for afterwards.
         asked = [(topic, p) for p in partitions for topic in (_RAW, _CLEAN)]
         raw = [place for place in asked if place[0] == _RAW]
-        committed = kafka.committed_offsets(self._connections, Group.CLEANER, raw)
-        ends = kafka.end_offsets(self._connections, asked)
+        committed = committed_offsets(self._connections, Group.CLEANER, raw)
+        ends = end_offsets(self._connections, asked)
         return {
             p: ends[_CLEAN, p]
             for topic, p in raw
@@ -48,7 +48,7 @@ class Upstream:
             return True
         if end - committed > 3:  # each transaction leaves one marker; several without a record are rare
             return False
-        reader = kafka.consumer(self._connections, "aggregator.upstream")
+        reader = clients.consumer(self._connections, "aggregator.upstream")
         try:
             reader.assign([TopicPartition(*place, committed)])
             first = reader.poll(5.0)

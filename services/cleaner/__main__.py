@@ -9,7 +9,8 @@ import structlog
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
 from retail_stream.errors import SettingsError
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import collector, logs, metrics
 from retail_stream.service import readiness as probes
 from retail_stream.service import signals as stopping
@@ -37,12 +38,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     registry = Registry(settings.schema_registry_url)
     with stopping.at_once():
-        wait_for(lambda: kafka.require_topics(settings, [t.name for t in TOPICS]))
+        wait_for(lambda: require_topics(settings, [t.name for t in TOPICS]))
         # Without it nothing can be decoded: so no partitions are taken from a replica that may know its schemas.
         wait_for(partial(registry.versions, f"{raw(Entity.SALES)}-value"))
     collector.look_rarely()
     log.info("cleaner starts", kafka=settings.kafka_bootstrap_servers, dlq_max_ratio=settings.dlq_max_ratio)
-    app = build(settings, registry, Delivery(partial(kafka.producer, settings)))
+    app = build(settings, registry, Delivery(partial(clients.producer, settings)))
     LAG.read = lambda: behind(app.progress())
     health.needs(assigned=lambda: app.is_settled, kafka=probes.kafka_answers(settings))
     code = run(app)

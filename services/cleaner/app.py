@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import faust
 
 from retail_stream import topics
-from retail_stream.avro.decode import Writer
+from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
 from retail_stream.security import KafkaSecurity
@@ -43,7 +43,7 @@ def build(settings: CleanerSettings, registry: Registry, delivery: Delivery) -> 
     desk = ThreadPoolExecutor(1, thread_name_prefix="cleaner")
     for entity in Entity:
         schema = json.loads((SCHEMAS / "raw" / f"{entity}.avsc").read_text())
-        forwarder = Forwarder(entity, registry, delivery, Writer(schema))
+        forwarder = Forwarder(entity, registry, delivery, RecordSchema(schema))
         _agent(app, desk, forwarder, RejectRatio(entity, settings.dlq_max_ratio))
     return app
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from retail_stream.avro.decode import HEADER_BYTES, NESTED, ROW, Decoded, Writer, by_schema, decode, encode, frame
+from retail_stream.avro.decode import HEADER_BYTES, NESTED, ROW, Decoded, RecordSchema, by_schema, decode, encode, frame
 from retail_stream.avro.schema import Holds
 from retail_stream.entities import Entity
 from services.cleaner import expectations as declared
@@ -83,7 +83,9 @@ class Target:
     schema: Any
 
 
-def clean(raw: Raw, writers: Mapping[int, Writer], reader: Writer, targets: Mapping[int, Target]) -> Cleaned:
+def clean(
+    raw: Raw, writers: Mapping[int, RecordSchema], reader: RecordSchema, targets: Mapping[int, Target]
+) -> Cleaned:
     """Judge every record; forward the bytes of the good ones, encode again where the clean schema differs.
 
     ``writers``: raw schema id → its schema. ``reader``: the fields that the rules need. ``targets``: raw schema id →
@@ -109,7 +111,9 @@ def clean(raw: Raw, writers: Mapping[int, Writer], reader: Writer, targets: Mapp
     return Cleaned(values, rejected, counts)
 
 
-def _beyond(table: pl.DataFrame, raw: Raw, writers: Mapping[int, Writer], reader: Writer) -> tuple[Field, ...]:
+def _beyond(
+    table: pl.DataFrame, raw: Raw, writers: Mapping[int, RecordSchema], reader: RecordSchema
+) -> tuple[Field, ...]:
     """Fields of the batch that only a newer writer has: a later migration will make columns of them."""
     new = [name for name in table.columns if name not in (*reader.columns, ROW, NESTED)]
     if not new:
@@ -169,7 +173,7 @@ def _undecodable(entity: Entity, decoded: Decoded, tombstones: set[int]) -> dict
 
 def _values(
     raw: Raw,
-    writers: Mapping[int, Writer],
+    writers: Mapping[int, RecordSchema],
     targets: Mapping[int, Target],
     verdict: Verdict,
     rejected: Mapping[int, Rejection],

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from retail_stream.avro.decode import Writer
+from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.schema import Holds
 from retail_stream.entities import FIELDS, Entity
 from retail_stream.topics import SCHEMAS
@@ -106,7 +106,7 @@ EXPECTED: Mapping[Entity, tuple[Rule, ...]] = {
 @lru_cache
 def rules(entity: Entity, beyond: tuple[tuple[str, Holds], ...] = ()) -> tuple[Rule, ...]:
     """All rules of an entity's records. ``beyond``: fields that a newer writer adds to the raw schema."""
-    declared = Writer(json.loads((SCHEMAS / "raw" / f"{entity}.avsc").read_text())).holds
+    declared = RecordSchema(json.loads((SCHEMAS / "raw" / f"{entity}.avsc").read_text())).holds
     storable = _storable({**declared, **dict(beyond)}, FIELDS[entity].time)
     return (*_key_and_time(entity), *storable, *EXPECTED.get(entity, ()))
 

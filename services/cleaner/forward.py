@@ -9,8 +9,8 @@ from confluent_kafka import Message
 
 from retail_stream import dead_letters as deadletters
 from retail_stream import topics
-from retail_stream.avro.decode import Writer
-from retail_stream.avro.registry import Registry, Writers
+from retail_stream.avro.decode import RecordSchema
+from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.entities import Entity
 from services.cleaner import metrics
 from services.cleaner.clean import Cleaned, clean
@@ -44,12 +44,12 @@ class Sent:
 class Forwarder:
     """Cleans records of one entity. One thread at a time may call it."""
 
-    def __init__(self, entity: Entity, registry: Registry, delivery: Delivery, reader: Writer) -> None:
+    def __init__(self, entity: Entity, registry: Registry, delivery: Delivery, reader: RecordSchema) -> None:
         """``reader``: the raw schema whose fields the rules read."""
         self.entity = entity
         self._delivery = delivery
         self._reader = reader
-        self._writers = Writers(registry, f"{topics.raw(entity)}-value")
+        self._writers = SubjectSchemas(registry, f"{topics.raw(entity)}-value")
         self._targets = Targets(registry, entity)
         self._asked: frozenset[int] = frozenset()
 

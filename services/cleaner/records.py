@@ -8,7 +8,7 @@ from functools import cached_property
 from confluent_kafka import Message
 
 from retail_stream.entities import Entity
-from retail_stream.kafka.clients import SEQUENCE_TIME, SOURCE_OFFSET, big_endian
+from retail_stream.kafka.headers import SEQUENCE_TIME, SOURCE_OFFSET, big_endian
 from services.cleaner.clean import Raw
 
 Headers = list[tuple[str, bytes | None]]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from retail_stream import topics
-from retail_stream.avro.decode import Writer
+from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.registry import Registry
 from retail_stream.avro.schema import plain_schema
 from retail_stream.entities import Entity
@@ -21,7 +21,7 @@ class Targets:
         self._entity = entity
         self._targets: dict[int, Target] = {}
 
-    def get(self, writers: Mapping[int, Writer]) -> Mapping[int, Target]:
+    def get(self, writers: Mapping[int, RecordSchema]) -> Mapping[int, Target]:
         """Targets of all the given raw schemas."""
         for number, writer in writers.items():
             if number not in self._targets:

@@ -19,7 +19,7 @@ from retail_stream import topics
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import JOINED, Entity
 from retail_stream.errors import RetailStreamError, SettingsError
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.offsets import require_topics, topic_partitions
 from retail_stream.service import logs, metrics
 from retail_stream.service import readiness as probes
 from retail_stream.service import signals as stopping
@@ -87,11 +87,11 @@ def run(settings: GeneratorSettings, stop: threading.Event) -> None:
         outage = Outage(settings)
         lease = Lease(settings)
         transactions = {e: Transactions(settings, e, stop, outage, lease) for e in Entity}
-        wait_for(partial(kafka.require_topics, settings, [*map(topics.raw, Entity), Result.FAULTS]))
+        wait_for(partial(require_topics, settings, [*map(topics.raw, Entity), Result.FAULTS]))
         # Before anything is read: whoever had these ids writes no more, and what it left open is aborted.
         for take in (lease.take, *(t.open for t in transactions.values())):
             wait_for(take)
-        partitions = len(wait_for(partial(kafka.partitions, settings, topics.raw(Entity.SALES))))
+        partitions = len(wait_for(partial(topic_partitions, settings, topics.raw(Entity.SALES))))
         reader = Reader(settings, registry, schemas)
         states = {e: wait_for(partial(reader.dimension, e)) for e in JOINED}
         tail = wait_for(reader.sales)

@@ -7,9 +7,10 @@ from functools import partial
 
 import structlog
 
-from retail_stream.avro.registry import Registry, Writers
+from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.errors import RetailStreamError, SettingsError
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import collector, logs, metrics
 from retail_stream.service import readiness as probes
 from retail_stream.service import signals as stopping
@@ -50,10 +51,10 @@ def main() -> int:
 
         wait_for(attempt)
 
-    writers = {topic: Writers(registry, f"{topic}-value", patiently) for topic in declared}
+    writers = {topic: SubjectSchemas(registry, f"{topic}-value", patiently) for topic in declared}
 
     def initialised() -> None:
-        kafka.require_topics(settings, declared)
+        require_topics(settings, declared)
         for known in writers.values():
             check()
             known.learn()
@@ -62,7 +63,7 @@ def main() -> int:
     merger = Merger(engine, declared.values(), writers, check)
     try:
         patiently(initialised)
-        reader = Reader(partial(kafka.consumer, settings, Group.SCD_MERGER), declared, merger.claim)
+        reader = Reader(partial(clients.consumer, settings, Group.SCD_MERGER), declared, merger.claim)
         LAG.read = reader.lag
         health.needs(
             assigned=lambda: reader.joined,

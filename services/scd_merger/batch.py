@@ -13,11 +13,11 @@ import sqlalchemy.exc
 from confluent_kafka import Message
 from sqlalchemy import Connection, Engine
 
-from retail_stream.avro.decode import Writer
-from retail_stream.avro.registry import Writers
+from retail_stream.avro.decode import RecordSchema
+from retail_stream.avro.registry import SubjectSchemas
 from retail_stream.errors import PoisonRecord
 from retail_stream.kafka import batches
-from retail_stream.kafka.clients import TopicPartitionKey
+from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.topics import Group
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import positions, postgres, replays
@@ -53,14 +53,14 @@ class Merger:
         self,
         engine: Engine,
         dimensions: Iterable[Dimension],
-        writers: Mapping[str, Writers],
+        writers: Mapping[str, SubjectSchemas],
         check: Callable[[], None] = lambda: None,
     ) -> None:
         """``writers``: topic → its writer schemas. ``check``: called before each attempt; may raise to give up."""
         self._engine, self._writers, self._check = engine, writers, check
         self._tables = {d.topic: DimensionTable(d) for d in dimensions}
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="merger")
-        self._readers = {topic: Writer(clean_schema(t.dimension.entity)) for topic, t in self._tables.items()}
+        self._readers = {topic: RecordSchema(clean_schema(t.dimension.entity)) for topic, t in self._tables.items()}
 
     def claim(self, places: list[TopicPartitionKey]) -> list[Position]:
         """Become the owner of partitions; a database that is away is waited for.

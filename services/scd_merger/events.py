@@ -9,7 +9,7 @@ import polars as pl
 from retail_stream.avro.schema import as_json
 from retail_stream.errors import PoisonRecord
 from retail_stream.kafka.batches import DELETED, EXTRA, KEY, OFFSET, SEQUENCE
-from retail_stream.kafka.clients import TopicPartitionKey
+from retail_stream.kafka.offsets import TopicPartitionKey
 from services.scd_merger.dimensions import Dimension
 
 _DECIMAL = re.compile(rb"-?[0-9]{1,18}")

@@ -11,7 +11,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from retail_stream.kafka.batches import by_partition
-from retail_stream.kafka.clients import TopicPartitionKey
+from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.warehouse.positions import Position
 
 _POLL_S = 0.1

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 from commands.status.status import Status, look
 from commands.verify.report import Report
 from commands.verify.run import run
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 from retail_stream.settings import Connections
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
@@ -71,7 +71,7 @@ class Whole:
     def in_sync(self, within_s: float = 120) -> None:
         """Every replica of every partition has what its leader has."""
         deadline = time.monotonic() + within_s
-        admin = kafka.admin(self.connections)
+        admin = clients.admin(self.connections)
         while behind := [
             f"{name}/{p.id}"
             for name, topic in admin.list_topics(timeout=10).topics.items()

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka.admin import NewTopic
 
 from commands.demo.pipeline import Service
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 from tests.compose.conftest import SCALED, SECRETS, Whole
 from tests.harness.containers import eventually
 
@@ -143,7 +143,7 @@ def test_kafka_keeps_no_log_files_in_memory_and_tools_have_a_heap_of_their_own(w
 
 def test_compressed_records_pass_the_broker_and_the_console(whole: Whole):
     """Both unpack a library for it into /tmp; the broker, as it has to compress in another way than the producer."""
-    admin = kafka.admin(whole.connections)
+    admin = clients.admin(whole.connections)
     admin.create_topics([NewTopic("compressed", 1, 1, config={"compression.type": "zstd"})])["compressed"].result(30)
     lines = (
         "echo something | kafka-console-producer.sh $KAFKA --topic compressed --compression-codec snappy",

@@ -19,7 +19,7 @@ from commands.init import InitSettings, initialise
 from commands.status.status import look
 from commands.verify.run import run
 from retail_stream.errors import Unavailable
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.offsets import topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
@@ -103,7 +103,7 @@ def test_whoever_has_no_password_or_another_is_not_let_in(env: dict[str, str]):
     plain = {name: value for name, value in env.items() if not name.startswith("KAFKA_S")}
     for wrong in (plain, {**env, "KAFKA_SASL_PASSWORD": "another"}):
         with pytest.raises(Unavailable):
-            kafka.partitions(Connections(**settings(wrong)), "sales.raw")
+            topic_partitions(Connections(**settings(wrong)), "sales.raw")
 
 
 def test_the_pipeline_flows_and_verify_agrees(env: dict[str, str], tmp_path: Path):

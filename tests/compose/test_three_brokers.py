@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 from commands.embedded.settings import Ports
 from retail_stream import topics
 from retail_stream.entities import Entity
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.reading import read_to_end
 from tests.compose.conftest import SETTINGS, Whole
 from tests.harness.containers import Project
 
@@ -102,7 +102,7 @@ def test_no_loss_cost_a_record_and_no_caller_saw_an_error(cluster: Whole, caller
     caller.stop()
     assert caller.errors == []
     cluster.project("stop", "generator")
-    sales = Counter(m.value() for m in kafka.read_to_end(cluster.connections, topics.raw(Entity.SALES)))
+    sales = Counter(m.value() for m in read_to_end(cluster.connections, topics.raw(Entity.SALES)))
     assert [sale for sale, times in sales.items() if times > 1] == []
     cluster.eventually(lambda s: s.drained, "the pipeline drains")
     report = cluster.verify()

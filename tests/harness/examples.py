@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.entities import Entity
-from retail_stream.kafka.clients import SEQUENCE_TIME, big_endian
+from retail_stream.kafka.headers import SEQUENCE_TIME, big_endian
 from retail_stream.topics import SCHEMAS
 from services.cleaner.clean import Raw
 
@@ -52,7 +52,7 @@ def examples(kind: str) -> list[Example]:
 
 def _load(entity: Entity, path: Path) -> Example:
     data = json.loads(path.read_text())
-    writer = Writer(schema(entity, "raw"))
+    writer = RecordSchema(schema(entity, "raw"))
     value = data.get("value")
     if value is not None:
         value = {n: _plain(v, f["type"]) for (n, v), f in zip(value.items(), writer.schema["fields"], strict=True)}

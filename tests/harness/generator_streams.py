@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from retail_stream import topics
-from retail_stream.avro.decode import Writer
+from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import DIMENSIONS, Entity
 from services.generator.publishing.columns import ColumnEncoder
 from services.generator.publishing.faults import PROFILES, Fault, Profile
@@ -34,7 +34,7 @@ def encoder(entity: Entity) -> Encoder:
 
 
 def rows(entity: Entity, records: list[Record]) -> list[dict]:
-    reader = Writer(SCHEMAS[entity])
+    reader = RecordSchema(SCHEMAS[entity])
     return [row for r in records if r.value is not None and (row := reader.record(r.value[5:])) is not None]
 
 

@@ -15,7 +15,8 @@ from commands.embedded.processes import ProcessGroup
 from commands.embedded.servers import Server
 from commands.status.lag import CONSUMES
 from commands.status.status import Status, look
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
 from retail_stream.waiting import wait_for
@@ -154,7 +155,7 @@ def facts(running: Running) -> dict[str, float]:
             rows = connection.execute(text(f"SELECT count(*), sum(revision) FROM {table} WHERE state = 'final'")).one()
             windows[f"{kind} fired"] = windows[f"{kind} final"] = rows[0]
             windows[f"{kind} revised"] = rows[1]
-        late = sum(1 for _ in kafka.read_to_end(running.connections, Result.LATE))
+        late = sum(1 for _ in read_to_end(running.connections, Result.LATE))
     return {
         "read": status.produced,
         "clean": status.cleaned,
@@ -229,7 +230,9 @@ def all_miss(running: Running, condition: str) -> None:
 def test_it_is_not_ready_while_the_group_has_not_given_it_its_share(running: Running, group: Group) -> None:
     at = running.at[Service(group)]
     # A member that has a share and then says nothing any more holds up the next rebalance, for ten seconds at most.
-    silent, another = (kafka.consumer(running.connections, group, **{"max.poll.interval.ms": 10_000}) for _ in range(2))
+    silent, another = (
+        clients.consumer(running.connections, group, **{"max.poll.interval.ms": 10_000}) for _ in range(2)
+    )
     try:
         silent.subscribe(list(CONSUMES[group]))
         eventually(lambda: has_a_share(silent))

@@ -18,9 +18,9 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
-from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.avro.registry import Registry
-from retail_stream.kafka.clients import SEQUENCE_TIME, as_big_endian
+from retail_stream.kafka.headers import SEQUENCE_TIME, as_big_endian
 from tests.harness.servers import Servers, private_stack
 from tests.integration.services.cleaner.world import LONG_AGO_US, eventually
 
@@ -81,7 +81,7 @@ class Project:
         """``records``: suppliers, or (id, time) of deletes."""
         schema = json.loads((STEPS / step / "schemas" / "raw" / "suppliers.avsc").read_text())
         number = Registry(self.stack.env["SCHEMA_REGISTRY_URL"]).register(f"{RAW}-value", schema)
-        plain = Writer(schema).plain
+        plain = RecordSchema(schema).plain
         producer = Producer({"bootstrap.servers": self.stack.env["KAFKA_BOOTSTRAP_SERVERS"]})
         for record in records:
             if isinstance(record, tuple):

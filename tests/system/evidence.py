@@ -9,7 +9,8 @@ from commands.demo.pipeline import Service
 from commands.verify.report import Report
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.headers import big_endian, headers_by_name
+from retail_stream.kafka.reading import read_to_end
 from tests.system.conftest import Running
 
 # The same question by table and by index: a damaged index shows in the difference.
@@ -50,8 +51,8 @@ def _rows(running: Running, entity: Entity, keys: list[int]) -> Iterable[str]:
 def _records(running: Running, entity: Entity, keys: list[int]) -> Iterable[str]:
     wanted = {str(key).encode() for key in keys}
     for topic in (topics.raw(entity), topics.clean(entity), topics.dlq(entity)):
-        for m in kafka.read_to_end(running.connections, topic):
+        for m in read_to_end(running.connections, topic):
             if m.key() in wanted:
                 what = "tombstone" if m.value() is None else "upsert"
-                numbers = {n: kafka.big_endian(v) or v for n, v in kafka.headers(m).items()}
+                numbers = {n: big_endian(v) or v for n, v in headers_by_name(m).items()}
                 yield f"{topic}/{m.partition()}@{m.offset()} key {m.key()!r} {m.timestamp()[1]} {what} {numbers}"

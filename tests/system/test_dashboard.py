@@ -30,7 +30,7 @@ from commands.init import migrate
 from commands.score.command import run
 from retail_stream import topics
 from retail_stream.entities import Entity
-from retail_stream.kafka.clients import read_to_end
+from retail_stream.kafka.reading import read_to_end
 from retail_stream.topics import Result
 from tests.system.browser import Visit, chromium
 from tests.system.conftest import Running

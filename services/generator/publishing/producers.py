@@ -7,7 +7,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from retail_stream.errors import RetailStreamError
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 from retail_stream.settings import Connections
 
 #: For so long a transaction may be open, and so for so long a killed generator holds back who reads `read_committed`.
@@ -49,7 +49,7 @@ class Outage:
         away = error.code() == KafkaError._ALL_BROKERS_DOWN and now - self._over_at > _SETTLING_S
         if away and (self._said_at is None or now - self._said_at > _REMIND_EVERY_S):
             self._said_at = now
-            _log.warning("waiting", why=str(kafka.unavailable(self._connections)))
+            _log.warning("waiting", why=str(clients.unavailable(self._connections)))
 
     def over(self) -> None:
         """Records were delivered."""
@@ -64,7 +64,7 @@ def transactional(connections: Connections, transactional_id: str, outage: Outag
     Raises:
         Unavailable: the broker does not answer.
     """
-    producer = kafka.producer(
+    producer = clients.producer(
         connections,
         **{
             "transactional.id": transactional_id,
@@ -82,5 +82,5 @@ def transactional(connections: Connections, transactional_id: str, outage: Outag
     except KafkaException as e:
         if e.args[0].code() in REFUSED:
             raise RetailStreamError(f"Kafka refuses transactions of {transactional_id}: {e.args[0].str()}.") from e
-        raise kafka.unavailable(connections) from e
+        raise clients.unavailable(connections) from e
     return producer

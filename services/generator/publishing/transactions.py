@@ -18,7 +18,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from retail_stream.errors import RetailStreamError, Unavailable
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import TopicPartitionKey, latest_offsets, topic_partitions
+from retail_stream.kafka.reading import first_from
 from retail_stream.settings import Connections
 from services.generator.publishing.producers import FENCED, REFUSED, TICK_S, Outage, transactional
 from services.generator.state.lease import Lease
@@ -49,9 +51,9 @@ class Transactions:
         self._stopping_since: float | None = None
         self._producer: Producer | None = None
         #: where a record of the last transaction is, once it has its place: (topic, partition), offset
-        self._witness: tuple[kafka.TopicPartitionKey, int] | None = None
+        self._witness: tuple[TopicPartitionKey, int] | None = None
         #: the topics last asked for, by which client, and their partitions
-        self._asked: tuple[tuple[str, ...], AdminClient, list[kafka.TopicPartitionKey]] | None = None
+        self._asked: tuple[tuple[str, ...], AdminClient, list[TopicPartitionKey]] | None = None
 
     def open(self) -> None:
         """Take over the producer's id.
@@ -118,7 +120,7 @@ class Transactions:
 
         def wait() -> None:
             client, places = self._asking(names)
-            ask = partial(kafka.latest, self._connections, client, places, within_s=_ANSWER_S)
+            ask = partial(latest_offsets, self._connections, client, places, within_s=_ANSWER_S)
             ends = ask()
             # No transaction of ours is open, so what `read_committed` sees gets to where the log ends now.
             while any(seen < ends[place] for place, seen in ask(committed=True).items()):
@@ -127,10 +129,10 @@ class Transactions:
 
         self._wait_for(wait)
 
-    def _asking(self, names: tuple[str, ...]) -> tuple[AdminClient, list[kafka.TopicPartitionKey]]:
+    def _asking(self, names: tuple[str, ...]) -> tuple[AdminClient, list[TopicPartitionKey]]:
         if self._asked is None or self._asked[0] != names:
-            places = kafka.partitions(self._connections, *names)
-            self._asked = names, kafka.admin(self._connections), places
+            places = topic_partitions(self._connections, *names)
+            self._asked = names, clients.admin(self._connections), places
         return self._asked[1], self._asked[2]
 
     def _commit(self, producer: Producer) -> None:
@@ -169,9 +171,9 @@ class Transactions:
         place, offset = self._witness
         self.readable(place[0])
         try:
-            first = kafka.first_from(self._connections, self._id, place, offset)
+            first = first_from(self._connections, self._id, place, offset)
         except KafkaException as e:
-            raise kafka.unavailable(self._connections) from e
+            raise clients.unavailable(self._connections) from e
         return first is not None and first.offset() == offset
 
     def _wait_for(self, action: Callable[[], T]) -> T:

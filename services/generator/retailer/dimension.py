@@ -9,7 +9,7 @@ from typing import NamedTuple
 from retail_stream import topics
 from retail_stream.entities import FIELDS
 from retail_stream.errors import RetailStreamError
-from retail_stream.kafka.clients import SEQUENCE_TIME, as_big_endian
+from retail_stream.kafka.headers import SEQUENCE_TIME, as_big_endian
 from services.generator.publishing.faults import FUTURE_US, Fault, Probabilities, corrupt, estrange
 from services.generator.publishing.records import Encoder, Evolution, Record, Row
 from services.generator.retailer.catalogue import Kind

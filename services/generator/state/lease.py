@@ -17,7 +17,9 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka.admin import NewTopic
 
 from retail_stream.errors import RetailStreamError
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import end_offsets, topic_partitions
+from retail_stream.kafka.reading import first_from
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
 
@@ -53,10 +55,10 @@ class Lease:
 
         with self._answers():
             self._create()
-            producer = kafka.producer(self._connections, **{"message.timeout.ms": int(_ANSWER_S * 1000)})
+            producer = clients.producer(self._connections, **{"message.timeout.ms": int(_ANSWER_S * 1000)})
             producer.produce(TOPIC, name.encode(), b"generator", 0, told)
             if producer.flush(_ANSWER_S + 1):
-                raise kafka.unavailable(self._connections)
+                raise clients.unavailable(self._connections)
             if failed:
                 raise KafkaException(failed[0])
         self._name = name
@@ -80,7 +82,7 @@ class Lease:
             )
 
     def _create(self) -> None:
-        client = kafka.admin(self._connections)
+        client = clients.admin(self._connections)
         there = client.list_topics(timeout=_ANSWER_S).topics
         if TOPIC in there:
             return
@@ -94,13 +96,13 @@ class Lease:
                 raise
 
     def _last(self) -> bytes | None:
-        if not kafka.partitions(self._connections, TOPIC):
+        if not topic_partitions(self._connections, TOPIC):
             return None
         place = (TOPIC, 0)
-        end = kafka.end_offsets(self._connections, [place])[place]
+        end = end_offsets(self._connections, [place])[place]
         if end == 0:
             return None
-        message = kafka.first_from(self._connections, TOPIC, place, end - 1)
+        message = first_from(self._connections, TOPIC, place, end - 1)
         return None if message is None else message.value()
 
     @contextmanager
@@ -108,8 +110,8 @@ class Lease:
         try:
             yield
         except TimeoutError as e:
-            raise kafka.unavailable(self._connections) from e
+            raise clients.unavailable(self._connections) from e
         except KafkaException as e:
             if e.args[0].code() in _REFUSED:
                 raise RetailStreamError(f"Kafka refuses the topic {TOPIC}: {e.args[0].str()}.") from e
-            raise kafka.unavailable(self._connections) from e
+            raise clients.unavailable(self._connections) from e

@@ -7,13 +7,15 @@ from typing import Any
 from confluent_kafka import Message, TopicPartition
 
 from retail_stream import topics
-from retail_stream.avro.decode import Decoded, Writer, decode, schema_id
-from retail_stream.avro.registry import Registry, Writers
+from retail_stream.avro.decode import Decoded, RecordSchema, decode, schema_id
+from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.avro.schema import Holds
 from retail_stream.entities import Entity
 from retail_stream.errors import Unavailable
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 from retail_stream.kafka.batches import by_partition
+from retail_stream.kafka.headers import SEQUENCE_TIME, big_endian, readable_headers
+from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, topic_partitions
 from retail_stream.settings import Connections
 from services.generator.retailer.dimension import State
 from services.generator.retailer.purchases import RECENT
@@ -34,8 +36,8 @@ class Reader:
     def __init__(self, connections: Connections, registry: Registry, schemas: dict[Entity, Any]) -> None:
         """``schemas``: the raw schema of each entity as parsed JSON."""
         self._connections = connections
-        self._writers = {e: Writers(registry, f"{topics.raw(e)}-value") for e in Entity}
-        self._readers = {e: Writer(s) for e, s in schemas.items()}
+        self._writers = {e: SubjectSchemas(registry, f"{topics.raw(e)}-value") for e in Entity}
+        self._readers = {e: RecordSchema(s) for e, s in schemas.items()}
 
     def dimension(self, entity: Entity) -> State:
         """The whole topic of a dimension as state.
@@ -55,7 +57,7 @@ class Reader:
             Unavailable: the broker does not answer, or the topic is not there yet.
         """
         ends = {place: end for place, end in self._ends(Entity.SALES).items() if end > 0}
-        found: dict[kafka.TopicPartitionKey, list[Message]] = {}
+        found: dict[TopicPartitionKey, list[Message]] = {}
         short, span = set(ends), TAIL_RECORDS
         while short:
             starts = {place: max(0, ends[place] - span) for place in short}
@@ -69,17 +71,17 @@ class Reader:
             span *= 4
         return tail(self._found(Entity.SALES, [m for place in sorted(found) for m in found[place]]))
 
-    def _ends(self, entity: Entity) -> dict[kafka.TopicPartitionKey, int]:
+    def _ends(self, entity: Entity) -> dict[TopicPartitionKey, int]:
         topic = topics.raw(entity)
-        places = kafka.partitions(self._connections, topic)
+        places = topic_partitions(self._connections, topic)
         if not places:
             raise Unavailable(f"Kafka has no topic {topic} yet; `retail-stream init` creates it.")
-        return kafka.end_offsets(self._connections, places)
+        return end_offsets(self._connections, places)
 
-    def _records(self, starts: dict[kafka.TopicPartitionKey, int]) -> Iterator[list[Message]]:
+    def _records(self, starts: dict[TopicPartitionKey, int]) -> Iterator[list[Message]]:
         """Records of partitions from an offset each up to their ends."""
         left = set(starts)
-        consumer = kafka.consumer(self._connections, _GROUP)
+        consumer = clients.consumer(self._connections, _GROUP)
         try:
             consumer.assign([TopicPartition(t, p, start) for (t, p), start in starts.items()])
             heard = time.monotonic()
@@ -92,14 +94,14 @@ class Reader:
                 if records or reached:
                     heard = time.monotonic()
                 elif time.monotonic() - heard > _PATIENCE_S:
-                    raise kafka.unavailable(self._connections)
+                    raise clients.unavailable(self._connections)
         finally:
             consumer.close()
 
     def _found(self, entity: Entity, messages: list[Message]) -> Found:
         decoded, holds = self._decoded(entity, messages)
         values = [m.value() for m in messages]
-        headers = [kafka.readable_headers(m) for m in messages]
+        headers = [readable_headers(m) for m in messages]
         return Found(
             [m.key() for m in messages],
             values,
@@ -107,9 +109,9 @@ class Reader:
             decoded,
             holds,
             {
-                row: kafka.big_endian(dict(own)[kafka.SEQUENCE_TIME])
+                row: big_endian(dict(own)[SEQUENCE_TIME])
                 for row, (value, own) in enumerate(zip(values, headers, strict=True))
-                if value is None and own and kafka.SEQUENCE_TIME in dict(own)
+                if value is None and own and SEQUENCE_TIME in dict(own)
             },
             {row for row, own in enumerate(headers) if own is None},
         )

@@ -8,7 +8,9 @@ from commands import tail
 from retail_stream.avro.decode import encode, frame
 from retail_stream.avro.registry import Registry
 from retail_stream.errors import SettingsError
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.headers import as_big_endian
+from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS
 
@@ -34,9 +36,9 @@ def test_records_of_every_kind_are_one_line_each(connections: Connections) -> No
     number = Registry(connections.schema_registry_url).register("stores.raw-value", schema)
     good = frame(number, encode(schema, STORE))
     values = [good, None, b"no avro", frame(2**31 - 1, b"x"), frame(2**32 - 1, b"x"), good[:-3], good + b"y"]
-    producer = kafka.producer(connections)
-    before = sum(kafka.end_offsets(connections, kafka.partitions(connections, "stores.dlq")).values())
-    headers = [("source.offset", kafka.as_big_endian(41)), ("rules", b"valid_avro"), ("nothing", None)]
+    producer = clients.producer(connections)
+    before = sum(end_offsets(connections, topic_partitions(connections, "stores.dlq")).values())
+    headers = [("source.offset", as_big_endian(41)), ("rules", b"valid_avro"), ("nothing", None)]
     for i, value in enumerate(values):
         producer.produce("stores.dlq", key=b"7", value=value, partition=1, timestamp=1000 + i, headers=headers)
     producer.flush(10)

@@ -13,7 +13,7 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from retail_stream.avro.registry import Registry
 from retail_stream.errors import RetailStreamError, SettingsError
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
 from retail_stream.settings import Connections, load
 from services.cleaner.app import credentials
 
@@ -76,14 +76,14 @@ def test_every_mechanism_is_one_that_librdkafka_and_faust_know(given, mechanism:
     connections = given(**given_)
     told = credentials_to_aiokafka_auth(credentials(connections))
     assert (told["security_protocol"], told["sasl_mechanism"]) == ("SASL_PLAINTEXT", mechanism)
-    kafka.consumer(connections, "nobody").close()
+    clients.consumer(connections, "nobody").close()
 
 
 def test_tls_without_a_name_is_tls_alone(given):
     connections = given(KAFKA_SECURITY_PROTOCOL="SSL")
     assert connections.librdkafka() == {"security.protocol": "SSL"}
     assert isinstance(credentials(connections), faust.SSLCredentials)
-    kafka.consumer(connections, "nobody").close()
+    clients.consumer(connections, "nobody").close()
 
 
 @pytest.mark.parametrize(

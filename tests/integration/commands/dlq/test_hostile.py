@@ -18,7 +18,8 @@ from commands.dlq.replay import publish
 from retail_stream import dead_letters as dead_letter
 from retail_stream import waiting
 from retail_stream.errors import RetailStreamError, Unavailable
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients, offsets, reading
+from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from tests.harness.servers import initialised, private_stack
 from tests.integration.commands.verify.test_verify import run as verify
@@ -60,7 +61,7 @@ def planted() -> Iterator[Connections]:
     """Servers with all LETTERS in partition 3 of `sales.dlq`."""
     with private_stack() as stack:
         connections = initialised(stack)
-        producer = kafka.producer(connections)
+        producer = clients.producer(connections)
         for value, (headers, timestamp, _) in LETTERS.items():
             producer.produce("sales.dlq", value, b"7", partition=3, timestamp=timestamp, headers=headers)
         assert producer.flush(30) == 0
@@ -79,7 +80,7 @@ def dlq(planted: Connections, monkeypatch: pytest.MonkeyPatch):
 
 
 def raw(connections: Connections) -> list[Message]:
-    return list(kafka.read_to_end(connections, "sales.raw"))
+    return list(read_to_end(connections, "sales.raw"))
 
 
 def test_every_letter_is_listed_and_shown(dlq):
@@ -161,7 +162,8 @@ def test_a_registry_that_does_not_answer_is_one_sentence(dlq, monkeypatch):
 @pytest.mark.parametrize("command", [["list"], ["show"], ["replay"], ["replay", "--execute"]])
 def test_a_broker_that_does_not_answer_is_one_sentence(dlq, monkeypatch, command):
     monkeypatch.setattr(waiting, "COMMAND_PATIENCE_S", 1)
-    monkeypatch.setattr(kafka, "_ANSWER_S", 1)
+    monkeypatch.setattr(reading, "ANSWER_S", 1)
+    monkeypatch.setattr(offsets, "ANSWER_S", 1)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", NOWHERE)
     result = dlq(*command)
     assert result.exit_code == 2

@@ -18,10 +18,12 @@ from commands.init import migrate
 from commands.status import status
 from retail_stream import dead_letters as dead_letter
 from retail_stream import topics
-from retail_stream.avro.decode import HEADER_BYTES, Writer, encode, frame, schema_id
+from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, encode, frame, schema_id
 from retail_stream.entities import FIELDS, Entity
-from retail_stream.kafka import clients as kafka
-from retail_stream.kafka.clients import REPLAY_OF
+from retail_stream.kafka import clients
+from retail_stream.kafka.headers import REPLAY_OF, headers_by_name
+from retail_stream.kafka.offsets import end_offsets, topic_partitions
+from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS, Group, Result
 from retail_stream.warehouse import postgres
@@ -71,8 +73,8 @@ class World:
 
     def sales(self, topic: str) -> list[int]:
         """Transaction ids of the sales on a topic."""
-        writer = Writer(json.loads((SCHEMAS / "clean" / "sales.avsc").read_text()))
-        records = (writer.record(m.value()[HEADER_BYTES:]) for m in kafka.read_to_end(self.connections, topic))
+        writer = RecordSchema(json.loads((SCHEMAS / "clean" / "sales.avsc").read_text()))
+        records = (writer.record(m.value()[HEADER_BYTES:]) for m in read_to_end(self.connections, topic))
         return [record["transaction_id"] for record in records if record is not None]
 
     def dlq(self, *arguments: str) -> str:
@@ -81,16 +83,16 @@ class World:
         return result.stdout
 
     def ends(self, topic: str) -> dict[tuple[str, int], int]:
-        return kafka.end_offsets(self.connections, kafka.partitions(self.connections, topic))
+        return end_offsets(self.connections, topic_partitions(self.connections, topic))
 
     def replays_of(self, topic: str) -> list[bytes]:
-        found = [kafka.headers(m).get(REPLAY_OF) for m in kafka.read_to_end(self.connections, topic)]
+        found = [headers_by_name(m).get(REPLAY_OF) for m in read_to_end(self.connections, topic)]
         return [place for place in found if place is not None]
 
     def changed(self, entity: Entity, **changes: object) -> tuple[Message, bytes]:
         """The last raw record of an entity, and what its value would be a second later with other fields."""
-        last = list(kafka.read_to_end(self.connections, topics.raw(entity)))[-1]
-        writer = Writer(json.loads((SCHEMAS / "raw" / f"{entity}.avsc").read_text()))
+        last = list(read_to_end(self.connections, topics.raw(entity)))[-1]
+        writer = RecordSchema(json.loads((SCHEMAS / "raw" / f"{entity}.avsc").read_text()))
         record = writer.record(last.value()[HEADER_BYTES:])
         assert record is not None
         later = {FIELDS[entity].time: record[FIELDS[entity].time] + 1_000_000}
@@ -103,7 +105,7 @@ class World:
         last, value = self.changed(entity, **changes)
         partition = last.partition()
         offset = self.ends(topics.raw(entity))[topics.raw(entity), partition]
-        producer = kafka.producer(self.connections)
+        producer = clients.producer(self.connections)
         sent = {"key": last.key(), "partition": partition, "timestamp": last.timestamp()[1]}
         producer.produce(topics.raw(entity), value, **sent)
         why = dead_letter.headers(
@@ -111,7 +113,7 @@ class World:
         )
         producer.produce(topics.dlq(entity), value, **sent, headers=why)
         assert producer.flush(30) == 0
-        group = kafka.consumer(self.connections, Group.CLEANER)
+        group = clients.consumer(self.connections, Group.CLEANER)
         group.commit(offsets=[TopicPartition(topics.raw(entity), partition, offset + 1)], asynchronous=False)
         group.close()
         return f"{entity}.raw/{partition}/{offset}"
@@ -119,7 +121,7 @@ class World:
     def replay_by_hand(self, entity: Entity, of: str, later_ms: int, **changes: object) -> None:
         """What no replay of ours does: another record under the name of one that was replayed."""
         last, value = self.changed(entity, **changes)
-        producer = kafka.producer(self.connections)
+        producer = clients.producer(self.connections)
         producer.produce(
             topics.raw(entity),
             value,

@@ -20,7 +20,8 @@ from sqlalchemy import Engine
 from commands.status.status import look
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, Entity
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.settings import SERVERS, Connections
 from retail_stream.topics import Group
 from retail_stream.warehouse import positions
@@ -31,12 +32,12 @@ TOPICS = [topics.clean(entity) for entity in DIMENSIONS]
 def test_an_empty_warehouse_is_behind_whatever_the_hints_of_another_one_say(
     connections: Connections, warehouse: Engine
 ) -> None:
-    sink = kafka.producer(connections)
+    sink = clients.producer(connections)
     for topic in TOPICS:
         sink.produce(topic, None, "1", 0)
     assert sink.flush(10) == 0
-    ends = kafka.end_offsets(connections, [(topic, p) for topic in TOPICS for p in range(4)])
-    hints = kafka.consumer(connections, Group.SCD_MERGER)
+    ends = end_offsets(connections, [(topic, p) for topic in TOPICS for p in range(4)])
+    hints = clients.consumer(connections, Group.SCD_MERGER)
     hints.commit(offsets=[TopicPartition(*place, end) for place, end in ends.items()], asynchronous=False)
     hints.close()
 
@@ -109,13 +110,13 @@ def test_in_a_terminal_it_is_drawn_again_until_ctrl_c(connections: Connections) 
 
 def test_an_open_transaction_is_lag_and_an_aborted_one_is_none(connections: Connections, warehouse: Engine) -> None:
     topic = topics.raw(Entity.STORES)
-    places = kafka.partitions(connections, *map(topics.raw, Entity))
-    hints = kafka.consumer(connections, Group.CLEANER)
-    ends = kafka.end_offsets(connections, places)
+    places = topic_partitions(connections, *map(topics.raw, Entity))
+    hints = clients.consumer(connections, Group.CLEANER)
+    ends = end_offsets(connections, places)
     hints.commit(offsets=[TopicPartition(*place, end) for place, end in ends.items()], asynchronous=False)
     hints.close()
     own = {"transactional.id": "test-status", "message.timeout.ms": 30_000, "transaction.timeout.ms": 30_000}
-    source = kafka.producer(connections, **own)
+    source = clients.producer(connections, **own)
     source.init_transactions(30)
 
     source.begin_transaction()

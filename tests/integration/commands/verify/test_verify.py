@@ -16,7 +16,8 @@ from commands.demo.pipeline import Pipeline, Service
 from commands.embedded.processes import ProcessGroup
 from commands.status import status
 from commands.verify.command import verify
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
@@ -151,8 +152,8 @@ def _writable(connection, table: str) -> list[str]:
     ],
 )
 def test_one_record_dropped_from_a_topic_is_named(done, topic, words):
-    client = kafka.admin(done)
-    ends = kafka.end_offsets(done, kafka.partitions(done, topic))
+    client = clients.admin(done)
+    ends = end_offsets(done, topic_partitions(done, topic))
     partition = next(p for (_, p), end in ends.items() if end > 0)
     for future in client.delete_records([TopicPartition(topic, partition, 1)]).values():
         future.result()

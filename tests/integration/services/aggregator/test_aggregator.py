@@ -19,11 +19,13 @@ from confluent_kafka import TopicPartition
 from sqlalchemy import Engine, text
 
 from commands.init import migrate
-from retail_stream.avro.decode import HEADER_BYTES, Writer, encode, frame
+from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, encode, frame
 from retail_stream.avro.registry import Registry
 from retail_stream.errors import Unavailable
-from retail_stream.kafka import clients as kafka
-from retail_stream.kafka.clients import SOURCE_OFFSET, as_big_endian, big_endian
+from retail_stream.kafka import clients
+from retail_stream.kafka.headers import SOURCE_OFFSET, as_big_endian, big_endian, headers_by_name
+from retail_stream.kafka.offsets import end_offsets, topic_partitions
+from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS, Result
 from retail_stream.warehouse import postgres
@@ -91,17 +93,17 @@ class Source:
 
     def __init__(self, connections: Connections, seed: int) -> None:
         self.rng = random.Random(seed)
-        self.producer = kafka.producer(connections)
+        self.producer = clients.producer(connections)
         registry = Registry(connections.schema_registry_url)
         self.schema_id = registry.register("sales.clean-value", SALES)
         self.sources: Counter[int] = Counter()
         newest = 0
-        for message in kafka.read_to_end(connections, "sales.clean"):
+        for message in read_to_end(connections, "sales.clean"):
             newest = max(newest, message.timestamp()[1] * 1000)
-            source = big_endian(kafka.headers(message).get(SOURCE_OFFSET))
+            source = big_endian(headers_by_name(message).get(SOURCE_OFFSET))
             self.sources[message.partition()] = max(self.sources[message.partition()], source or 0)
         self.now = max(newest, 1_700_000_000 * SECOND) // (60 * SECOND) * 60 * SECOND + 3600 * SECOND
-        self.partitions = len(kafka.partitions(connections, "sales.clean"))
+        self.partitions = len(topic_partitions(connections, "sales.clean"))
         self.recent: list[dict[str, Any]] = []
 
     def publish(self, sales: int, seconds: int = 60) -> None:
@@ -145,19 +147,19 @@ class Source:
 def oracle(connections: Connections) -> tuple[Outcome, set[tuple]]:
     """What all of `sales.clean` comes to, with the rises of `sales.watermarks`; and the identities of all sales."""
     rises = defaultdict(list)
-    for message in kafka.read_to_end(connections, Result.WATERMARKS):
-        record = Writer(RISES).record(message.value()[HEADER_BYTES:])
+    for message in read_to_end(connections, Result.WATERMARKS):
+        record = RecordSchema(RISES).record(message.value()[HEADER_BYTES:])
         rises[record["partition"]].append((record["next_offset"], record["watermark"]))
     out, sums, identities = Outcome(), {}, set()
     marks: dict[int, int | None] = defaultdict(lambda: None)
     sources: Counter[int] = Counter()
     seen = defaultdict(set)
-    for message in kafka.read_to_end(connections, "sales.clean"):
-        p, source = message.partition(), big_endian(kafka.headers(message)[SOURCE_OFFSET])
+    for message in read_to_end(connections, "sales.clean"):
+        p, source = message.partition(), big_endian(headers_by_name(message)[SOURCE_OFFSET])
         if source <= sources[p]:
             continue
         sources[p] = source
-        sale = Writer(SALES).record(message.value()[HEADER_BYTES:])
+        sale = RecordSchema(SALES).record(message.value()[HEADER_BYTES:])
         mark = top(marks[p], *(w for offset, w in rises[p] if offset <= message.offset()))
         count({**sale, "offset": message.offset()}, p, mark, RULES, seen[p], sums, out)
         marks[p] = top(mark, min(sale["event_time"], message.timestamp()[1] * 1000) - RULES.delay)
@@ -190,8 +192,8 @@ def published(connections: Connections, engine: Engine, topic: str) -> list[tupl
     with engine.connect() as connection:
         mine = str(connection.execute(text("SELECT id FROM warehouse_id")).scalar_one())
     found = []
-    for message in kafka.read_to_end(connections, topic):
-        headers = {n: v.decode() for n, v in kafka.headers(message).items() if n != SOURCE_OFFSET}
+    for message in read_to_end(connections, topic):
+        headers = {n: v.decode() for n, v in headers_by_name(message).items() if n != SOURCE_OFFSET}
         if headers["outbox.id"].startswith(mine):
             found.append(({**headers, "partition": str(message.partition())}, message.value()))
     return found
@@ -199,7 +201,7 @@ def published(connections: Connections, engine: Engine, topic: str) -> list[tupl
 
 def drained(connections: Connections, engine: Engine) -> None:
     """Assert that all of `sales.clean` is in the warehouse and all of the outbox on the topics."""
-    ends = kafka.end_offsets(connections, kafka.partitions(connections, "sales.clean"))
+    ends = end_offsets(connections, topic_partitions(connections, "sales.clean"))
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT partition, next_offset FROM consumer_positions")).all()
         assert dict(map(tuple, rows)) == {p: end for (_, p), end in ends.items()}
@@ -226,7 +228,7 @@ def assert_all_is_right(connections: Connections, engine: Engine) -> Outcome:
     assert sorted(late) == sorted(said.late)
     results, last = Counter(), {}
     for _, value in published(connections, engine, Result.WINDOWS):
-        r = Writer(WINDOWS).record(value[HEADER_BYTES:])
+        r = RecordSchema(WINDOWS).record(value[HEADER_BYTES:])
         key = (r["kind"], r["window_end"] - r["window_start"], r["window_start"], r[f"{r['kind']}_id"])
         results[*key, r["revision"], r["state"]] += 1
         cents = [
@@ -297,7 +299,7 @@ def test_a_quiet_stream_fires_its_windows_and_an_outage_upstream_is_not_quiet(
 ) -> None:
     source = Source(connections, seed=4)
     source.publish(100)
-    raw = kafka.producer(connections)
+    raw = clients.producer(connections)
     raw.produce("sales.raw", value=b"not read by any cleaner yet", partition=0)
     raw.flush(10)
     process = aggregators.start(IDLE_TIMEOUT_S="1")
@@ -309,7 +311,7 @@ def test_a_quiet_stream_fires_its_windows_and_an_outage_upstream_is_not_quiet(
 
     everything = set(range(source.partitions))
     eventually(lambda: drained(connections, warehouse))
-    ends = kafka.end_offsets(connections, [("sales.raw", p) for p in everything])
+    ends = end_offsets(connections, [("sales.raw", p) for p in everything])
     commit_as_cleaner(connections, {p: end for (_, p), end in ends.items() if p != 0})
     eventually(lambda: idle_partitions(everything - {0}))
     newest = source.now
@@ -345,7 +347,7 @@ def watermark(engine: Engine) -> int:
 
 
 def commit_as_cleaner(connections: Connections, offsets: dict[int, int]) -> None:
-    consumer = kafka.consumer(connections, "cleaner")
+    consumer = clients.consumer(connections, "cleaner")
     consumer.commit(offsets=[TopicPartition("sales.raw", p, o) for p, o in offsets.items()], asynchronous=False)
     consumer.close()
 

@@ -13,11 +13,10 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from sqlalchemy import Engine, text
 
 from commands.init import InitSettings, create_topics
-from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.errors import SettingsError
-from retail_stream.kafka import batches
-from retail_stream.kafka import clients as kafka
-from retail_stream.kafka.clients import SOURCE_OFFSET, as_big_endian
+from retail_stream.kafka import batches, clients
+from retail_stream.kafka.headers import SOURCE_OFFSET, as_big_endian
 from retail_stream.settings import Connections
 from retail_stream.topics import AHEAD, SCHEMAS, Result
 from services.aggregator import facts, loop, outbox, ownership, settings, warehouse
@@ -44,8 +43,8 @@ class Replica:
         self.desk: Any = SimpleNamespace(
             settings=config,
             topic=TOPIC,
-            writers=SimpleNamespace(get=lambda _: {1: Writer(SALES)}),
-            sale=Writer(SALES),
+            writers=SimpleNamespace(get=lambda _: {1: RecordSchema(SALES)}),
+            sale=RecordSchema(SALES),
             encoder=outbox.Encoder({Result.WINDOWS: 1, Result.WATERMARKS: 2}, config.rules),
         )
         with warehouse.transaction(engine) as connection:
@@ -166,7 +165,7 @@ def test_a_day_gets_a_partition_of_its_own_again_once_there_is_room(
 def test_init_bounds_the_timestamps_of_raw_topics_that_are_there_and_leaves_their_other_settings(
     initialised: Connections,
 ) -> None:
-    client, resource = kafka.admin(initialised), ConfigResource(ResourceType.TOPIC, "stores.raw")
+    client, resource = clients.admin(initialised), ConfigResource(ResourceType.TOPIC, "stores.raw")
     for name, value in ((AHEAD, "9223372036854775807"), ("retention.ms", "86400000")):
         resource.add_incremental_config(ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET))
     client.incremental_alter_configs([resource])[resource].result(10)

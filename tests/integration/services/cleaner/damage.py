@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from retail_stream.avro.decode import HEADER_BYTES, encode, frame
 from retail_stream.entities import Entity
-from retail_stream.kafka.clients import SEQUENCE_TIME
+from retail_stream.kafka.headers import SEQUENCE_TIME
 from tests.integration.services.cleaner.world import GOOD, KEY, LONG_AGO_US, RAW, good_key
 
 Headers = list[tuple[str, bytes | None]]

@@ -7,10 +7,10 @@ from typing import Any
 
 from commands.embedded.servers import Server
 from retail_stream import topics
-from retail_stream.avro.decode import HEADER_BYTES, Writer, encode, frame, schema_id
+from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, encode, frame, schema_id
 from retail_stream.dead_letters import Header
 from retail_stream.entities import Entity
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka.headers import headers_by_name
 from tests.integration.services.cleaner.world import (
     CLEAN,
     GOOD,
@@ -35,7 +35,7 @@ def newer(world: World, entity: Entity, field: str, **values: Any) -> bytes:
     schema = extended(dict(RAW[entity].schema), field)
     number = world.registry.register(f"{topics.raw(entity)}-value", schema)
     assert number != world.ids[entity]
-    return frame(number, encode(Writer(schema).plain, {**GOOD[entity], **values}))
+    return frame(number, encode(RecordSchema(schema).plain, {**GOOD[entity], **values}))
 
 
 def test_sales_of_several_schemas_in_one_batch_are_judged_each_by_its_own(world: World):
@@ -58,7 +58,7 @@ def test_sales_of_several_schemas_in_one_batch_are_judged_each_by_its_own(world:
         {"valid_avro"},
         {"discount_not_negative"},
     ]
-    why = [kafka.headers(m)[Header.MESSAGE].decode() for _, m in out.dead]
+    why = [headers_by_name(m)[Header.MESSAGE].decode() for _, m in out.dead]
     assert [("not registered under the topic's subject" in w) for w in why] == [True, False, True, False]
 
 
@@ -77,7 +77,7 @@ def test_a_field_that_a_newer_customer_has_is_kept_beside_the_default_of_another
     versions = dict(world.registry.versions(f"{topics.clean(Entity.CUSTOMERS)}-value").values())
     schema = versions[schema_id(second) or 0]
     assert schema == extended(dict(CLEAN[Entity.CUSTOMERS].schema), "tier")
-    assert Writer(schema).record(second[HEADER_BYTES:]) == {**expected, "tier": "gold"}
+    assert RecordSchema(schema).record(second[HEADER_BYTES:]) == {**expected, "tier": "gold"}
 
 
 def test_a_new_id_that_comes_while_the_registry_is_away_is_waited_for_and_not_rejected(world: World):

@@ -17,12 +17,13 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from retail_stream import topics
-from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.avro.registry import Registry
 from retail_stream.dead_letters import Header
 from retail_stream.entities import Entity
-from retail_stream.kafka import clients as kafka
-from retail_stream.kafka.clients import SOURCE_OFFSET, TopicPartitionKey, big_endian
+from retail_stream.kafka import clients
+from retail_stream.kafka.headers import SOURCE_OFFSET, big_endian, headers_by_name
+from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS, Group
 from tests.harness.endpoint import Endpoint
@@ -33,8 +34,8 @@ ROOT = Path(__file__).parents[4]
 PATIENCE_S = 60.0
 PARTITIONS = range(4)
 
-RAW = {e: Writer(json.loads((SCHEMAS / "raw" / f"{e}.avsc").read_text())) for e in Entity}
-CLEAN = {e: Writer(json.loads((SCHEMAS / "clean" / f"{e}.avsc").read_text())) for e in Entity}
+RAW = {e: RecordSchema(json.loads((SCHEMAS / "raw" / f"{e}.avsc").read_text())) for e in Entity}
+CLEAN = {e: RecordSchema(json.loads((SCHEMAS / "clean" / f"{e}.avsc").read_text())) for e in Entity}
 #: Nov 2023: before any clock that these tests run on.
 LONG_AGO_US = 1_700_000_000_000_000
 
@@ -134,9 +135,9 @@ class World:
         self.clean_ids = {e: self.registry.register(f"{topics.clean(e)}-value", CLEAN[e].schema) for e in Entity}
         self._cleaners: list[Cleaner] = []
         # One that is kept: a new one takes up to three seconds now and then, in which a cleaner does a lot.
-        self._admin = kafka.admin(self.connections)
+        self._admin = clients.admin(self.connections)
         self._from = {kind: self._ends(kind) for kind in (topics.raw, topics.clean, topics.dlq)}
-        self._group = kafka.consumer(self.connections, Group.CLEANER)
+        self._group = clients.consumer(self.connections, Group.CLEANER)
         at = [TopicPartition(*key, offset) for key, offset in self._from[topics.raw].items()]
         self._group.commit(offsets=at, asynchronous=False)
 
@@ -170,7 +171,7 @@ class World:
         asyncio.run(_remove(self.connections.kafka_bootstrap_servers, [m.member_id for m in members]))
 
     def producer(self, **config: Any) -> Producer:
-        return kafka.producer(self.connections, **config)
+        return clients.producer(self.connections, **config)
 
     def value(self, entity: Entity, **changes: Any) -> bytes:
         """A good record with changes, as our generator would send it."""
@@ -223,7 +224,7 @@ class World:
         clean = [(Place(e, m.partition(), source_offset(m)), m) for e, m in self._read(topics.clean)]
         dead = []
         for entity, message in self._read(topics.dlq):
-            headers = kafka.headers(message)
+            headers = headers_by_name(message)
             assert headers[Header.TOPIC] == topics.raw(entity).encode()
             place = Place(entity, int(headers[Header.PARTITION]), int(headers[Header.OFFSET]))
             assert place.partition == message.partition()
@@ -234,7 +235,7 @@ class World:
         by_topic = {kind(e): e for e in Entity}
         starts = self._from[kind]
         left = {key for key, end in self._ends(kind).items() if end > starts[key]}
-        reader: Consumer = kafka.consumer(self.connections, "reader")
+        reader: Consumer = clients.consumer(self.connections, "reader")
         reader.assign([TopicPartition(*key, starts[key]) for key in left])
         while left:
             for message in reader.consume(10_000, 0.2):
@@ -264,14 +265,14 @@ def good_key(entity: Entity) -> bytes:
 
 def source_offset(message: Message) -> int:
     """Of the raw record that a clean one came of."""
-    offset = big_endian(kafka.headers(message)[SOURCE_OFFSET])
+    offset = big_endian(headers_by_name(message)[SOURCE_OFFSET])
     assert offset is not None
     return offset
 
 
 def rules(message: Message) -> set[str]:
     """The rules that a dead letter broke."""
-    return set(kafka.headers(message)[Header.RULES].decode().split(","))
+    return set(headers_by_name(message)[Header.RULES].decode().split(","))
 
 
 def assert_nothing_lost_or_invented(out: Outcome, *, repeats: bool = False) -> None:

@@ -19,13 +19,15 @@ from confluent_kafka import Producer
 from commands.embedded.servers import Server
 from commands.init import InitSettings, initialise
 from retail_stream import topics
-from retail_stream.avro.decode import Writer
+from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
-from retail_stream.kafka.clients import admin, committed_offsets, partitions, read_to_end
+from retail_stream.kafka.clients import admin
+from retail_stream.kafka.offsets import committed_offsets, topic_partitions
+from retail_stream.kafka.reading import read_to_end
 from services.generator.publishing.partitions import partition_of
 from tests.harness.servers import Servers, private_stack
 
-READERS = {e: Writer(json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text())) for e in Entity}
+READERS = {e: RecordSchema(json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text())) for e in Entity}
 ID = {**{e: FIELDS[e].key for e in DIMENSIONS}, Entity.SALES: "transaction_id"}
 CLEAN = {f"GENERATOR_FAULT_{name}": "0" for name in ("CORRUPT_BYTES", "UNKNOWN_SCHEMA_ID", "DUPLICATE")}
 FAST = {"GENERATOR_SALES_PER_S": "1000", "GENERATOR_CHANGES_PER_S": "100", "METRICS_PORT": "0"}
@@ -56,10 +58,10 @@ def connections(servers: Servers) -> InitSettings:
 
 def empty_topics(settings: InitSettings) -> None:
     client, raw = admin(settings), [*map(topics.raw, Entity), topics.Result.FAULTS]
-    there = [t for t in raw if partitions(settings, t)]
+    there = [t for t in raw if topic_partitions(settings, t)]
     for deleted in client.delete_topics(there).values() if there else ():
         deleted.result()
-    until(lambda: not partitions(settings, *raw))
+    until(lambda: not topic_partitions(settings, *raw))
     initialise(settings)
 
 
@@ -119,7 +121,7 @@ def places(connections: InitSettings, entity: Entity) -> dict[tuple[int, int], O
 
 def ledger(connections: InitSettings) -> list[dict]:
     """Entries by entity, of each in the order in which they were written: entities may share a partition."""
-    reader = Writer(json.loads((topics.SCHEMAS / "results" / "generator.faults.avsc").read_text()))
+    reader = RecordSchema(json.loads((topics.SCHEMAS / "results" / "generator.faults.avsc").read_text()))
     found = sorted(read_to_end(connections, topics.Result.FAULTS), key=lambda m: (m.partition(), m.offset()))
     entries = [entry for m in found if (entry := reader.record(m.value()[5:])) is not None]
     return sorted(entries, key=lambda entry: entry["entity"])

@@ -7,7 +7,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from retail_stream.errors import RetailStreamError, Unavailable
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import topic_partitions
+from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from services.generator.publishing.producers import Outage
 from services.generator.publishing.transactions import Transactions
@@ -59,7 +61,7 @@ def test_after_a_commit_without_an_answer_each_record_is_there_once(
     transactions._producer = Unheard(transactions._producer, worked=worked)  # type: ignore[arg-type, assignment]
     send("a", "b", "c")
     send("after")
-    found = [m.value().decode() for m in kafka.read_to_end(connections, log.topic)]
+    found = [m.value().decode() for m in read_to_end(connections, log.topic)]
     assert sorted(found) == ["a", "after", "b", "before", "c"]
 
 
@@ -80,9 +82,9 @@ def test_the_last_one_that_took_the_lease_has_it(connections: Connections) -> No
 def test_a_lease_that_cannot_be_known_is_not_had(connections: Connections) -> None:
     lease = Lease(connections)
     lease.take()
-    client = kafka.admin(connections)
+    client = clients.admin(connections)
     client.delete_topics([TOPIC])[TOPIC].result()
-    eventually(lambda: not kafka.partitions(connections, TOPIC), "the topic is gone")
+    eventually(lambda: not topic_partitions(connections, TOPIC), "the topic is gone")
     with pytest.raises(RetailStreamError, match="has lost who started last"):
         lease.check()
     away = Lease(connections.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"}))

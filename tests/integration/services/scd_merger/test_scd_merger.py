@@ -16,12 +16,13 @@ from confluent_kafka import Message
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError, NotSupportedError
 
-from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
 from retail_stream.errors import Fenced, PoisonRecord
-from retail_stream.kafka import clients as kafka
-from retail_stream.kafka.clients import SEQUENCE_TIME, SOURCE_OFFSET, as_big_endian
+from retail_stream.kafka import clients
+from retail_stream.kafka.headers import SEQUENCE_TIME, SOURCE_OFFSET, as_big_endian
+from retail_stream.kafka.offsets import committed_offsets, end_offsets
 from retail_stream.settings import Connections
 from retail_stream.topics import Group
 from retail_stream.warehouse import positions
@@ -33,7 +34,7 @@ from services.scd_merger.tables import DimensionTable
 from tests.harness.scd_oracle import Event, Version, batches, delete, history, oracle, upsert
 
 PRODUCTS = declare(Entity.PRODUCTS, clean_schema(Entity.PRODUCTS))
-WRITER = Writer(clean_schema(Entity.PRODUCTS))
+WRITER = RecordSchema(clean_schema(Entity.PRODUCTS))
 TOPIC = PRODUCTS.topic
 #: every time of these tests is this and a few microseconds
 EPOCH = 1_700_000_000_000_000
@@ -244,7 +245,7 @@ def test_a_transaction_that_would_not_see_what_others_wrote_may_not_write_histor
 
 
 class OneSchema:
-    def get(self, ids: object) -> Mapping[int, Writer]:
+    def get(self, ids: object) -> Mapping[int, RecordSchema]:
         return {7: WRITER}
 
 
@@ -381,7 +382,7 @@ def start(connections: Connections) -> subprocess.Popen:
 def publish(connections: Connections, events: list[Event]) -> None:
     # No source.offset: other tests share the topic, and larger ones than theirs would make theirs repeats.
     number = Registry(connections.schema_registry_url).register(f"{TOPIC}-value", WRITER.schema)
-    sink = kafka.producer(connections)
+    sink = clients.producer(connections)
     for event in events:
         value = None if event[2] else frame(number, encode(WRITER.plain, product(event)))
         head = [(SEQUENCE_TIME, as_big_endian(EPOCH + event[1]))]
@@ -412,8 +413,8 @@ def test_two_mergers_killed_and_fenced_agree_with_the_oracle(connections: Connec
         # The replacement may not have come as far as to handle signals.
         assert running[1].wait(60) == 0
         running[2].wait(60)
-        lag = kafka.end_offsets(connections, [(TOPIC, p) for p in range(4)])
-        hints = kafka.committed_offsets(connections, Group.SCD_MERGER, lag)
+        lag = end_offsets(connections, [(TOPIC, p) for p in range(4)])
+        hints = committed_offsets(connections, Group.SCD_MERGER, lag)
         assert {place: hints[place] for place in lag} == lag
     finally:
         for process in running:

@@ -14,13 +14,13 @@ from commands.dlq import letters, show, told
 from commands.dlq.letters import Letter, Origin, Selection
 from commands.dlq.plan import AHEAD_MS, HEADERS_READABLE, Obstacle, Plan
 from retail_stream import dead_letters as headers
-from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.entities import Entity
 from retail_stream.topics import TOPICS
 from services.cleaner import expectations
 from tests.harness.examples import RAW_ID, examples, schema
 
-SALES = Writer(schema(Entity.SALES, "raw"))
+SALES = RecordSchema(schema(Entity.SALES, "raw"))
 SALE = next(e.value for e in examples("valid") if str(e) == "sales-sale")
 VALUE = frame(RAW_ID, encode(SALES.plain, SALE))
 COUNTS = {"sales.raw": 4}

@@ -5,12 +5,12 @@ import random
 import polars as pl
 import pytest
 
-from retail_stream.avro.decode import NESTED, ROW, Writer, decode, encode, frame
+from retail_stream.avro.decode import NESTED, ROW, RecordSchema, decode, encode, frame
 from retail_stream.entities import Entity
 from tests.harness.examples import RAW_ID, examples, schema
 
-SALES = Writer(schema(Entity.SALES, "raw"))
-CUSTOMERS = Writer(schema(Entity.CUSTOMERS, "raw"))
+SALES = RecordSchema(schema(Entity.SALES, "raw"))
+CUSTOMERS = RecordSchema(schema(Entity.CUSTOMERS, "raw"))
 SALE = next(e.value for e in examples("valid") if str(e) == "sales-sale")
 CUSTOMER = next(e.value for e in examples("valid") if str(e) == "customers-customer")
 
@@ -122,7 +122,7 @@ def test_a_union_branch_that_does_not_exist_is_no_avro():
 
 def test_values_of_several_writer_schemas_keep_their_order_and_their_new_fields():
     newer = {**SALES.schema, "fields": [*SALES.schema["fields"], {"name": "channel", "type": ["null", "string"]}]}
-    writers = {RAW_ID: SALES, 9: Writer(newer)}
+    writers = {RAW_ID: SALES, 9: RecordSchema(newer)}
     values = [
         frame(9, encode(writers[9].plain, {**SALE, "transaction_id": i, "channel": "app"}))
         if i % 3 == 0
@@ -137,7 +137,7 @@ def test_values_of_several_writer_schemas_keep_their_order_and_their_new_fields(
 
 def test_a_new_field_that_has_no_column_is_kept_as_json():
     tags = {"name": "tags", "type": {"type": "array", "items": "string"}, "default": []}
-    newer = Writer({**SALES.schema, "fields": [*SALES.schema["fields"], tags]})
+    newer = RecordSchema({**SALES.schema, "fields": [*SALES.schema["fields"], tags]})
     value = frame(9, encode(newer.plain, {**SALE, "tags": ["a", "b"]}))
     decoded = decode([value, value[:-1]], {9: newer}, SALES)
     assert decoded.table.drop(ROW).row(0, named=True) == {**SALE, NESTED: '{"tags":["a","b"]}'}
@@ -146,7 +146,7 @@ def test_a_new_field_that_has_no_column_is_kept_as_json():
 
 def test_a_schema_without_a_field_that_readers_need_is_refused_by_name():
     fields = [f for f in SALES.schema["fields"] if f["name"] != "tax_amount"]
-    older = Writer({**SALES.schema, "fields": fields})
+    older = RecordSchema({**SALES.schema, "fields": fields})
     body = encode(older.plain, {n: v for n, v in SALE.items() if n != "tax_amount"})
     assert decode([frame(9, body)], {9: older}, SALES).bad == {0: "schema id 9 has no usable field tax_amount"}
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import pytest
 from confluent_kafka import Message
 
-from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.kafka.batches import REPLAY_OF, SEQUENCE, SOURCE, table
-from retail_stream.kafka.clients import REPLAY_OF as REPLAY_HEADER
-from retail_stream.kafka.clients import SEQUENCE_TIME, SOURCE_OFFSET, as_big_endian
+from retail_stream.kafka.headers import REPLAY_OF as REPLAY_HEADER
+from retail_stream.kafka.headers import SEQUENCE_TIME, SOURCE_OFFSET, as_big_endian
 
-WRITER = Writer({"type": "record", "name": "r", "fields": [{"name": "n", "type": "int"}]})
+WRITER = RecordSchema({"type": "record", "name": "r", "fields": [{"name": "n", "type": "int"}]})
 USUAL = [(SOURCE_OFFSET, as_big_endian(5))]
 UNUSUAL = [
     (None, -1),
@@ -24,7 +24,7 @@ UNUSUAL = [
 
 
 class Known:
-    def get(self, ids: object) -> Mapping[int, Writer]:
+    def get(self, ids: object) -> Mapping[int, RecordSchema]:
         return {1: WRITER}
 
 

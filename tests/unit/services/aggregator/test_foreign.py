@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import Message
 
-from retail_stream.avro.decode import Writer, encode, frame
-from retail_stream.avro.registry import Writers
+from retail_stream.avro.decode import RecordSchema, encode, frame
+from retail_stream.avro.registry import SubjectSchemas
 from retail_stream.errors import Unavailable
 from retail_stream.topics import Result
 from services.aggregator import desk, outbox, ownership
@@ -51,8 +51,8 @@ def test_a_record_on_the_watermarks_topic_that_is_no_rise_is_passed_over(monkeyp
         frame(1, rise),
     ]
     messages = [Message(topic="sales.watermarks", partition=0, offset=i, value=v) for i, v in enumerate(values)]
-    monkeypatch.setattr(ownership.kafka, "read_to_end", lambda *_: iter(messages))
-    writers = SimpleNamespace(get=lambda _: {1: Writer(RISES)})
+    monkeypatch.setattr(ownership, "read_to_end", lambda *_: iter(messages))
+    writers = SimpleNamespace(get=lambda _: {1: RecordSchema(RISES)})
     assert ownership.recorded_rises(None, writers) == [Rise(2, 7, 5)]  # type: ignore[arg-type]
 
 
@@ -67,4 +67,4 @@ def test_who_waits_for_a_registry_hears_that_it_is_to_stop() -> None:
         desk.wait(stop, action)
 
     with pytest.raises(Stopped):
-        Writers(SimpleNamespace(versions=away), "sales.clean-value", wait).get([7])  # type: ignore[arg-type]
+        SubjectSchemas(SimpleNamespace(versions=away), "sales.clean-value", wait).get([7])  # type: ignore[arg-type]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.errors import Unavailable
-from retail_stream.kafka.clients import SOURCE_OFFSET, as_big_endian
+from retail_stream.kafka.headers import SOURCE_OFFSET, as_big_endian
 from retail_stream.topics import SCHEMAS
 from retail_stream.warehouse.positions import Position
 from services.aggregator import loop
@@ -66,8 +66,8 @@ def desk(consumer: Callable[[], Any], wait: Callable[[Callable[[], Any]], Any] =
         wait=wait,
         stop=threading.Event(),
         assigned=threading.Event(),
-        writers=SimpleNamespace(get=lambda _: {1: Writer(SALES)}),
-        sale=Writer(SALES),
+        writers=SimpleNamespace(get=lambda _: {1: RecordSchema(SALES)}),
+        sale=RecordSchema(SALES),
         upstream=SimpleNamespace(drained=lambda _: {}),
         settings=SimpleNamespace(idle_timeout_s=15),
     )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaException, Message, Producer
 
-from retail_stream.avro.decode import Writer
+from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import Entity
 from services.cleaner.delivery import Delivery
 from services.cleaner.forward import Forwarder, NotLearnt
@@ -56,7 +56,7 @@ def test_what_can_never_be_delivered_is_raised_and_not_forgotten():
 @pytest.mark.parametrize("kind", ["valid", "invalid"])
 def test_a_batch_is_delivered_when_it_is_finished_so_that_it_may_be_acknowledged(kind: str):
     made = Made()
-    forwarder = Forwarder(Entity.SALES, OneSchema(), Delivery(made), Writer(schema(Entity.SALES, "raw")))  # type: ignore[arg-type]
+    forwarder = Forwarder(Entity.SALES, OneSchema(), Delivery(made), RecordSchema(schema(Entity.SALES, "raw")))  # type: ignore[arg-type]
     example = next(e for e in examples(kind) if e.entity is Entity.SALES and e.raw.values[0] is not None)
     message = Message(
         topic="sales.raw",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from retail_stream.avro.decode import HEADER_BYTES, Writer, frame, schema_id
+from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, frame, schema_id
 from retail_stream.avro.schema import plain_schema
 from retail_stream.entities import Entity
 from services.cleaner import expectations
@@ -19,7 +19,7 @@ SHARED = (Entity.SALES, Entity.PRODUCTS)  # raw and clean have one schema, hence
 
 def run(raw: Raw):
     entity = raw.entity
-    writer = Writer(schema(entity, "raw"))
+    writer = RecordSchema(schema(entity, "raw"))
     target = Target(RAW_ID if entity in SHARED else CLEAN_ID, plain_schema(schema(entity, "clean")))
     return clean(raw, {RAW_ID: writer}, writer, {RAW_ID: target})
 
@@ -38,7 +38,7 @@ def test_a_valid_record_passes_with_its_defaults_applied(example: Example):
     if example.value is None:
         assert list(cleaned.values) == [None]
     else:
-        clean_writer = Writer(schema(example.entity, "clean"))
+        clean_writer = RecordSchema(schema(example.entity, "clean"))
         assert clean_writer.record(cleaned.values[0][HEADER_BYTES:]) == {**example.value, **example.defaults}
 
 
@@ -64,7 +64,7 @@ def test_every_rejecting_rule_has_a_golden_record_that_only_it_could_reject():
 def test_no_condition_is_null_when_every_nullable_field_is(entity: Entity):
     example = next(e for e in examples("valid") if e.entity is entity and e.value is not None)
     nullable = [f["name"] for f in schema(entity, "raw")["fields"] if isinstance(f["type"], list)]
-    columns = Writer(schema(entity, "raw")).columns
+    columns = RecordSchema(schema(entity, "raw")).columns
     row = {**example.value, **dict.fromkeys(nullable), "key": None, "record_time": 0}
     table = pl.DataFrame([row], schema={**columns, "key": pl.String(), "record_time": pl.Int64()})
     held = table.select(pl.sql_expr(r.condition).alias(r.name) for r in RULES[entity])
@@ -141,7 +141,7 @@ def test_a_kafka_timestamp_that_no_calendar_has_makes_every_time_lie_after_it(na
 
 def test_values_of_one_clean_schema_under_several_raw_ids_get_its_id():
     good = next(e for e in examples("valid") if str(e) == "sales-sale").raw
-    writer = Writer(schema(Entity.SALES, "raw"))
+    writer = RecordSchema(schema(Entity.SALES, "raw"))
     other = frame(RAW_ID + 1, good.values[0][HEADER_BYTES:])
     raw = Raw(Entity.SALES, [good.values[0], other], good.keys * 2, good.timestamps * 2)
     targets = {i: Target(RAW_ID, writer.plain) for i in (RAW_ID, RAW_ID + 1)}

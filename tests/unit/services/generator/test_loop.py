@@ -12,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from retail_stream import topics
-from retail_stream.avro.decode import Writer
+from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from services.generator.loop import change, sell
 from services.generator.publishing.columns import ColumnEncoder
@@ -78,7 +78,7 @@ class SalesTopic(Topic):
     def __init__(self, others: dict[Entity, Topic], waits: list[None]) -> None:
         super().__init__(random.Random(0), waits)
         self._others = others
-        self._reader = Writer(SCHEMAS[Entity.SALES])
+        self._reader = RecordSchema(SCHEMAS[Entity.SALES])
         self.unknown: list[dict] = []
 
     def send(self, batch: Batch) -> None:
@@ -141,7 +141,7 @@ def test_no_sale_refers_to_an_id_that_is_not_on_its_topic_yet(seed: int, interle
 def test_no_sale_after_a_tombstone_refers_to_the_deleted_id() -> None:
     records, _ = run(seed=9, interleaving=1)
     deleted = {(e, r.id): r.at_us for e in DIMENSIONS for r in records[e] if r.value is None}
-    reader = Writer(SCHEMAS[Entity.SALES])
+    reader = RecordSchema(SCHEMAS[Entity.SALES])
     for record in records[Entity.SALES]:
         row = reader.record((record.value or b"")[5:])
         if row is not None and Fault.DUPLICATE not in record.faults:

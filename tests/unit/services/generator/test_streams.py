@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from retail_stream.avro.decode import Writer, decode
+from retail_stream.avro.decode import RecordSchema, decode
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from services.generator.publishing import evolution
 from services.generator.publishing.faults import Fault
@@ -86,8 +86,8 @@ def test_a_newer_schema_comes_in_mid_stream_and_readers_of_the_old_one_see_the_s
         ]
         moments = [START + 60 * SECOND + i * SECOND // 50 for i in range(100)]
         old, new = ([s.change(at).record for at in moments] for s in dimension)
-    reader = Writer(SCHEMAS[entity])
-    writers = {1: reader, 2: Writer(evolution.schema(entity))}
+    reader = RecordSchema(SCHEMAS[entity])
+    writers = {1: reader, 2: RecordSchema(evolution.schema(entity))}
     seen = [
         [decode([r.value], writers, reader).table.select(list(reader.columns)).row(0) for r in rs] for rs in (old, new)
     ]

@@ -6,21 +6,21 @@ import polars as pl
 import pytest
 from confluent_kafka import Message
 
-from retail_stream.avro.decode import Writer, encode, frame
+from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.entities import DIMENSIONS, Entity, Fields
 from retail_stream.errors import PoisonRecord, SettingsError
 from retail_stream.kafka.batches import table
-from retail_stream.kafka.clients import SEQUENCE_TIME, as_big_endian
+from retail_stream.kafka.headers import SEQUENCE_TIME, as_big_endian
 from services.scd_merger.dimensions import Kind, clean_schema, declare, dimensions
 from services.scd_merger.events import changes, understood
 from services.scd_merger.merge import Neighbours, merge, winners
 
 STORES = declare(Entity.STORES, clean_schema(Entity.STORES))
-WRITER = Writer(clean_schema(Entity.STORES))
+WRITER = RecordSchema(clean_schema(Entity.STORES))
 
 
 class OneSchema:
-    def get(self, ids: object) -> dict[int, Writer]:
+    def get(self, ids: object) -> dict[int, RecordSchema]:
         return {7: WRITER}
 
 
@@ -72,8 +72,8 @@ def test_kinds_follow_the_schema() -> None:
     assert (STORES.table, STORES.changes_table, STORES.surrogate) == ("dim_stores", "stores_changes", "store_sk")
 
 
-def newer(*fields: dict[str, object]) -> Writer:
-    return Writer({**WRITER.schema, "fields": [*WRITER.schema["fields"], *fields]})
+def newer(*fields: dict[str, object]) -> RecordSchema:
+    return RecordSchema({**WRITER.schema, "fields": [*WRITER.schema["fields"], *fields]})
 
 
 def test_fields_that_the_declaration_does_not_know_are_kept_as_json() -> None:
@@ -90,14 +90,14 @@ def test_fields_that_the_declaration_does_not_know_are_kept_as_json() -> None:
         "phone_number": "",
     }
 
-    def message(offset: int, number: int, writer: Writer, **more: object) -> Message:
+    def message(offset: int, number: int, writer: RecordSchema, **more: object) -> Message:
         record = {**base, "last_update_time": offset, **more}
         return Message(
             "stores.clean", 0, offset, b"3", frame(number, encode(writer.plain, record)), timestamp=(1, 9_000)
         )
 
     class Three:
-        def get(self, ids: object) -> dict[int, Writer]:
+        def get(self, ids: object) -> dict[int, RecordSchema]:
             return {7: WRITER, 8: first, 9: second}
 
     rows = table(

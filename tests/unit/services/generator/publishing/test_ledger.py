@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from retail_stream import topics
-from retail_stream.avro.decode import Writer
+from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import Entity
 from services.generator.publishing.faults import Expected, Fault, expected
 from services.generator.publishing.ledger import Ledger
@@ -29,7 +29,7 @@ def test_a_record_that_must_be_refused_is_refused_for_all_its_faults() -> None:
 def test_the_ledger_has_one_entry_for_each_fault_with_its_place() -> None:
     batch = Batch.of(sell(2000, HOSTILE))
     places = {row: (row % 4, 10 * row) for row in batch.faults}
-    entries = [Writer(FAULTS).record(e[5:]) for e in Ledger(FAULTS, 1).entries(Entity.SALES, batch, places)]
+    entries = [RecordSchema(FAULTS).record(e[5:]) for e in Ledger(FAULTS, 1).entries(Entity.SALES, batch, places)]
     assert entries == [
         {
             "entity": "sales",

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from retail_stream.avro.decode import Writer
+from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from services.generator.publishing.faults import Fault
 from tests.harness.generator_streams import HOSTILE, NO_FAULTS, SCHEMAS, changes, rows
@@ -49,7 +49,7 @@ def test_nothing_follows_a_tombstone_and_its_sequence_time_is_the_newest() -> No
     times: defaultdict[int, int] = defaultdict(int)
     deleted: set[int] = set()
     records = changes(Entity.CUSTOMERS, 1500, {**NO_FAULTS, Fault.TOMBSTONE: 0.1})
-    reader = Writer(SCHEMAS[Entity.CUSTOMERS])
+    reader = RecordSchema(SCHEMAS[Entity.CUSTOMERS])
     for record in records:
         assert record.id not in deleted
         if record.value is None:

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from retail_stream.avro.decode import Writer
+from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import Entity
 from services.generator.publishing.faults import STRANGE_SCHEMA_ID, Fault
 from services.generator.publishing.partitions import partition_of
@@ -40,7 +40,7 @@ def test_labels_say_what_is_in_the_record() -> None:
     often = dict.fromkeys((Fault.CORRUPT_BYTES, Fault.UNKNOWN_SCHEMA_ID, Fault.DUPLICATE), 0.02)
     for record in sell(5000, {**DEFAULTS, **often}):
         assert record.value is not None
-        row = Writer(SCHEMAS[Entity.SALES]).record(record.value[5:])
+        row = RecordSchema(SCHEMAS[Entity.SALES]).record(record.value[5:])
         if Fault.CORRUPT_BYTES in record.faults:
             assert row is None or record.value[0] != 0
             continue

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from retail_stream.avro.decode import Writer, decode, frame
+from retail_stream.avro.decode import RecordSchema, decode, frame
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.errors import RetailStreamError
 from services.generator.publishing.faults import Fault
@@ -32,7 +32,7 @@ from tests.harness.generator_streams import (
     rows,
 )
 
-READERS = {e: Writer(SCHEMAS[e]) for e in Entity}
+READERS = {e: RecordSchema(SCHEMAS[e]) for e in Entity}
 NOW_MS = START // 1000
 
 

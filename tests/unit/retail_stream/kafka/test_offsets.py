@@ -7,7 +7,8 @@ from confluent_kafka import OFFSET_INVALID
 from confluent_kafka.admin import ListOffsetsResultInfo
 
 from retail_stream.errors import Unavailable
-from retail_stream.kafka import clients as kafka
+from retail_stream.kafka import offsets
+from retail_stream.kafka.offsets import latest_offsets
 from retail_stream.settings import Connections
 
 CONNECTIONS = Connections(
@@ -26,10 +27,9 @@ class NeverAnswers:
 
 @pytest.mark.timeout(20)
 def test_offsets_that_the_client_never_tells_are_a_broker_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "_ANSWER_S", 0.05)
-    monkeypatch.setattr(kafka, "_GRACE_S", 0.05)
+    monkeypatch.setattr(offsets, "_GRACE_S", 0.05)
     with pytest.raises(Unavailable):
-        kafka.latest(CONNECTIONS, NeverAnswers(), [("sales.raw", 0)])  # type: ignore[arg-type]
+        latest_offsets(CONNECTIONS, NeverAnswers(), [("sales.raw", 0)], within_s=0.05)  # type: ignore[arg-type]
 
 
 class HeardOfAllLeadersButOne:
@@ -44,6 +44,6 @@ class HeardOfAllLeadersButOne:
 
 def test_an_offset_that_is_none_is_a_broker_that_does_not_answer() -> None:
     client = HeardOfAllLeadersButOne()
-    assert kafka.latest(CONNECTIONS, client, [("sales.raw", 1)]) == {("sales.raw", 1): 7}  # type: ignore[arg-type]
+    assert latest_offsets(CONNECTIONS, client, [("sales.raw", 1)]) == {("sales.raw", 1): 7}  # type: ignore[arg-type]
     with pytest.raises(Unavailable):
-        kafka.latest(CONNECTIONS, client, [("sales.raw", p) for p in range(4)])  # type: ignore[arg-type]
+        latest_offsets(CONNECTIONS, client, [("sales.raw", p) for p in range(4)])  # type: ignore[arg-type]
