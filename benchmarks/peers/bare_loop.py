@@ -13,7 +13,7 @@ import polars as pl
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from benchmarks.peers.arguments import Arguments
-from retail_stream.avro.decode import Writer
+from retail_stream.avro.decode import RecordSchema
 
 _BATCH = 10_000
 _COMMIT_EVERY_S = 1.0
@@ -50,7 +50,7 @@ def main(given: Arguments) -> None:
         }
     )
     produce = producer.produce
-    writer = Writer(given.schema)
+    writer = RecordSchema(given.schema)
     committed = time.monotonic()
     ends: dict[int, int] = {}
     while not stopped:
