@@ -97,21 +97,20 @@ def test_a_wrong_result_is_named(engine, results, changed, words):
     assert any(words in e for e in check.examples), check
 
 
-def late(offset: int | None, source: int, **other: str | bytes) -> OutboxRecord:
+def late(offset: int | None, source: int, warehouse: str = MINE, **other: bytes) -> OutboxRecord:
     """A late sale on the topic. Its window [0, 60) ended with its lateness at 90; the watermark was at 95.25."""
     why = ("1m@1970-01-01T00:00:00.000000Z", "5.250000", "1970-01-01T00:01:35.250000Z")
-    heads = dict(zip(LATE_HEADERS, (w.encode() for w in why), strict=True)) | {
-        k: v for k, v in other.items() if k in LATE_HEADERS
-    }
+    heads: dict[str, bytes | None] = dict(zip(LATE_HEADERS, (w.encode() for w in why), strict=True))
+    heads |= {k: v for k, v in other.items() if k in LATE_HEADERS}
     heads["source.offset"] = source.to_bytes(8, "big")
-    heads["outbox.id"] = f"{other.get('warehouse', MINE)}/1".encode()
-    value = b"\0\0\0\0\1" + bytes(other.get("body", b"sale"))
+    heads["outbox.id"] = f"{warehouse}/1".encode()
+    value = b"\0\0\0\0\1" + other.get("body", b"sale")
 
     class Published(OutboxRecord):
         def offset(self):
             return offset
 
-    return Published(0, 7, bytes(other.get("key", b"1")), value, list(heads.items()))
+    return Published(0, 7, other.get("key", b"1"), value, list(heads.items()))
 
 
 def late_check(engine: Engine, records: list[OutboxRecord]):
