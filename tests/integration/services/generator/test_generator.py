@@ -24,11 +24,11 @@ from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.kafka.clients import admin
 from retail_stream.kafka.offsets import committed_offsets, topic_partitions
 from retail_stream.kafka.reading import read_to_end
-from services.generator.publishing.partitions import partition_of
+from services.generator.retailer.partitions import partition_of
 from tests.harness.servers import Servers, private_stack
 
 READERS = {e: RecordSchema(json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text())) for e in Entity}
-ID = {**{e: FIELDS[e].key for e in DIMENSIONS}, Entity.SALES: "transaction_id"}
+ID: dict[Entity, str] = {**{e: FIELDS[e].key for e in DIMENSIONS}, Entity.SALES: "transaction_id"}
 CLEAN = {f"GENERATOR_FAULT_{name}": "0" for name in ("CORRUPT_BYTES", "UNKNOWN_SCHEMA_ID", "DUPLICATE")}
 FAST = {"GENERATOR_SALES_PER_S": "1000", "GENERATOR_CHANGES_PER_S": "100", "METRICS_PORT": "0"}
 
@@ -105,6 +105,10 @@ def count(connections: InitSettings, entity: Entity) -> int:
     return sum(1 for _ in read_to_end(connections, topics.raw(entity)))
 
 
+def has_more_sales(connections: InitSettings, than: int) -> bool:
+    return count(connections, Entity.SALES) > than
+
+
 def read(connections: InitSettings, entity: Entity) -> list[OnTopic]:
     """All records of the raw topic, by partition and offset."""
     found = sorted(read_to_end(connections, topics.raw(entity)), key=lambda m: (m.partition(), m.offset()))
@@ -170,13 +174,9 @@ def test_a_restart_goes_on_with_ids_and_state(connections: InitSettings, tmp_pat
 
 
 def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections: InitSettings, tmp_path: Path) -> None:
-
-    def reached(wanted: int) -> bool:
-        return count(connections, Entity.SALES) >= wanted
-
     for killed in (1, 2):
         with generator(connections, tmp_path / "log", **CLEAN) as process:
-            until(partial(reached, 700 * killed))
+            until(partial(has_more_sales, connections, 700 * killed))
             process.send_signal(signal.SIGKILL)
             process.wait()
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", **CLEAN)
@@ -213,7 +213,7 @@ def test_after_kills_the_ledger_names_every_fault_and_no_record_that_is_not_ther
     hostile = {"GENERATOR_PROFILE": "hostile", "GENERATOR_SALES_PER_S": "3000", "GENERATOR_FAULT_SILENCE": "0"}
     for killed in (1, 2):
         with generator(connections, tmp_path / "log", **hostile) as process:
-            until(lambda killed=killed: count(connections, Entity.SALES) > 2000 * killed)
+            until(partial(has_more_sales, connections, 2000 * killed))
             process.send_signal(signal.SIGKILL)
             process.wait()
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", **hostile)
@@ -247,7 +247,7 @@ def test_a_transaction_that_is_lost_is_sent_again_once(connections: InitSettings
     """As when the program was stopped, or the broker away, for longer than a transaction may take: it is fenced."""
     log = tmp_path / "log"
     with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
-        until(lambda: count(connections, Entity.SALES) > 1000)
+        until(partial(has_more_sales, connections, 1000))
         for name in ("generator.sales", "generator.customers"):
             kafka = connections.kafka_bootstrap_servers
             Producer({"bootstrap.servers": kafka, "transactional.id": name, "log_level": 2}).init_transactions(30)
@@ -260,7 +260,7 @@ def test_a_transaction_that_is_lost_is_sent_again_once(connections: InitSettings
 def test_a_second_generator_ends_the_first_with_one_sentence(connections: InitSettings, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     with generator(connections, first, **CLEAN) as old:
-        until(lambda: count(connections, Entity.SALES) > 500)
+        until(partial(has_more_sales, connections, 500))
         with generator(connections, second, GENERATOR_MAX_SALES="1500", **CLEAN) as new:
             assert old.wait(timeout=60) == 1
             assert [line["why"] for line in logged(first, "stopped")] == [
@@ -285,7 +285,7 @@ def test_a_generator_leaves_no_group_that_looks_behind(connections: InitSettings
 def test_a_broker_that_is_killed_loses_nothing(servers: Servers, connections: InitSettings, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
-        until(lambda: count(connections, Entity.SALES) > 500)
+        until(partial(has_more_sales, connections, 500))
         servers.kill(Server.KAFKA)
         until(lambda: len(logged(log, "waiting")) == 1)
         servers.start(Server.KAFKA)
@@ -300,7 +300,7 @@ def test_a_broker_that_is_killed_loses_nothing(servers: Servers, connections: In
 def test_a_stop_flushes_everything_that_was_made(connections: InitSettings, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with generator(connections, log) as process:
-        until(lambda: count(connections, Entity.SALES) > 500)
+        until(partial(has_more_sales, connections, 500))
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
     published = logged(log, "published")[-1]

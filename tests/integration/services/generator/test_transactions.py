@@ -11,9 +11,9 @@ from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import topic_partitions
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
+from services.generator.publishing.lease import TOPIC, Lease
 from services.generator.publishing.producers import Outage
 from services.generator.publishing.transactions import Transactions
-from services.generator.state.lease import TOPIC, Lease
 from tests.integration.services.cleaner.transport import Log, eventually
 
 
@@ -53,7 +53,7 @@ def test_after_a_commit_without_an_answer_each_record_is_there_once(
     def send(*values: str) -> None:
         def write(producer: Producer) -> None:
             for value in values:
-                producer.produce(log.topic, value, value, on_delivery=transactions.witness)
+                producer.produce(log.topic, value, value, on_delivery=transactions.delivered)
 
         transactions.run(write)
 

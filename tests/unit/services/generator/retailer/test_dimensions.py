@@ -6,7 +6,7 @@ import pytest
 
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
-from services.generator.publishing.faults import Fault
+from services.generator.faults import Fault
 from tests.harness.generator_streams import HOSTILE, NO_FAULTS, SCHEMAS, changes, rows
 
 
