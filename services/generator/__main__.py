@@ -4,27 +4,21 @@ import json
 import random
 import secrets
 import sys
-import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
-import structlog
 
 from retail_stream import topics
 from retail_stream.avro.registry import Registry
 from retail_stream.avro.schema import AvroSchema
 from retail_stream.entities import JOINED, Entity
-from retail_stream.errors import RetailStreamError, SettingsError
 from retail_stream.kafka.offsets import require_topics, topic_partitions
-from retail_stream.service import logs, metrics
-from retail_stream.service import readiness as probes
-from retail_stream.service import signals as stopping
-from retail_stream.settings import load
+from retail_stream.service import readiness
+from retail_stream.service.program import Program, run_program
 from retail_stream.topics import Result
-from retail_stream.waiting import wait_for
 from services.generator.loop import change, sell, wait_for_threads
 from services.generator.publishing import evolution
 from services.generator.publishing.encoding import ColumnEncoder, RowEncoder
@@ -47,55 +41,38 @@ from services.generator.timing.schedule import SECOND_US
 from services.generator.timing.timeline import Progress, Timeline
 from services.generator.timing.traffic import Traffic
 
-_log = structlog.get_logger("services.generator")
-
 
 def main() -> int:
-    """Run until stopped or done; returns the exit code."""
-    try:
-        settings = load(GeneratorSettings)
-        logs.configure("generator")
-    except SettingsError as e:
-        print(e, file=sys.stderr)
-        return e.exit_code
-    stop = threading.Event()
-    stopping.sets(stop)
-    try:
-        run(settings, stop)
-    except RetailStreamError as e:
-        _log.error("stopped", why=str(e))
-        return e.exit_code
-    return 0
+    """Run until SIGTERM or the last sale (0), a wrong setting (2), or an error that a person must look at (1)."""
+    return run_program("generator", GeneratorSettings, generate)
 
 
-def run(settings: GeneratorSettings, stop: threading.Event) -> None:
-    """Go on from what the topics hold, until ``stop`` or the last sale."""
-    health = metrics.serve(settings.metrics_port)
+def generate(program: Program, settings: GeneratorSettings) -> None:
+    """Go on from what the topics hold, until the program is to stop or the last sale is published."""
+    stop = program.stop
     registry = Registry(settings.schema_registry_url)
     schemas: dict[Entity, AvroSchema] = {e: _schema("raw", e) for e in Entity}
-    with stopping.at_once():
-        schema_ids = {e: _register(registry, topics.raw(e), schemas[e]) for e in Entity}
-        faults_schema = _schema("results", Result.FAULTS)
-        ledger = Ledger(faults_schema, _register(registry, Result.FAULTS, faults_schema))
-        outage = Outage(settings)
-        lease = Lease(settings)
-        transactions = {e: Transactions(settings, e, stop, outage, lease) for e in Entity}
-        wait_for(partial(require_topics, settings, [*map(topics.raw, Entity), Result.FAULTS]))
-        # Before anything is read: an earlier generator can write no more, and its open transactions are aborted.
-        for take in (lease.take, *(t.open for t in transactions.values())):
-            wait_for(take)
-        partitions = len(wait_for(partial(topic_partitions, settings, topics.raw(Entity.SALES))))
-        reader = StateReader(settings, registry, schemas)
-        states = {e: wait_for(partial(reader.dimension, e)) for e in JOINED}
-        sales_state = wait_for(reader.sales)
+    schema_ids = {e: _register(program, registry, topics.raw(e), schemas[e]) for e in Entity}
+    faults_schema = _schema("results", Result.FAULTS)
+    ledger = Ledger(faults_schema, _register(program, registry, Result.FAULTS, faults_schema))
+    outage = Outage(settings)
+    lease = Lease(settings)
+    transactions = {e: Transactions(settings, e, stop, outage, lease) for e in Entity}
+    program.wait(partial(require_topics, settings, [*map(topics.raw, Entity), Result.FAULTS]))
+    # Before anything is read: an earlier generator can write no more, and its open transactions are aborted.
+    for take in (lease.take, *(t.open for t in transactions.values())):
+        program.wait(take)
+    partitions = len(program.wait(partial(topic_partitions, settings, topics.raw(Entity.SALES))))
+    reader = StateReader(settings, registry, schemas)
+    states = {e: program.wait(partial(reader.dimension, e)) for e in JOINED}
+    sales_state = program.wait(reader.sales)
 
     seed = secrets.randbits(32) if settings.generator_seed is None else settings.generator_seed
     progress = Progress(0)
     traffic = {e: Traffic(f"{seed}/{e}", settings.faults, partitions if e is Entity.SALES else 0) for e in Entity}
     newest_us = max(sales_state.newest_us, *(s.newest_us for s in states.values()))
     timeline = _timeline(settings, newest_us, progress, traffic)
-    _log.info(
-        "started",
+    program.starts(
         seed=seed,
         time="simulated" if settings.simulated else "live",
         start=datetime.fromtimestamp(timeline.start_us / SECOND_US, UTC).isoformat(),
@@ -108,7 +85,7 @@ def run(settings: GeneratorSettings, stop: threading.Event) -> None:
     evolve_us, evolved_ids = None, {}
     if settings.generator_evolve_after_s is not None:
         evolve_us = timeline.start_us + int(settings.generator_evolve_after_s * SECOND_US)
-        evolved_ids = {e: _register(registry, topics.raw(e), evolution.schema(e)) for e in Entity}
+        evolved_ids = {e: _register(program, registry, topics.raw(e), evolution.schema(e)) for e in Entity}
     dimensions = {
         e: DimensionStream(
             SPECS[e],
@@ -132,7 +109,7 @@ def run(settings: GeneratorSettings, stop: threading.Event) -> None:
     )
     supplies: dict[Entity, Supply] = {e: Supply() for e in JOINED}
     publishers = {e: Publisher(e, transactions[e], ledger, stop, supplies.get(e)) for e in Entity}
-    health.needs(running=lambda: not stop.is_set(), kafka=probes.kafka_answers(settings))
+    program.health.needs(running=lambda: not stop.is_set(), kafka=readiness.kafka_answers(settings))
     with ThreadPoolExecutor(max_workers=len(Entity), thread_name_prefix="generator") as threads:
         changing = [threads.submit(change, dimensions[e], supplies[e], timeline, publishers[e], stop) for e in JOINED]
         selling = threads.submit(
@@ -147,8 +124,8 @@ def _schema(folder: str, name: str) -> AvroSchema:
     return schema
 
 
-def _register(registry: Registry, topic: str, schema: AvroSchema) -> int:
-    return wait_for(partial(registry.register, f"{topic}-value", schema))
+def _register(program: Program, registry: Registry, topic: str, schema: AvroSchema) -> int:
+    return program.wait(partial(registry.register, f"{topic}-value", schema))
 
 
 def _timeline(

@@ -52,14 +52,10 @@ class ProducerBatch:
     @classmethod
     def of(cls, records: Sequence[ProducerRecord]) -> "ProducerBatch":
         """The records as columns."""
-        return cls(
-            [r.key for r in records],
-            [r.value for r in records],
-            [r.at_us for r in records],
-            [r.id for r in records],
-            {i: r.faults for i, r in enumerate(records) if r.faults},
-            {i: r.headers for i, r in enumerate(records) if r.headers},
-        )
+        keys, values = [r.key for r in records], [r.value for r in records]
+        at_us, ids = [r.at_us for r in records], [r.id for r in records]
+        faults = {i: r.faults for i, r in enumerate(records) if r.faults}
+        return cls(keys, values, at_us, ids, faults, {i: r.headers for i, r in enumerate(records) if r.headers})
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -81,14 +77,11 @@ class ProducerBatch:
 
     def part(self, start: int, stop: int) -> "ProducerBatch":
         """Rows ``start`` to ``stop`` (exclusive)."""
-        return ProducerBatch(
-            self.keys[start:stop],
-            self.values[start:stop],
-            self.at_us[start:stop],
-            self.ids[start:stop],
-            {i - start: f for i, f in self.faults.items() if start <= i < stop},
-            {i - start: h for i, h in self.headers.items() if start <= i < stop},
-        )
+        keys, values = self.keys[start:stop], self.values[start:stop]
+        at_us, ids = self.at_us[start:stop], self.ids[start:stop]
+        faults = {i - start: f for i, f in self.faults.items() if start <= i < stop}
+        headers = {i - start: h for i, h in self.headers.items() if start <= i < stop}
+        return ProducerBatch(keys, values, at_us, ids, faults, headers)
 
 
 #: A row of a dimension → its value.

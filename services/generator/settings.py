@@ -4,14 +4,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from retail_stream.service.metrics import MetricsPort
 from retail_stream.settings import Connections
@@ -24,7 +17,7 @@ _SLOWEST = 0.00001
 
 def _not_too_slow(rate: float) -> float:
     if 0 < rate < _SLOWEST:
-        raise ValueError(f"must be 0 or at least {_SLOWEST:.5f}")
+        raise ValueError(f"is neither 0 nor at least {_SLOWEST:.5f}")
     return rate
 
 
@@ -37,24 +30,14 @@ Rate = Annotated[
 _EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
 
 
-def _past_time(value: object, parse: ValidatorFunctionWrapHandler) -> datetime | None:
-    try:
-        at: datetime | None = parse(value)
-    except ValidationError:
-        raise ValueError("must be a time") from None
-    if at is None:
-        return None
-    if at.tzinfo is None:
-        raise ValueError("must have a time zone")
-    if at < _EARLIEST:
-        raise ValueError("must not lie before 1980")
-    if at > datetime.now(UTC):
-        raise ValueError("must not lie in the future, since Kafka rejects records with later timestamps")
+def _not_future(at: datetime | None) -> datetime | None:
+    if at is not None and at > datetime.now(UTC):
+        raise ValueError("lies in the future, and Kafka rejects records with later timestamps")
     return at
 
 
 _TIME = "an ISO 8601 time with its zone, from 1980 up to now, for example 2026-03-01T08:00:00Z"
-PastTime = Annotated[datetime | None, WrapValidator(_past_time), Field(description=_TIME)]
+PastTime = Annotated[AwareDatetime | None, Field(ge=_EARLIEST, description=_TIME), AfterValidator(_not_future)]
 Probability = Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False, description="a probability from 0 to 1")]
 
 #: Rates of simulated time where the set rate is 0.

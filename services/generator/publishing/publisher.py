@@ -35,7 +35,10 @@ _ANY_PARTITION = -1
 
 
 class Publisher:
-    """Publishes one entity's records in order. Used by one thread."""
+    """Publishes one entity's records in order. Used by one thread.
+
+    Each method that publishes raises the RetailStreamError of :meth:`Transactions.run`.
+    """
 
     def __init__(
         self,
@@ -59,11 +62,7 @@ class Publisher:
         self.counts = Counts(entity)
 
     def send(self, batch: ProducerBatch) -> None:
-        """Accept records. Waits for the previous transaction while a full one is pending.
-
-        Raises:
-            RetailStreamError: see :meth:`Transactions.run`.
-        """
+        """Accept records. Waits for the previous transaction while a full one is pending."""
         if not len(batch):
             return
         if not len(self._pending):
@@ -73,20 +72,12 @@ class Publisher:
             self._start_transaction()
 
     def idle(self) -> None:
-        """Wait for a tick or the stop, and publish what is due.
-
-        Raises:
-            RetailStreamError: see :meth:`Transactions.run`.
-        """
+        """Wait for a tick or the stop, and publish what is due."""
         self._stop.wait(TICK_S)
         self.poll()
 
     def poll(self, now: bool = False) -> None:
-        """Publish the records that have waited long enough; ``now``: all records.
-
-        Raises:
-            RetailStreamError: see :meth:`Transactions.run`.
-        """
+        """Publish the records that have waited long enough; ``now``: all records."""
         if self._running is None:
             self._transactions.poll()
         elif self._running.done():
@@ -96,11 +87,7 @@ class Publisher:
             self._start_transaction()
 
     def flush(self) -> None:
-        """Wait until all records are published and readers of `read_committed` see them.
-
-        Raises:
-            RetailStreamError: see :meth:`Transactions.run`.
-        """
+        """Wait until all records are published and readers of `read_committed` see them."""
         if len(self._pending):
             self._start_transaction()
         self._finish_transaction()

@@ -9,7 +9,6 @@ A slot is the moment of one record. Slot n of a steady schedule lies at first + 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
@@ -46,19 +45,6 @@ class Slots:
         return len(self.at_us)
 
 
-class Schedule(Protocol):
-    """A source of slots that never go back in time."""
-
-    def next_slot(self, now_us: int) -> int:
-        """The first slot that has not been taken; all slots before it have been."""
-
-    def take(self, now_us: int, last_us: int, limit: int) -> Slots:
-        """Take the next slots up to ``last_us`` (inclusive), at most ``limit``."""
-
-    def skip(self, now_us: int) -> None:
-        """Move the next slot to now if it is long overdue."""
-
-
 class Steady:
     """``rate`` slots a second, the first at ``first_us``.
 
@@ -91,9 +77,11 @@ class Steady:
         return int(hours.steady(np.array([self._first + offset_us]))[0])
 
     def next_slot(self, now_us: int) -> int:
+        """The first slot that has not been taken."""
         return self.slot(self._taken)
 
     def take(self, now_us: int, last_us: int, limit: int) -> Slots:
+        """Take the next slots up to ``last_us`` (inclusive), at most ``limit``."""
         # Traffic moves no slot out of its span, so only slots up to the end of this span can be due.
         ahead = ((last_us - self._first) // SPAN_US + 1) * SPAN_US
         if self._with_hours:
@@ -112,12 +100,13 @@ class Steady:
         return Slots(at_us, quiet, marks)
 
     def skip(self, now_us: int) -> None:
+        """Move the next slot of a live schedule to now if it is long overdue."""
         if self._live and (behind := now_us - self.slot(self._taken)) > PATIENCE_US:
             self._first += behind
 
 
 class AsFastAsPossible:
-    """Every slot is now; there are as many as are asked for."""
+    """As :class:`Steady`, but every slot is now, and there are as many as are asked for."""
 
     def next_slot(self, now_us: int) -> int:
         return now_us
@@ -127,3 +116,6 @@ class AsFastAsPossible:
 
     def skip(self, now_us: int) -> None:
         pass
+
+
+Schedule = Steady | AsFastAsPossible
