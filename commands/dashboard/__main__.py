@@ -77,16 +77,16 @@ def listen(settings: DashboardSettings) -> socket.socket:
     """Take the port.
 
     Raises:
-        SettingsError: somebody else has it, or this machine has no such address.
+        SettingsError: another program has it, or this machine has no such address.
     """
     host, port = settings.dashboard_host, settings.dashboard_port
     try:
         return socket.create_server((host, port), backlog=128)
     except OSError as e:
         if e.errno in (errno.EADDRINUSE, errno.EACCES):
-            why = f"DASHBOARD_PORT={port}: {host} does not let us listen there ({e.strerror}); allowed: a free port"
-            raise SettingsError(f"{why} from 1024 on, or 0 for any.") from e
-        why = f"DASHBOARD_HOST={host!r}: we cannot listen there ({e.strerror})"
+            why = f"DASHBOARD_PORT={port} cannot be used on {host} ({e.strerror})"
+            raise SettingsError(f"{why}; allowed: a free port from 1024 on, or 0 for any.") from e
+        why = f"DASHBOARD_HOST={host!r} cannot be listened on ({e.strerror})"
         raise SettingsError(f"{why}; allowed: an address or name of this machine.") from e
 
 

@@ -60,7 +60,7 @@ def test_a_wrong_value_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as refusal:
         load(GeneratorSettings)
-    assert str(refusal.value).startswith(f"{name}={value!r}: ")
+    assert str(refusal.value).startswith(f"{name}={value!r} ")
     assert "allowed: " in str(refusal.value)
 
 
@@ -107,11 +107,38 @@ def test_a_seed_without_a_start_time_leaves_time_live(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("GENERATOR_SALES_PER_S", "-1", "GENERATOR_SALES_PER_S='-1': must be greater than or equal to 0; allowed"),
+        (
+            "GENERATOR_SALES_PER_S",
+            "1e-6",
+            "GENERATOR_SALES_PER_S='1e-6' is neither 0 nor at least 0.00001; allowed: 0 (as",
+        ),
         (
             "GENERATOR_START_TIME",
-            "2999-01-01T00:00:00Z",
-            "GENERATOR_START_TIME='2999-01-01T00:00:00Z': must not lie",
+            "tomorrow",
+            "GENERATOR_START_TIME='tomorrow' is not a valid time; allowed: an ISO 8601",
+        ),
+        (
+            "GENERATOR_BACKFILL_FROM",
+            "2026-11-28",
+            "GENERATOR_BACKFILL_FROM='2026-11-28' has no time zone; allowed: an ISO",
+        ),
+    ],
+)
+def test_the_sentence_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refusal:
+        load(GeneratorSettings)
+    assert str(refusal.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("GENERATOR_SALES_PER_S", "-1", "GENERATOR_SALES_PER_S='-1' is out of range; allowed"),
+        (
+            "GENERATOR_START_TIME",
+            "2999-01-01T00:00Z",
+            "GENERATOR_START_TIME='2999-01-01T00:00Z' lies in the future, and",
         ),
     ],
 )
