@@ -82,6 +82,8 @@ EXPECTED: Mapping[Fault, Expected] = {
     Fault.BURST: Expected.KEPT,
     Fault.SILENCE: Expected.KEPT,
 }
+#: The faults that make a record a dead letter.
+REJECTED = tuple(f for f, then in EXPECTED.items() if then is Expected.REJECTED)
 
 
 def expected(faults: Iterable[Fault]) -> dict[Fault, Expected]:

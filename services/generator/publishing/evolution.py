@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from retail_stream.avro.schema import AvroSchema
 from retail_stream.entities import FIELDS, Entity
 from retail_stream.topics import SCHEMAS
 from services.generator.publishing.encoding import ColumnEncoder, RowEncoder
-from services.generator.records import Column, EncodeColumns
+from services.generator.records import Column, EncodeColumns, EncodeRow
 from services.generator.retailer.sales import VOCABULARIES
 
 #: The field that the evolved schema adds, and its values.
@@ -28,15 +27,11 @@ def schema(entity: Entity) -> AvroSchema:
     return evolved
 
 
-def row_encoder(entity: Entity, schema_id: int) -> RowEncoder:
+def row_encoder(entity: Entity, schema_id: int) -> EncodeRow:
     """An encoder of rows of today's schema as records of the evolved one."""
     (field, words), key = _ADDED[entity], FIELDS[entity].key
-
-    class Evolved(RowEncoder):
-        def __call__(self, row: Mapping[str, Any]) -> bytes:
-            return super().__call__({**row, field: words[row[key] % len(words)]})
-
-    return Evolved(schema(entity), schema_id)
+    encode = RowEncoder(schema(entity), schema_id)
+    return lambda row: encode({**row, field: words[row[key] % len(words)]})
 
 
 def column_encoder(schema_id: int) -> EncodeColumns:

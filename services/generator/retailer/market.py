@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from retail_stream.entities import JOINED, Entity
+from retail_stream.entities import Entity
 from services.generator.records import Flags, Floats, Ints
 from services.generator.retailer.supply import Availability
 
@@ -74,16 +74,7 @@ class Market:
     """A shelf for each dimension."""
 
     def __init__(self) -> None:
-        self.shelves = {e: Shelf() for e in JOINED}
-
-    @property
-    def customers(self) -> Shelf:
-        return self.shelves[Entity.CUSTOMERS]
-
-    @property
-    def products(self) -> Shelf:
-        return self.shelves[Entity.PRODUCTS]
-
-    @property
-    def stores(self) -> Shelf:
-        return self.shelves[Entity.STORES]
+        self.customers, self.products, self.stores = Shelf(), Shelf(), Shelf()
+        self.shelves = {
+            Entity.CUSTOMERS: self.customers, Entity.PRODUCTS: self.products, Entity.STORES: self.stores
+        }  # fmt: skip

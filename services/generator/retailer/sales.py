@@ -7,25 +7,8 @@ import numpy as np
 from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError
-from services.generator.faults import (
-    EXPECTED,
-    FUTURE_US,
-    Expected,
-    Fault,
-    Probabilities,
-    corrupt,
-    with_unknown_schema_id,
-)
-from services.generator.records import (
-    NO_FAULTS,
-    Column,
-    EncodeColumns,
-    Evolution,
-    Flags,
-    Floats,
-    Ints,
-    ProducerBatch,
-)
+from services.generator.faults import FUTURE_US, REJECTED, Fault, Probabilities, corrupt, with_unknown_schema_id
+from services.generator.records import NO_FAULTS, Column, EncodeColumns, Evolution, Flags, Floats, Ints, ProducerBatch
 from services.generator.retailer.amounts import fields
 from services.generator.retailer.apparel import PAYMENT_METHODS
 from services.generator.retailer.market import Market
@@ -47,8 +30,6 @@ _DECISIONS = (
 )  # fmt: skip
 #: String field of a sale → its possible values.
 VOCABULARIES = {"payment_method": tuple(PAYMENT_METHODS)}
-#: The faults that make a sale a dead letter.
-_REJECTED = tuple(f for f, then in EXPECTED.items() if then is Expected.REJECTED)
 
 
 @dataclass
@@ -177,7 +158,7 @@ class SalesStream:
         self, batch: ProducerBatch, sold: Purchases, planted: dict[Fault, Flags], duplicates: dict[int, SaleCopy]
     ) -> None:
         """Remember the valid sales: later blocks may return or repeat them."""
-        good = ~np.any([planted[fault] for fault in _REJECTED], axis=0)
+        good = ~np.any([planted[fault] for fault in REJECTED], axis=0)
         good[list(duplicates)] = False
         is_return = planted[Fault.RETURN]
         self._recent.add(
