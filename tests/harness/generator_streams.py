@@ -1,4 +1,4 @@
-"""The generator's streams as tests use them: rows, and records of each entity without Kafka."""
+"""The generator's streams for tests: records and rows of each entity, without Kafka."""
 
 import json
 import random

@@ -68,7 +68,7 @@ def empty_topics(settings: InitSettings) -> None:
 def until(true: Callable[[], bool], patience_s: float = 60) -> None:
     deadline = time.monotonic() + patience_s
     while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.05)
 
 
@@ -101,7 +101,7 @@ def logged(log: Path, event: str) -> list[dict]:
 
 
 def count(connections: InitSettings, entity: Entity) -> int:
-    """Records that everybody can read; markers and aborted transactions took offsets, too."""
+    """How many committed records the raw topic holds. Markers and aborted records take offsets, too."""
     return sum(1 for _ in read_to_end(connections, topics.raw(entity)))
 
 
@@ -110,13 +110,13 @@ def has_more_sales(connections: InitSettings, than: int) -> bool:
 
 
 def read(connections: InitSettings, entity: Entity) -> list[OnTopic]:
-    """All records of the raw topic, by partition and offset."""
-    found = sorted(read_to_end(connections, topics.raw(entity)), key=lambda m: (m.partition(), m.offset()))
-    return [OnTopic(m.partition(), m.key(), m.value(), m.timestamp()[1], m.headers()) for m in found]
+    """All records of the raw topic, in order of partition and offset."""
+    messages = sorted(read_to_end(connections, topics.raw(entity)), key=lambda m: (m.partition(), m.offset()))
+    return [OnTopic(m.partition(), m.key(), m.value(), m.timestamp()[1], m.headers()) for m in messages]
 
 
 def places(connections: InitSettings, entity: Entity) -> dict[tuple[int, int], OnTopic]:
-    """The same by partition and offset."""
+    """(partition, offset) → record, for all records of the raw topic."""
     return {
         (m.partition(), m.offset()): OnTopic(m.partition(), m.key(), m.value(), m.timestamp()[1], m.headers())
         for m in read_to_end(connections, topics.raw(entity))
@@ -124,10 +124,10 @@ def places(connections: InitSettings, entity: Entity) -> dict[tuple[int, int], O
 
 
 def ledger(connections: InitSettings) -> list[dict]:
-    """Entries by entity, of each in the order in which they were written: entities may share a partition."""
+    """Ledger entries by entity, each entity's in the order of their offsets: entities may share a partition."""
     reader = RecordSchema(json.loads((topics.SCHEMAS / "results" / "generator.faults.avsc").read_text()))
-    found = sorted(read_to_end(connections, topics.Result.FAULTS), key=lambda m: (m.partition(), m.offset()))
-    entries = [entry for m in found if (entry := reader.record(m.value()[5:])) is not None]
+    messages = sorted(read_to_end(connections, topics.Result.FAULTS), key=lambda m: (m.partition(), m.offset()))
+    entries = [entry for m in messages if (entry := reader.record(m.value()[5:])) is not None]
     return sorted(entries, key=lambda entry: entry["entity"])
 
 
@@ -159,7 +159,7 @@ def test_a_restart_goes_on_with_ids_and_state(connections: InitSettings, tmp_pat
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="1500", **CLEAN)
     after = {e: read(connections, e) for e in Entity}
 
-    # A silence of one partition has to know where the broker has a store's sales.
+    # A silence of one partition relies on the partition that the broker chooses for a store.
     assert all(r.partition == partition_of(r.key, 4) for records in after.values() for r in records)
     sales = [row["transaction_id"] for row in rows(Entity.SALES, after[Entity.SALES])]
     assert sorted(sales) == list(range(1, 3001))
@@ -187,12 +187,12 @@ def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections:
     for entity in DIMENSIONS:
         known = {row[ID[entity]] for row in rows(entity, records[entity])}
         assert {row[ID[entity]] for row in sold} <= known
-        # Whoever came into the world twice would have two birthdays.
+        # An id that was given twice would have two values of a field that never changes.
         fixed = {Entity.CUSTOMERS: "join_date", Entity.PRODUCTS: "brand", Entity.STORES: "open_date"}[entity]
         assert len({(row[ID[entity]], row[fixed]) for row in rows(entity, records[entity])}) == len(known)
 
 
-def test_no_id_is_given_twice_after_ends_that_nobody_can_read(connections: InitSettings, tmp_path: Path) -> None:
+def test_no_id_is_given_twice_after_ends_that_cannot_be_read(connections: InitSettings, tmp_path: Path) -> None:
     def sell(sales: int, *faults: str) -> int:
         settings = {**CLEAN, **{f"GENERATOR_FAULT_{fault}": "1" for fault in faults}, "GENERATOR_SALES_PER_S": "0"}
         run(connections, tmp_path / "log", GENERATOR_MAX_SALES=str(sales), **settings)
@@ -244,7 +244,7 @@ def test_after_kills_the_ledger_names_every_fault_and_no_record_that_is_not_ther
 
 
 def test_a_transaction_that_is_lost_is_sent_again_once(connections: InitSettings, tmp_path: Path) -> None:
-    """As when the program was stopped, or the broker away, for longer than a transaction may take: it is fenced."""
+    """Fencing, as after a program or a broker that stood still for longer than a transaction may be open."""
     log = tmp_path / "log"
     with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
         until(partial(has_more_sales, connections, 1000))
@@ -264,7 +264,7 @@ def test_a_second_generator_ends_the_first_with_one_sentence(connections: InitSe
         with generator(connections, second, GENERATOR_MAX_SALES="1500", **CLEAN) as new:
             assert old.wait(timeout=60) == 1
             assert [line["why"] for line in logged(first, "generator stops")] == [
-                "Another generator has started on these topics; they have one at a time, so this one stops."
+                "Another generator has started on these topics, which take one at a time, so this one stops."
             ]
             assert new.wait(timeout=90) == 0, second.read_text()
     sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
@@ -273,13 +273,13 @@ def test_a_second_generator_ends_the_first_with_one_sentence(connections: InitSe
 
 
 def test_a_generator_leaves_no_group_that_looks_behind(connections: InitSettings, tmp_path: Path) -> None:
-    """Drain is lag 0 in every group, also to who adds up all that there are."""
+    """The pipeline is drained when the lag of all groups together is 0; a group of the generator would add to it."""
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", GENERATOR_PROFILE="hostile")
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", GENERATOR_PROFILE="hostile")
     client = admin(connections)
     groups = [g.group_id for g in client.list_consumer_groups().result().valid]
     wanted = [(t, p) for t, there in client.list_topics().topics.items() for p in there.partitions]
-    assert {g: found for g in groups if (found := committed_offsets(connections, g, wanted))} == {}
+    assert {g: offsets for g in groups if (offsets := committed_offsets(connections, g, wanted))} == {}
 
 
 def test_a_broker_that_is_killed_loses_nothing(servers: Servers, connections: InitSettings, tmp_path: Path) -> None:

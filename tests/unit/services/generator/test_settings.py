@@ -1,4 +1,4 @@
-"""A wrong setting is one sentence that names the variable, the value and what is allowed."""
+"""A wrong setting is one sentence: the variable, the value, what is wrong and what is allowed."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Columns encoded all at once are the bytes that fastavro writes row by row."""
+"""Columns encoded at once have the bytes that fastavro writes row by row."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Changes of the dimensions: right in themselves, and dirty in the way that their faults say."""
+"""Changes of the dimensions are valid, except for their faults."""
 
 from collections import Counter, defaultdict
 

@@ -1,4 +1,4 @@
-"""Sales: right in themselves, and dirty in the way that their faults say."""
+"""Sales are valid, except for their faults."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The generator's records: the same from run to run, whole without faults, and dirty as often as asked."""
+"""The generator's records: the same from run to run, whole without faults, and with faults as often as asked."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What a generator takes over from the topics: only what the cleaner lets pass, and no id a second time."""
+"""What a restart takes from the topics: only records that the cleaner accepts, and no id twice."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +33,7 @@ READERS = {e: RecordSchema(SCHEMAS[e]) for e in Entity}
 NOW_MS = START // 1000
 
 
-def found(
+def on_topic(
     entity: Entity,
     keys: Sequence[bytes | None],
     values: Sequence[bytes | None],
@@ -47,7 +47,7 @@ def found(
 
 
 def published(entity: Entity, records: Sequence[ProducerRecord]) -> PublishedRecords:
-    return found(
+    return on_topic(
         entity, [r.key for r in records], [r.value for r in records], [r.at_us // 1000 for r in records],
         sequence_us={i: int.from_bytes(r.headers[0][1], "big") for i, r in enumerate(records) if r.headers},
     )  # fmt: skip
@@ -55,11 +55,11 @@ def published(entity: Entity, records: Sequence[ProducerRecord]) -> PublishedRec
 
 def golden(example: Example) -> PublishedRecords:
     raw = example.raw
-    return found(raw.entity, raw.keys, raw.values, raw.timestamps, RAW_ID, sequence_us=raw.sequence_times)
+    return on_topic(raw.entity, raw.keys, raw.values, raw.timestamps, RAW_ID, sequence_us=raw.sequence_times)
 
 
 def row(entity: Entity, **fields: Any) -> dict[str, Any]:
-    """A record that is right, but for the fields."""
+    """A valid row, except for ``fields``."""
     (first,) = [e for e in examples("valid") if str(e) == f"{entity}-{entity.removesuffix('s')}"]
     assert first.value is not None
     return {**first.value, FIELDS[entity].time: START, **fields}
@@ -67,7 +67,7 @@ def row(entity: Entity, **fields: Any) -> dict[str, Any]:
 
 def one(entity: Entity, **fields: Any) -> PublishedRecords:
     value = row(entity, **fields)
-    return found(entity, [b"%d" % value[FIELDS[entity].key]], [encoder(entity)(value)])
+    return on_topic(entity, [b"%d" % value[FIELDS[entity].key]], [encoder(entity)(value)])
 
 
 def changed(entity: Entity, state: DimensionState, count: int = 200) -> list[ProducerRecord]:
@@ -76,11 +76,11 @@ def changed(entity: Entity, state: DimensionState, count: int = 200) -> list[Pro
 
 
 @pytest.mark.parametrize("example", examples("valid") + examples("invalid"), ids=str)
-def test_a_golden_record_counts_exactly_when_the_cleaner_lets_it_pass(example: Example) -> None:
+def test_a_golden_record_counts_exactly_when_the_cleaner_accepts_it(example: Example) -> None:
     there, is_valid = golden(example), "invalid" not in example.path.parts
     if example.entity is Entity.SALES:
         assert there.valid(Entity.SALES).height == is_valid
-        # Unsound or not: its id may be ours, and is not given again.
+        # Valid or not, its id may be ours, and is not given again.
         assert sales_state(there).next_id > max([0, *there.decoded.table["transaction_id"]])
         again = sales_stream({**NO_FAULTS, Fault.DUPLICATE: 1.0}, state=sales_state(there))
         block = again.block(Slots.of([START] * 5), market())
@@ -114,11 +114,11 @@ def test_a_golden_record_counts_exactly_when_the_cleaner_lets_it_pass(example: E
     ids=repr,
 )
 def test_a_bad_key_or_a_bad_value_leaves_ids_as_they_are(key: bytes | None, value: bytes | None) -> None:
-    state = fold(DimensionState(), Entity.CUSTOMERS, found(Entity.CUSTOMERS, [key], [value]))
+    state = fold(DimensionState(), Entity.CUSTOMERS, on_topic(Entity.CUSTOMERS, [key], [value]))
     assert (state.next_id, state.deleted, state.rows, state.records) == (1, set(), {}, 1)
 
 
-def test_a_record_whose_headers_nobody_can_read_does_not_count() -> None:
+def test_a_record_whose_headers_are_not_utf8_does_not_count() -> None:
     there = one(Entity.CUSTOMERS, customer_id=7)
     lost = PublishedRecords(there.keys, there.values, there.timestamps_ms, there.decoded, there.holds, unreadable={0})
     assert fold(DimensionState(), Entity.CUSTOMERS, there).next_id == 8
@@ -128,7 +128,7 @@ def test_a_record_whose_headers_nobody_can_read_does_not_count() -> None:
 @pytest.mark.parametrize("timestamp_ms", [-1, 2**63 - 1, -(2**63)])
 def test_a_timestamp_beyond_every_calendar_is_no_time_to_go_on_from(timestamp_ms: int) -> None:
     value = encoder(Entity.STORES)(row(Entity.STORES))
-    state = fold(DimensionState(), Entity.STORES, found(Entity.STORES, [b"7"], [value], [timestamp_ms]))
+    state = fold(DimensionState(), Entity.STORES, on_topic(Entity.STORES, [b"7"], [value], [timestamp_ms]))
     assert state.newest_us == 0
 
 
@@ -188,7 +188,7 @@ def test_what_a_generator_has_published_is_what_it_goes_on_from(entity: Entity) 
 @pytest.mark.parametrize("fault", [Fault.CORRUPT_BYTES, Fault.UNKNOWN_SCHEMA_ID, Fault.DUPLICATE])
 @pytest.mark.parametrize("seed", range(4))
 def test_no_id_is_given_twice_after_an_end_that_tells_none(fault: Fault, seed: int) -> None:
-    """As read from the topic: ever more of the end, until it is conclusive."""
+    """The end of the topic is read in growing spans until it is conclusive, as StateReader does."""
     offer, slots = market(), Slots.of([START] * 4096)
     stream = sales_stream(seed=seed)
     records = [r for _ in range(3) for r in stream.block(slots, offer).records()]

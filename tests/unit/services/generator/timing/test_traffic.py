@@ -1,4 +1,4 @@
-"""Bursts and silences move records within their half minute; none is lost and a rate is kept over each of them."""
+"""Bursts and silences move records within their half minute; none is lost, and each half minute keeps the rate."""
 
 import numpy as np
 import pytest
@@ -58,13 +58,13 @@ def test_nothing_comes_in_a_silence_and_the_first_record_after_it_is_marked() ->
 def test_a_mark_comes_once_however_the_slots_are_taken() -> None:
     whole = Steady(0, 100, live=False, traffic=traffic(3)).take(10 * SPAN_US, 10 * SPAN_US, 10**6)
     parts = Steady(0, 100, live=False, traffic=traffic(3))
-    found, taken = {}, 0
+    marks, taken = {}, 0
     for now in range(0, 10 * SPAN_US + 1, 250_000):
         slots = parts.take(now, now, 10**6)
-        found.update({taken + row: fault for row, fault in slots.marks.items()})
+        marks.update({taken + row: fault for row, fault in slots.marks.items()})
         taken += len(slots)
-    assert found == whole.marks
-    assert set(found.values()) == {Fault.BURST, Fault.SILENCE}
+    assert marks == whole.marks
+    assert set(marks.values()) == {Fault.BURST, Fault.SILENCE}
 
 
 def test_one_partition_may_be_silent_alone() -> None:
