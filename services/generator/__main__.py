@@ -19,7 +19,7 @@ from retail_stream.kafka.offsets import require_topics, topic_partitions
 from retail_stream.service import readiness
 from retail_stream.service.program import Program, run_program
 from retail_stream.topics import Result
-from services.generator.loop import change, sell, wait_for_threads
+from services.generator.loop import publish_changes, publish_sales, wait_for_threads
 from services.generator.publishing import evolution
 from services.generator.publishing.encoding import ColumnEncoder, RowEncoder
 from services.generator.publishing.lease import Lease
@@ -107,13 +107,16 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
         partitions,
         None if evolve_us is None else Evolution(evolve_us, evolution.column_encoder(evolved_ids[Entity.SALES])),
     )
+    max_sales = settings.generator_max_sales
     supplies: dict[Entity, Supply] = {e: Supply() for e in JOINED}
     publishers = {e: Publisher(e, transactions[e], ledger, stop, supplies.get(e)) for e in Entity}
     program.health.needs(running=lambda: not stop.is_set(), kafka=readiness.kafka_answers(settings))
     with ThreadPoolExecutor(max_workers=len(Entity), thread_name_prefix="generator") as threads:
-        changing = [threads.submit(change, dimensions[e], supplies[e], timeline, publishers[e], stop) for e in JOINED]
+        changing = [
+            threads.submit(publish_changes, dimensions[e], supplies[e], timeline, publishers[e], stop) for e in JOINED
+        ]
         selling = threads.submit(
-            sell, sales, supplies, timeline, publishers[Entity.SALES], stop, settings.generator_max_sales, progress
+            publish_sales, sales, supplies, timeline, publishers[Entity.SALES], stop, max_sales, progress
         )
         counts = {e: p.counts for e, p in publishers.items()}
         wait_for_threads(changing, selling, counts, stop, simulated=settings.simulated)

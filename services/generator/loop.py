@@ -36,7 +36,7 @@ class RecordSink(Protocol):
     def flush(self) -> None: ...
 
 
-def change(
+def publish_changes(
     stream: DimensionStream, supply: Supply, timeline: Timeline, publisher: RecordSink, stop: threading.Event
 ) -> None:
     """Publish a dimension: the missing initial rows at once, then changes when they are due."""
@@ -70,7 +70,7 @@ def change(
     publisher.flush()
 
 
-def sell(
+def publish_sales(
     stream: SalesStream,
     supplies: Mapping[Entity, Supply],
     timeline: Timeline,

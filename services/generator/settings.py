@@ -46,7 +46,7 @@ _FAULT = "generator_fault_"
 
 
 class GeneratorSettings(Connections):
-    """``generator_fault_<name>``: the probability of a fault per record that can have it; None: the profile's."""
+    """The generator's variables. ``generator_fault_<name>`` None means the probability that the profile has."""
 
     generator_sales_per_s: Rate = SALES_PER_S
     generator_changes_per_s: Rate = CHANGES_PER_S

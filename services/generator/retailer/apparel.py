@@ -5,10 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Category:
-    """A category, with the garments, sizes, prices and materials that fit it.
-
-    ``prices``: the lowest (inclusive) and the highest (exclusive), in whole currency units.
-    """
+    """A category of products; ``prices`` go from (inclusive) and to (exclusive), in whole currency units."""
 
     name: str
     garments: tuple[str, ...]

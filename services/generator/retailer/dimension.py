@@ -21,7 +21,7 @@ from services.generator.timing.schedule import SECOND_US
 LAST_ID = 2**31 - 1
 _TIME = "last_update_time"
 _DAY_US = 86_400 * SECOND_US
-#: Initial rows were last updated within this many days before the start, and are at most that much older.
+#: Initial rows were updated within _PAST_DAYS before the start, and are up to _OLDEST_DAYS older than that.
 _PAST_DAYS = 30
 _OLDEST_DAYS = 2000
 #: An id is withdrawn this long before its tombstone, so that no sale after the tombstone refers to it.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from services.generator.faults import Fault
-from services.generator.loop import change, sell
+from services.generator.loop import publish_changes, publish_sales
 from services.generator.records import ProducerBatch, ProducerRecord
 from services.generator.retailer.catalogue import SPECS
 from services.generator.retailer.supply import Supply
@@ -98,9 +98,9 @@ def run(seed: int, interleaving: int, sales: int = 3000) -> tuple[dict[Entity, l
         running = []
         for e in DIMENSIONS:
             stream = dimension_stream(e, HOSTILE, f"{seed}/{e}")
-            running.append(threads.submit(change, stream, supplies[e], late, others[e], stop))
+            running.append(threads.submit(publish_changes, stream, supplies[e], late, others[e], stop))
         stream_of_sales = sales_stream(HOSTILE, seed, Latency(30 * SECOND), partitions=4)
-        running.append(threads.submit(sell, stream_of_sales, supplies, timeline, sold, stop, sales, progress))
+        running.append(threads.submit(publish_sales, stream_of_sales, supplies, timeline, sold, stop, sales, progress))
         try:
             for thread in running:
                 thread.result(timeout=60)
