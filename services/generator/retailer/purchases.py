@@ -53,7 +53,7 @@ class RecentSales:
         self._copies: list[SaleCopy] = []
 
     def add(self, purchases: Purchases, copies: list[SaleCopy]) -> None:
-        """Remember a block: its purchases (without returns), and copies of all its sales."""
+        """Remember the purchases (without returns) and the copies of a block's valid sales."""
         self._purchases = self._purchases.joined(purchases)
         self._copies = (self._copies + copies)[-RECENT:]
 
