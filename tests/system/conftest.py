@@ -1,7 +1,6 @@
 """The whole pipeline as processes, on a private embedded stack with topics and a warehouse of its own."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,7 +12,8 @@ from commands.status.status import Status, look
 from retail_stream.settings import Connections
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
-from tests.harness.servers import Servers, initialised, private_stack
+from tests.harness.eventually import eventually
+from tests.harness.servers import Servers, connections_of
 
 #: Ten times the usual; GENERATOR_SALES_PER_S and GENERATOR_CHANGES_PER_S in the environment choose others.
 RATES = {
@@ -40,12 +40,18 @@ class Running:
 
     def eventually(self, holds: Callable[[Status], bool], what: str, within_s: float = 180) -> Status:
         """Look again and again until ``holds``; fails with ``what`` and the last status after ``within_s``."""
-        deadline = time.monotonic() + within_s
-        while not holds(status := self.status()):
+
+        def look_again() -> Status | None:
+            self.last = self.status()
+            if holds(self.last):
+                return self.last
             dead = self.pipeline.dead()
             assert not dead, f"{dead} ended by itself: {[self.pipeline.processes[s].last_lines(20) for s in dead]}"
-            assert time.monotonic() < deadline, f"{what}: not within {within_s} s; {status}"
-        return status
+            return None
+
+        found = eventually(look_again, lambda: f"{what}; {self.last}", within_s, every_s=0)
+        assert found is not None
+        return found
 
     def flows_on(self, within_s: float = 180) -> Status:
         """Every part of the pipeline has taken in something new: records, facts, versions."""
@@ -65,24 +71,17 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(
-    request: pytest.FixtureRequest, module_stack: Servers, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
     """Topics, tables and four services, the generator at RATES, all else as the SETTINGS of the module say, if any."""
-    connections = initialised(module_stack)
+    connections = connections_of(empty_stack)
     with ProcessGroup() as group:
-        env = {**module_stack.env, **RATES, **getattr(request.module, "SETTINGS", {})}
+        env = {**empty_stack.env, **RATES, **getattr(request.module, "SETTINGS", {})}
         logs = tmp_path_factory.mktemp("logs")
         pipeline = Pipeline(group, env, logs)
         for service in Service:
             pipeline.start(service)
-        running = Running(module_stack, pipeline, connections, lambda name: Pipeline(group, env, logs / name))
+        running = Running(empty_stack, pipeline, connections, lambda name: Pipeline(group, env, logs / name))
         running.eventually(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive", 300)
         yield running
         running.warehouse.dispose()
-
-
-@pytest.fixture(scope="module")
-def module_stack() -> Iterator[Servers]:
-    """Servers of this module alone."""
-    with private_stack() as stack:
-        yield stack

@@ -21,6 +21,7 @@ from retail_stream.waiting import wait_for
 from tests.system.conftest import Running
 from tests.system.evidence import evidence
 
+pytestmark = pytest.mark.long
 KILLS = 20
 SERVER_DIES = {5: Server.POSTGRES, 8: Server.KAFKA, 13: Server.POSTGRES, 16: Server.KAFKA}
 A_THIRD_COMES = (3, 11)

@@ -6,6 +6,7 @@ Between the kills Postgres is killed twice, and a third merger joins and leaves 
 import random
 from collections.abc import Callable
 
+import pytest
 from sqlalchemy import text
 
 from commands.demo.pipeline import Service
@@ -15,6 +16,7 @@ from retail_stream.waiting import wait_for
 from tests.system.conftest import Running
 from tests.system.evidence import evidence
 
+pytestmark = pytest.mark.long
 KILLS = 20
 POSTGRES_DIES, A_THIRD_COMES = (6, 14), (3, 11)
 #: Changes of each dimension, a second.
