@@ -1,5 +1,7 @@
 """The servers that tests share, the databases that they have of their own, and the order in which they run."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,10 @@ from tests.harness.servers import Servers, private_stack
 TESTS = Path(__file__).parent
 #: Those that take longest begin first, so that no worker is left alone with one of them at the end.
 ORDER = ("system", "compose", "integration", "unit")
+
+# Tests start services hundreds of times: each would compile all its packages again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A test of one kind of servers has nothing to say of the other.
 collect_ignore = ["integration/commands/embedded"] if servers.CONTAINERS else ["compose"]

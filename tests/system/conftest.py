@@ -38,7 +38,7 @@ class Running:
     def status(self) -> Status:
         return wait_for(lambda: look(self.warehouse, self.connections), patience_s=120)
 
-    def eventually(self, holds: Callable[[Status], bool], what: str, within_s: float = 180) -> Status:
+    def eventually(self, holds: Callable[..., bool], what: str, within_s: float = 180) -> Status:
         """Look again and again until ``holds``; fails with ``what`` and the last status after ``within_s``."""
 
         def look_again() -> Status | None:

@@ -26,7 +26,7 @@ from tests.harness.servers import Servers, connections_of
 from tests.harness.services import ServiceProcess, Services, servers_of
 
 READERS = {e: RecordSchema(json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text())) for e in Entity}
-ID = {**{e: FIELDS[e].key for e in DIMENSIONS}, Entity.SALES: "transaction_id"}
+ID = {e: "transaction_id" if e is Entity.SALES else FIELDS[e].key for e in Entity}
 CLEAN = {f"GENERATOR_FAULT_{name}": "0" for name in ("CORRUPT_BYTES", "UNKNOWN_SCHEMA_ID", "DUPLICATE")}
 FAST = {"GENERATOR_SALES_PER_S": "1000", "GENERATOR_CHANGES_PER_S": "100"}
 
