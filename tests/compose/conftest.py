@@ -52,7 +52,7 @@ class Whole:
     def status(self) -> Status:
         return wait_for(lambda: look(self.warehouse, self.connections), patience_s=60)
 
-    def eventually(self, holds: Callable[[Status], bool], what: str, within_s: float = 120) -> Status:
+    def until(self, holds: Callable[[Status], bool], what: str, within_s: float = 120) -> Status:
         """Look again and again until ``holds``; fails with ``what``, the last status and logs after ``within_s``."""
 
         def look_again() -> Status | None:
@@ -66,7 +66,7 @@ class Whole:
     def flows_on(self) -> None:
         """Every part of the pipeline has taken in something new: records, facts, versions."""
         was = self.status()
-        self.eventually(
+        self.until(
             lambda s: s.produced > was.produced and s.facts > was.facts and s.versions > was.versions,
             "the pipeline flows on",
         )
@@ -96,6 +96,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     with project.here():
         running = Whole(project)
         running.up()
-        running.eventually(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive")
+        running.until(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive")
         yield running
         running.warehouse.dispose()

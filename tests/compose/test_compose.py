@@ -220,7 +220,7 @@ def test_a_replica_that_leaves_and_one_that_comes_change_nothing(whole: Whole):
 
 def test_services_stop_cleanly_within_their_grace_period(whole: Whole):
     whole.project("stop", "generator")
-    whole.eventually(lambda s: s.drained, "the pipeline drains")
+    whole.until(lambda s: s.drained, "the pipeline drains")
     # As people do it: in the container, with its memory and its place to spill to.
     assert "checks passed" in whole.project("run", "--rm", "-T", "commands", "verify").splitlines()[-1]
     whole.project("stop", *SERVICES, PAGE)

@@ -38,7 +38,7 @@ class Running:
     def status(self) -> Status:
         return wait_for(lambda: look(self.warehouse, self.connections), patience_s=120)
 
-    def eventually(self, holds: Callable[..., bool], what: str, within_s: float = 180) -> Status:
+    def until(self, holds: Callable[..., bool], what: str, within_s: float = 180) -> Status:
         """Look again and again until ``holds``; fails with ``what`` and the last status after ``within_s``."""
 
         def look_again() -> Status | None:
@@ -56,7 +56,7 @@ class Running:
     def flows_on(self, within_s: float = 180) -> Status:
         """Every part of the pipeline has taken in something new: records, facts, versions."""
         was = self.status()
-        return self.eventually(
+        return self.until(
             lambda s: s.produced > was.produced and s.facts > was.facts and s.versions > was.versions,
             "the pipeline flows on",
             within_s,
@@ -66,7 +66,7 @@ class Running:
         """Stop the generator and wait for what is on its way."""
         assert self.pipeline.stop(Service.GENERATOR) == 0
         del self.pipeline.processes[Service.GENERATOR]
-        return self.eventually(lambda s: s.drained, "the pipeline drains")
+        return self.until(lambda s: s.drained, "the pipeline drains")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,6 @@ def running(
         for service in Service:
             pipeline.start(service)
         running = Running(empty_stack, pipeline, connections, lambda name: Pipeline(group, env, logs / name))
-        running.eventually(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive", 300)
+        running.until(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive", 300)
         yield running
         running.warehouse.dispose()
