@@ -82,7 +82,7 @@ class Running:
             # Every window is closed, too, so that no number moves any more.
             return status.drained and set(status.windows) == {"final"}
 
-        eventually(is_drained, lambda: f"drained, and every window final: {self.status()}")
+        eventually(is_drained, lambda: f"drained, and every window final: {self.status()}", every_s=0.3)
 
 
 @pytest.fixture(scope="module")

@@ -38,20 +38,28 @@ class Running:
     def status(self) -> Status:
         return wait_for(lambda: look(self.warehouse, self.connections), patience_s=120)
 
-    def until(self, holds: Callable[..., bool], what: str, within_s: float = 180) -> Status:
-        """Look again and again until ``holds``; fails with ``what`` and the last status after ``within_s``."""
+    def until(self, holds: Callable[[Status], bool], what: str, within_s: float = 180) -> Status:
+        """Wait for a status that ``holds``, and return it; fails with ``what`` and the last status."""
 
         def look_again() -> Status | None:
+            self.all_run()
             self.last = self.status()
-            if holds(self.last):
-                return self.last
-            dead = self.pipeline.dead()
-            assert not dead, f"{dead} ended by itself: {[self.pipeline.processes[s].last_lines(20) for s in dead]}"
-            return None
+            return self.last if holds(self.last) else None
 
-        found = eventually(look_again, lambda: f"{what}; {self.last}", within_s, every_s=0)
+        # To look costs a tenth of a second of the machine on which all services run.
+        found = eventually(look_again, lambda: f"{what}; {self.last}", within_s, every_s=0.2)
         assert found is not None
         return found
+
+    def meanwhile(self, condition: Callable[..., bool], what: str, within_s: float = 180) -> None:
+        """Wait for a condition that costs little, while all services run."""
+        eventually(lambda: self.all_run() and condition(), lambda: f"{what}; {self.status()}", within_s)
+
+    def all_run(self) -> bool:
+        """Fail if a service has ended by itself."""
+        dead = self.pipeline.dead()
+        assert not dead, f"{dead} ended by itself: {[self.pipeline.processes[s].last_lines(20) for s in dead]}"
+        return True
 
     def flows_on(self, within_s: float = 180) -> Status:
         """Every part of the pipeline has taken in something new: records, facts, versions."""

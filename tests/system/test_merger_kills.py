@@ -44,13 +44,13 @@ def test_mergers_that_are_killed_twenty_times_lose_nothing(running: Running) -> 
     def look() -> tuple[int, int]:
         return wait_for(lambda: claims_and_positions(running), patience_s=60)
 
-    def moves(by: int) -> Callable[..., bool]:
+    def moves(by: int) -> Callable[[], bool]:
         start = look()[1]
-        return lambda _: look()[1] >= start + by
+        return lambda: look()[1] >= start + by
 
     for kill in range(KILLS):
         # The second of a pair dies while the first one's partitions wait for the group to miss it.
-        running.until(moves(rng.randrange(1, 800)), f"mergers go on before kill {kill}")
+        running.meanwhile(moves(rng.randrange(1, 800)), f"mergers go on before kill {kill}")
         pipelines[kill % 2].processes[Service.SCD_MERGER].kill()
         if kill in POSTGRES_DIES:
             running.stack.kill(Server.POSTGRES)
@@ -63,7 +63,7 @@ def test_mergers_that_are_killed_twenty_times_lose_nothing(running: Running) -> 
             third = running.twin(f"third-{kill}")
             third.start(Service.SCD_MERGER)
             log = third.log(Service.SCD_MERGER)
-            running.until(lambda _, log=log: "assigned" in log.read_text(), "the third one gets its share")
+            running.meanwhile(lambda log=log: "assigned" in log.read_text(), "the third one gets its share")
             assert third.stop(Service.SCD_MERGER) == 0
     claims, positions = look()
     status = running.drain()

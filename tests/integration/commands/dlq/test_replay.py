@@ -61,7 +61,7 @@ class World:
             logs = {s.value: self.pipeline.log(s).read_text()[-1000:] for s in Service}
             return f"{what}; ended: {self.pipeline.dead()}, {logs}"
 
-        eventually(holds, there, PATIENCE_S)
+        eventually(holds, there, PATIENCE_S, every_s=0.3)
 
     def drain(self) -> None:
         self.until(

@@ -61,7 +61,7 @@ def _drain(pipeline: Pipeline, connections: Connections) -> None:
         logs = {s.value: pipeline.log(s).read_text()[-1000:] for s in Service}
         return f"drained: {now()}, ended: {pipeline.dead()}, {logs}"
 
-    eventually(lambda: pipeline.dead() == {Service.GENERATOR: 0} and now().drained, there, PATIENCE_S)
+    eventually(lambda: pipeline.dead() == {Service.GENERATOR: 0} and now().drained, there, PATIENCE_S, every_s=0.3)
     engine.dispose()
 
 

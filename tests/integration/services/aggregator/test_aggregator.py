@@ -184,7 +184,7 @@ def is_drained(connections: Connections, engine: Engine) -> bool:
 
 def assert_all_is_right(connections: Connections, engine: Engine) -> Outcome:
     """Windows, facts, late sales and results are those of the oracle, and everything is there once."""
-    eventually(lambda: is_drained(connections, engine), "everything is in the warehouse and on the topics")
+    eventually(lambda: is_drained(connections, engine), "all is in the warehouse and on the topics", 120, every_s=0.1)
     said, identities = oracle(connections)
     rows = stored(engine)
     assert {key: row[:7] for key, row in rows.items()} == said.rows

@@ -147,7 +147,7 @@ def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections:
 
     for killed in (1, 2):
         with generator(connections, tmp_path / "log", **CLEAN) as process:
-            eventually(partial(reached, 700 * killed), "sales arrive")
+            eventually(partial(reached, 700 * killed), "sales arrive", every_s=0.2)
             process.kill()
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", **CLEAN)
     records = {e: read(connections, e) for e in Entity}
@@ -183,7 +183,9 @@ def test_after_kills_the_ledger_names_every_fault_and_no_record_that_is_not_ther
     hostile = {"GENERATOR_PROFILE": "hostile", "GENERATOR_SALES_PER_S": "3000", "GENERATOR_FAULT_SILENCE": "0"}
     for killed in (1, 2):
         with generator(connections, tmp_path / "log", **hostile) as process:
-            eventually(lambda killed=killed: count(connections, Entity.SALES) > 2000 * killed, "sales arrive")
+            eventually(
+                lambda killed=killed: count(connections, Entity.SALES) > 2000 * killed, "sales arrive", every_s=0.2
+            )
             process.kill()
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", **hostile)
 
@@ -216,7 +218,7 @@ def test_a_transaction_that_is_lost_is_sent_again_once(connections: InitSettings
     """As when the program was stopped, or the broker away, for longer than a transaction may take: it is fenced."""
     log = tmp_path / "log"
     with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
-        eventually(lambda: count(connections, Entity.SALES) > 1000, "sales arrive")
+        eventually(lambda: count(connections, Entity.SALES) > 1000, "sales arrive", every_s=0.2)
         for name in ("generator.sales", "generator.customers"):
             kafka = connections.kafka_bootstrap_servers
             Producer({"bootstrap.servers": kafka, "transactional.id": name, "log_level": 2}).init_transactions(30)
@@ -229,7 +231,7 @@ def test_a_transaction_that_is_lost_is_sent_again_once(connections: InitSettings
 def test_a_second_generator_ends_the_first_with_one_sentence(connections: InitSettings, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     with generator(connections, first, **CLEAN) as old:
-        eventually(lambda: count(connections, Entity.SALES) > 500, "sales arrive")
+        eventually(lambda: count(connections, Entity.SALES) > 500, "sales arrive", every_s=0.2)
         with generator(connections, second, GENERATOR_MAX_SALES="1500", **CLEAN) as new:
             assert old.wait() == 1
             assert [line["why"] for line in logged(first, "stopped")] == [
@@ -254,7 +256,7 @@ def test_a_generator_leaves_no_group_that_looks_behind(connections: InitSettings
 def test_a_broker_that_is_killed_loses_nothing(empty_stack: Servers, connections: InitSettings, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
-        eventually(lambda: count(connections, Entity.SALES) > 500, "sales arrive")
+        eventually(lambda: count(connections, Entity.SALES) > 500, "sales arrive", every_s=0.2)
         empty_stack.kill(Server.KAFKA)
         eventually(lambda: len(logged(log, "waiting")) == 1, "it says what it waits for")
         empty_stack.start(Server.KAFKA)
@@ -269,7 +271,7 @@ def test_a_broker_that_is_killed_loses_nothing(empty_stack: Servers, connections
 def test_a_stop_flushes_everything_that_was_made(connections: InitSettings, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with generator(connections, log) as process:
-        eventually(lambda: count(connections, Entity.SALES) > 500, "sales arrive")
+        eventually(lambda: count(connections, Entity.SALES) > 500, "sales arrive", every_s=0.2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     published = logged(log, "published")[-1]

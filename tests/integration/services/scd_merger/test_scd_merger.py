@@ -402,7 +402,7 @@ def test_two_mergers_killed_and_fenced_agree_with_the_oracle(
             # As if a third worker had claimed everything: both are fenced, and claim it back.
             connection.execute(text("UPDATE consumer_positions SET epoch = epoch + 1"))
         publish(connections, events[2 * third :])
-        eventually(lambda: versions(warehouse, keys) == oracle(events), "the table is the oracle's", 120)
+        eventually(lambda: versions(warehouse, keys) == oracle(events), "the table is the oracle's", 120, every_s=0.2)
         for service in (second, replacement):
             service.send_signal(signal.SIGTERM)
         # The replacement may not have come as far as to handle signals.
