@@ -14,7 +14,8 @@ from retail_stream.settings import Connections
 from services.generator.publishing.lease import TOPIC, Lease
 from services.generator.publishing.producers import Outage
 from services.generator.publishing.transactions import Transactions
-from tests.integration.services.cleaner.transport import Log, eventually
+from tests.harness.eventually import eventually
+from tests.integration.services.cleaner.transport import Log
 
 
 class LostAnswer:
