@@ -15,7 +15,7 @@ import numpy as np
 from services.generator.faults import Fault
 from services.generator.records import Ints
 from services.generator.timing import hours
-from services.generator.timing.traffic import SPAN_US, Traffic, calm
+from services.generator.timing.traffic import CALM, SPAN_US, Traffic
 
 SECOND_US = 1_000_000
 #: Live slots are never older than this: a longer stall (a broker away, a laptop asleep) is skipped.
@@ -53,14 +53,14 @@ class Steady:
     """
 
     def __init__(
-        self, first_us: int, rate: float, live: bool, traffic: Traffic | None = None, with_hours: bool = False
+        self, first_us: int, rate: float, live: bool, traffic: Traffic = CALM, with_hours: bool = False
     ) -> None:
         self._first = first_us
         self._with_hours = with_hours
         self._interval = SECOND_US / rate
         self._taken = 0
         self._live = live
-        self._traffic = traffic or calm()
+        self._traffic = traffic
         self._phase = 0
 
     def slot(self, n: int) -> int:

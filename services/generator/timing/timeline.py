@@ -53,10 +53,6 @@ def wall() -> int:
 def live(sales_per_s: float, changes_per_s: float, traffic: Mapping[Entity, Traffic]) -> Timeline:
     """A timeline on the wall clock. A rate of 0 is as fast as possible, without bursts and silences."""
     start = wall()
-
-    def changes(entity: Entity) -> Schedule:
-        return Steady(start, changes_per_s, True, traffic[entity]) if changes_per_s else AsFastAsPossible()
-
     return Timeline(
         start,
         wall,
@@ -64,7 +60,7 @@ def live(sales_per_s: float, changes_per_s: float, traffic: Mapping[Entity, Traf
         Steady(start + _SALES_AFTER_US, sales_per_s, True, traffic[Entity.SALES])
         if sales_per_s
         else AsFastAsPossible(),
-        changes,
+        lambda e: Steady(start, changes_per_s, True, traffic[e]) if changes_per_s else AsFastAsPossible(),
     )
 
 

@@ -109,6 +109,5 @@ class Traffic:
         return Fault.SILENCE if self.span(number - 1).pattern is Pattern.SILENCE else None
 
 
-def calm() -> Traffic:
-    """Traffic without bursts and silences."""
-    return Traffic(0, dict.fromkeys(Fault, 0.0))
+#: Traffic without bursts and silences.
+CALM = Traffic(0, dict.fromkeys(Fault, 0.0))
