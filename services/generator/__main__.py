@@ -50,13 +50,11 @@ _log = structlog.get_logger("services.generator")
 
 def main() -> int:
     """Run until SIGTERM or the last sale (0), a wrong setting (2), or an error that a person must look at (1)."""
-    return run_program("generator", GeneratorSettings, generate)
+    return run_program("generator", GeneratorSettings, generate, _check)
 
 
 def generate(program: Program, settings: GeneratorSettings) -> None:
     """Go on from what the topics hold, until the program is to stop or the last sale."""
-    check_names(os.environ)
-    _check_start(settings)
     registry = Registry(settings.schema_registry_url)
     schemas: dict[Entity, Any] = {
         t.name.removesuffix(".raw"): json.loads(t.schema.read_text())  # type: ignore[misc]
@@ -206,7 +204,8 @@ def _timeline(
     )
 
 
-def _check_start(settings: GeneratorSettings) -> None:
+def _check(settings: GeneratorSettings) -> None:
+    check_names(os.environ)
     start, backfill = settings.generator_start_time, settings.generator_backfill_from
     if start is not None and backfill is not None:
         raise SettingsError("GENERATOR_START_TIME and GENERATOR_BACKFILL_FROM are both set; allowed: one of them.")
