@@ -43,7 +43,7 @@ from services.generator.timing.traffic import Traffic
 
 def main() -> int:
     """Run until SIGTERM or the last sale (0), a wrong setting (2), or an error that a person must look at (1)."""
-    return run_program("generator", GeneratorSettings, generate, _check)
+    return run_program("generator", GeneratorSettings, generate)
 
 
 def generate(program: Program, settings: GeneratorSettings) -> None:
