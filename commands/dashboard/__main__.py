@@ -1,4 +1,4 @@
-"""`python -m commands.dashboard`: the one place that builds real clients."""
+"""`retail-stream dashboard` and `python -m commands.dashboard`: the one place that builds the page's real clients."""
 
 import errno
 import socket
@@ -11,9 +11,8 @@ import structlog
 import uvicorn
 
 from commands.dashboard.probes import Probes
-from commands.dashboard.score import ROLE, Score
 from commands.dashboard.settings import DashboardSettings, parse_hosts, parse_services
-from commands.dashboard.snapshot import Watch
+from commands.dashboard.snapshot import Snapshots
 from commands.dashboard.topics_tail import Delays, Late, Letters
 from commands.dashboard.warehouse import reader
 from commands.dashboard.web import Page, app
@@ -22,51 +21,54 @@ from retail_stream.errors import SettingsError
 from retail_stream.service import logs
 from retail_stream.service import signals as stopping
 from retail_stream.settings import load
-from retail_stream.warehouse.roles import READER
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT (0), or a wrong setting (2). Servers that are away are shown as such."""
+    """Serve the page; returns 0 after SIGTERM or SIGINT, 2 for a wrong setting."""
     try:
         logs.configure("dashboard")
-        settings = load(DashboardSettings)
-        listening = listen(settings)
+        serve(load(DashboardSettings))
     except SettingsError as e:
         print(e, file=sys.stderr)
         return e.exit_code
+    return 0
+
+
+def serve(settings: DashboardSettings) -> None:
+    """Serve the page until SIGTERM or SIGINT. It names servers that do not answer.
+
+    Raises:
+        SettingsError: it cannot listen on DASHBOARD_HOST and DASHBOARD_PORT.
+    """
+    listening = listen(settings)
     stop = threading.Event()
     stopping.sets(stop)
     engine = reader(settings)
     registry = Registry(settings.schema_registry_url)
     letters, delays = Letters(settings, registry), Delays(settings, registry)
     services = Probes(parse_services(settings.dashboard_services))
-    watch = Watch(settings, engine, services, letters, delays, Late(settings))
-    score = Score(reading(settings))
-    page = Page(watch, engine, letters, score, stop)
+    snapshots = Snapshots(settings, engine, services, letters, delays, Late(settings))
+    page = Page(snapshots, engine, letters, stop)
     hosts = parse_hosts(settings.dashboard_allowed_hosts)
-    watch.start(stop)
+    snapshots.start(stop)
     host, port = listening.getsockname()[:2]
     structlog.get_logger().info("dashboard starts", url=f"http://{host}:{port}")
     config = uvicorn.Config(app(page, hosts), log_config=None, access_log=False, timeout_graceful_shutdown=2)
-    try:
-        Server(config, stop).run([listening])
-    finally:
-        score.stop()
+    Server(config, stop).run([listening])
     structlog.get_logger().info("dashboard stopped")
-    return 0
 
 
 class Server(uvicorn.Server):
     """Serves until ``stop``; the program then ends by itself, with exit code 0."""
 
     def __init__(self, config: uvicorn.Config, stop: threading.Event) -> None:
-        """``stop``: what a signal sets, and the streams end by."""
+        """``stop``: set by a signal; it also ends the streams."""
         super().__init__(config)
         self._stop = stop
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Nothing: uvicorn's handlers would take the place of ours, and raise the signal again at the end."""
+        """Install no handlers: uvicorn's would replace ours, and raise the signal again at the end."""
         yield
 
     async def on_tick(self, counter: int) -> bool:
@@ -74,28 +76,24 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or self._stop.is_set()
 
 
-def reading(settings: DashboardSettings) -> dict[str, str]:
-    """Variables for the score's program, which is to read as this one does."""
-    if settings.dashboard_database_url:
-        return {"DATABASE_URL": settings.dashboard_database_url}
-    return {ROLE: READER}
-
-
 def listen(settings: DashboardSettings) -> socket.socket:
-    """Take the port.
+    """Open the listening socket.
 
     Raises:
-        SettingsError: somebody else has it, or this machine has no such address.
+        SettingsError: the port is taken, or this machine does not have the address.
     """
     host, port = settings.dashboard_host, settings.dashboard_port
     try:
         return socket.create_server((host, port), backlog=128)
     except OSError as e:
         if e.errno in (errno.EADDRINUSE, errno.EACCES):
-            why = f"DASHBOARD_PORT={port}: {host} does not let us listen there ({e.strerror}); allowed: a free port"
-            raise SettingsError(f"{why} from 1024 on, or 0 for any.") from e
-        why = f"DASHBOARD_HOST={host!r}: we cannot listen there ({e.strerror})"
-        raise SettingsError(f"{why}; allowed: an address or name of this machine.") from e
+            raise SettingsError(
+                f"DASHBOARD_PORT={port}: cannot listen on {host}:{port} ({e.strerror}); allowed: a free port from 1024 "
+                "to 65535, or 0 for any free one."
+            ) from e
+        raise SettingsError(
+            f"DASHBOARD_HOST={host!r}: cannot listen there ({e.strerror}); allowed: an address or name of this machine."
+        ) from e
 
 
 if __name__ == "__main__":

@@ -154,7 +154,13 @@ def _servers(console: Console) -> Iterator[Path]:
         yield home.logs
         return
     console.print("Starting Kafka, the schema registry and Postgres ...")
-    with Stack(settings.home, settings.ports, cache=settings.cache, say=lambda s: console.print(f"  {s}")) as stack:
+    with Stack(
+        settings.home,
+        settings.ports,
+        replaceable=settings.default_ports,
+        cache=settings.cache,
+        say=lambda sentence: console.print(f"  {sentence}", soft_wrap=True),
+    ) as stack:
         os.environ.update(stack.env)
         yield stack.home.logs
 

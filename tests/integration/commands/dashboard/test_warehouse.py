@@ -106,7 +106,7 @@ def test_what_postgres_refuses_is_said(warehouse: Engine, connections: Connectio
     cases = {
         f"{server}/no_{name}": (SettingsError, f'database "no_{name}" does not exist'),
         f"postgresql://{looker}:x@{place}/{name}": (RetailStreamError, "permission denied for table"),
-        f"{server}/empty_{name}": (RetailStreamError, "has no tables yet: `retail-stream init` creates them."),
+        f"{server}/empty_{name}": (RetailStreamError, "has no tables yet; run `retail-stream init`."),
         f"postgresql://{user}:wrong@{place}/{name}": (SettingsError, "authentication failed"),
     }
     for url, (kind, told) in cases.items():

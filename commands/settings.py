@@ -1,0 +1,27 @@
+"""Settings of a command: the servers come from the environment, else from the running embedded stack."""
+
+import os
+from typing import TypeVar
+
+from commands.embedded.home import Home
+from commands.embedded.settings import EmbeddedSettings
+from retail_stream.service import logs
+from retail_stream.settings import SERVERS, Settings, load
+
+S = TypeVar("S", bound=Settings)
+
+
+def start(command: str, settings: type[S]) -> S:
+    """Configure the log of ``command`` and read its settings.
+
+    A variable that names a server switches the embedded stack off: all servers then come from the environment.
+
+    Raises:
+        SettingsError: a variable is missing or wrong; one sentence for each.
+    """
+    logs.configure(command)
+    if not any(name.upper() in os.environ for name in SERVERS):
+        running = Home(load(EmbeddedSettings).home).running()
+        if running is not None:
+            os.environ.update(running.env)
+    return load(settings)
