@@ -1,6 +1,5 @@
 """What the page reads from topics: the newest records, in bounded pieces."""
 
-import json
 import threading
 import time
 from collections import Counter, deque
@@ -8,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import Message
 
 from commands.dlq import show
 from commands.dlq.letters import Letter
@@ -18,7 +17,8 @@ from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.entities import FIELDS, Entity
 from retail_stream.kafka import clients
 from retail_stream.kafka.batches import by_partition
-from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, topic_partitions
+from retail_stream.kafka.offsets import TopicPartitionKey, latest_offsets, topic_partitions
+from retail_stream.kafka.reading import read
 from retail_stream.settings import Connections
 
 #: Records of a partition that are read at most; older ones are skipped and counted as such.
@@ -31,9 +31,8 @@ SHOWN_BYTES = 4096
 SAMPLE, SAMPLE_OF_PARTITION = 2_000, 500
 #: Upper bounds of the histogram's bars, seconds; the last bar holds all longer delays.
 BOUNDS_S = (0.5, 1, 2, 5, 10, 15, 20, 30, 45, 60, 120, 300)
-_GROUP = "retail-stream.dashboard"
-_POLL_S = 0.05
-_BATCH = 5_000
+#: Kilobytes of records that the client holds: the page's container is small.
+_QUEUED_KB = 2048
 _MOST_S = 1.0
 
 
@@ -46,50 +45,34 @@ class Tail:
         self._names = names
         self._backlog = backlog
         self._next: dict[TopicPartitionKey, int] = {}
-        self._consumer: Any = None
         #: records that were skipped, because there were too many
         self.skipped = 0
 
     def news(self) -> Iterator[list[Message]]:
-        """The records since the last call, for a second at most.
+        """The records since the last call, for a second at most, each list from one partition.
 
         Raises:
-            Unavailable: no broker answers; the next call goes on, with a new client.
+            Unavailable: no broker answers; the next call goes on from the last record.
         """
-        try:
-            yield from self._read()
-        except BaseException:
-            # A caller that fails ends this generator too.
-            self._close()
-            raise
-
-    def _read(self) -> Iterator[list[Message]]:
-        ends = end_offsets(self._connections, topic_partitions(self._connections, *self._names))
-        if self._consumer is None:
-            self._consumer = clients.consumer(self._connections, _GROUP, **{"queued.max.messages.kbytes": 2048})
-        behind = {place: end for place, end in ends.items() if self._next.get(place, 0) < end}
-        for place, end in behind.items():
-            start = max(self._next.get(place, 0), end - self._backlog)
-            self.skipped += start - self._next.get(place, 0)
-            self._next[place] = start
-        if not behind:
-            return
-        self._consumer.assign([TopicPartition(t, p, self._next[t, p]) for t, p in behind])
+        places = topic_partitions(self._connections, *self._names)
+        # An open transaction is not waited for: its records come with a later call.
+        ends = latest_offsets(self._connections, clients.admin(self._connections), places, committed=True)
+        ranges = {}
+        for place, end in ends.items():
+            following = self._next.get(place, 0)
+            if following < end:
+                start = max(following, end - self._backlog)
+                self.skipped += start - following
+                self._next[place] = start
+                ranges[place] = range(start, end)
         until = time.monotonic() + _MOST_S
-        while behind and time.monotonic() < until:
-            messages = self._consumer.consume(1, _POLL_S) or []
-            records, reached = by_partition([*messages, *self._consumer.consume(_BATCH, 0)])
-            for place, some in records.items():
-                self._next[place] = int(some[-1].offset() or 0) + 1
-                yield some
-            self._next.update(reached)
-            behind = {place: end for place, end in behind.items() if self._next[place] < end}
-        self._consumer.unassign()
-
-    def _close(self) -> None:
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
+        for batch in read(self._connections, ranges, **{"queued.max.messages.kbytes": _QUEUED_KB}):
+            for place, records in by_partition(batch)[0].items():
+                self._next[place] = int(records[-1].offset() or 0) + 1
+                yield records
+            if time.monotonic() > until:
+                return
+        self._next.update({place: offsets.stop for place, offsets in ranges.items()})
 
 
 class Letters:
@@ -165,11 +148,11 @@ class Delays:
         """``registry``: has the schemas of sales."""
         #: its address, for sentences
         self.registry = registry.url
-        topic = next(t for t in topics.TOPICS if t.name == topics.clean(Entity.SALES))
+        topic = topics.topic(topics.clean(Entity.SALES))
         self._tail = Tail(connections, [topic.name], SAMPLE_OF_PARTITION)
         # The registry is asked once: an update never waits for it.
         self._schemas = SubjectSchemas(registry, topic.subject, wait=lambda fetch: fetch())
-        self._reader = RecordSchema(json.loads(topic.schema.read_text()))  # type: ignore[union-attr]
+        self._reader = RecordSchema(topic.schema())
         self._sample: deque[float] = deque(maxlen=SAMPLE)
 
     def update(self) -> None:

@@ -11,16 +11,15 @@ from retail_stream import topics
 from retail_stream.dead_letters import Header
 from retail_stream.entities import Entity
 from retail_stream.errors import SettingsError
+from retail_stream.kafka import reading
 from retail_stream.kafka.headers import REPLAY_OF, header_list
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
-from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 
 Headers = Sequence[tuple[str, bytes | None]]
 _CONNECT = "__connect.errors."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_PROGRESS_EVERY = 1_000
 
 
 @dataclass(frozen=True)
@@ -145,21 +144,19 @@ def read(
     ``progress``: called now and then with the number of dead letters read, and of all.
 
     Raises:
-        Unavailable: no broker answers.
+        Unavailable: no broker answers, or a transaction stays open; see :func:`retail_stream.kafka.reading.read`.
     """
     entities = tuple(Entity) if selection.entity is None else (selection.entity,)
     ends = end_offsets(connections, topic_partitions(connections, *map(topics.dlq, entities)))
     done, total = 0, sum(ends.values())
     for entity in entities:
-        topic = topics.dlq(entity)
-        for message in read_to_end(connections, topic):
-            done += 1
-            if done % _PROGRESS_EVERY == 0:
-                progress(done, total)
-            if message.offset() < ends.get((topic, message.partition()), 0):
-                letter = Letter.of(entity, message)
+        ranges = {place: range(end) for place, end in ends.items() if place[0] == topics.dlq(entity)}
+        for batch in reading.read(connections, ranges):
+            for letter in (Letter.of(entity, message) for message in batch):
                 if selection.includes(letter):
                     yield letter
+            done += len(batch)
+            progress(done, total)
 
 
 def parse_time(option: str, text: str | None) -> datetime | None:

@@ -26,7 +26,7 @@ def raw_schemas(registry: Registry, entity: Entity) -> Schemas:
     Raises:
         Unavailable: the registry does not answer.
     """
-    versions = registry.versions(f"{topics.raw(entity)}-value")
+    versions = registry.versions(topics.topic(topics.raw(entity)).subject)
     return {number: RecordSchema(schema) for number, schema in versions.values()}
 
 

@@ -15,7 +15,7 @@ from retail_stream.service import collector, logs, metrics
 from retail_stream.service import readiness as probes
 from retail_stream.service import signals as stopping
 from retail_stream.settings import load
-from retail_stream.topics import TOPICS, raw
+from retail_stream.topics import TOPICS, raw, topic
 from retail_stream.waiting import wait_for
 from services.cleaner.app import build
 from services.cleaner.delivery import Delivery
@@ -40,7 +40,7 @@ def main() -> int:
     with stopping.at_once():
         wait_for(lambda: require_topics(settings, [t.name for t in TOPICS]))
         # Without it nothing can be decoded: so no partitions are taken from a replica that may know its schemas.
-        wait_for(partial(registry.versions, f"{raw(Entity.SALES)}-value"))
+        wait_for(partial(registry.versions, topic(raw(Entity.SALES)).subject))
     collector.look_rarely()
     log.info("cleaner starts", kafka=settings.kafka_bootstrap_servers, dlq_max_ratio=settings.dlq_max_ratio)
     app = build(settings, registry, Delivery(partial(clients.producer, settings)))

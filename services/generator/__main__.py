@@ -1,6 +1,5 @@
 """`python -m services.generator`: the one place where the generator's parts are put together."""
 
-import json
 import os
 import random
 import secrets
@@ -75,14 +74,10 @@ def run(settings: GeneratorSettings, stop: threading.Event) -> None:
     """Go on from what the topics hold, until ``stop`` or the last sale."""
     health = metrics.serve(settings.metrics_port)
     registry = Registry(settings.schema_registry_url)
-    schemas: dict[Entity, Any] = {
-        t.name.removesuffix(".raw"): json.loads(t.schema.read_text())  # type: ignore[misc]
-        for t in topics.TOPICS
-        if t.schema is not None and t.name.endswith(".raw")
-    }
+    schemas: dict[Entity, Any] = {e: topics.topic(topics.raw(e)).schema() for e in Entity}
     with stopping.at_once():
         schema_ids = {e: _register(registry, topics.raw(e), schemas[e]) for e in Entity}
-        faults_schema = json.loads((topics.SCHEMAS / "results" / f"{Result.FAULTS}.avsc").read_text())
+        faults_schema = topics.topic(Result.FAULTS).schema()
         ledger = Ledger(faults_schema, _register(registry, Result.FAULTS, faults_schema))
         outage = Outage(settings)
         lease = Lease(settings)
@@ -177,7 +172,7 @@ def _watch(
 
 
 def _register(registry: Registry, topic: str, schema: Any) -> int:
-    return wait_for(lambda: registry.register(f"{topic}-value", schema))
+    return wait_for(lambda: registry.register(topics.topic(topic).subject, schema))
 
 
 def _evolutions(settings: GeneratorSettings, registry: Registry, start_us: int) -> dict[Entity, Evolution]:

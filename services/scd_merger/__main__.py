@@ -15,7 +15,7 @@ from retail_stream.service import collector, logs, metrics
 from retail_stream.service import readiness as probes
 from retail_stream.service import signals as stopping
 from retail_stream.settings import load
-from retail_stream.topics import Group
+from retail_stream.topics import Group, topic
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
 from services.scd_merger.batch import Merger
@@ -51,7 +51,7 @@ def main() -> int:
 
         wait_for(attempt)
 
-    writers = {topic: SubjectSchemas(registry, f"{topic}-value", patiently) for topic in declared}
+    writers = {name: SubjectSchemas(registry, topic(name).subject, patiently) for name in declared}
 
     def initialised() -> None:
         require_topics(settings, declared)

@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from confluent_kafka import Message
@@ -18,7 +19,7 @@ from commands.dlq.replay import publish
 from retail_stream import dead_letters as dead_letter
 from retail_stream import waiting
 from retail_stream.errors import RetailStreamError, Unavailable
-from retail_stream.kafka import clients, offsets, reading
+from retail_stream.kafka import clients, offsets
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from tests.harness.servers import initialised, private_stack
@@ -162,7 +163,6 @@ def test_a_registry_that_does_not_answer_is_one_sentence(dlq, monkeypatch):
 @pytest.mark.parametrize("command", [["list"], ["show"], ["replay"], ["replay", "--execute"]])
 def test_a_broker_that_does_not_answer_is_one_sentence(dlq, monkeypatch, command):
     monkeypatch.setattr(waiting, "COMMAND_PATIENCE_S", 1)
-    monkeypatch.setattr(reading, "ANSWER_S", 1)
     monkeypatch.setattr(offsets, "ANSWER_S", 1)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", NOWHERE)
     result = dlq(*command)
@@ -174,3 +174,23 @@ def test_verify_reports_letters_without_a_record_and_does_not_break(planted):
     code, report = verify(planted)
     assert code == 1
     assert "✗ sales.dlq" in report
+
+
+def test_letters_behind_an_open_transaction_are_read_once_it_ends(dlq, planted):
+    """Kafka reports the end of the partition before the transaction: there is more up to the end that dlq asked for."""
+    transaction = clients.producer(planted, **{"transactional.id": "open"})
+    transaction.init_transactions(30)
+    transaction.begin_transaction()
+    transaction.produce("stores.dlq", b"inside", b"7", partition=0, headers=added(24, "stores.raw"))
+    assert transaction.flush(30) == 0
+    plain = clients.producer(planted)
+    plain.produce("stores.dlq", b"behind", b"7", partition=0, headers=added(25, "stores.raw"))
+    assert plain.flush(30) == 0
+    with ThreadPoolExecutor(1) as pool:
+        shown = pool.submit(dlq, "show", "--json", "--entity", "stores")
+        time.sleep(2)
+        assert not shown.done()
+        transaction.commit_transaction(30)
+        result = shown.result(30)
+    letters = list(map(json.loads, result.stdout.splitlines()))
+    assert sorted(bytes.fromhex(letter["value_hex"]) for letter in letters) == [b"behind", b"inside"]
