@@ -91,7 +91,7 @@ class Page:
         with warehouse.session(self._engine) as connection:
             versions = warehouse.history(connection, entity, number)
         if versions is None:
-            raise HTTPException(404, f"There is no {entity.value.removesuffix('s')} {number} in the warehouse.")
+            raise HTTPException(404, f"The warehouse has no {entity.value.removesuffix('s')} {number}.")
         return _json(versions)
 
     async def ready(self, _: Request) -> Response:
@@ -144,7 +144,7 @@ def app(page: Page, allowed_hosts: list[str]) -> ASGIApp:
 
 
 class Headers:
-    """Adds the headers that say what a browser may do with our answers."""
+    """Adds the headers that restrict what a browser does with our answers."""
 
     def __init__(self, inner: ASGIApp) -> None:
         """Around ``inner``."""

@@ -166,7 +166,7 @@ def reset(settings: EmbeddedSettings) -> None:
     stop(settings)
     home = Home(settings.home)
     if not home.is_ours():
-        say(f"There is no state in {home.path}.")
+        say(f"{home.path} holds no state of a stack.")
         return
     held = home.lock("supervisor")
     if held is None:

@@ -32,7 +32,7 @@ def gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    # An orphan that nobody has reaped yet does not run either.
+    # An orphan that has not been reaped yet does not run either.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
