@@ -68,23 +68,15 @@ class Finding:
 
 def version(text: str) -> tuple[int, ...]:
     """The leading numbers of a version: ``v2.40.3-desktop.1`` gives (2, 40, 3)."""
-    numbers: list[int] = []
-    for part in text.strip().removeprefix("v").split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(int(digits))
-        if digits != part:
-            break
-    return tuple(numbers)
+    numbers = re.match(r"v?(\d+(?:\.\d+)*)", text.strip())
+    return tuple(map(int, numbers[1].split("."))) if numbers else ()
 
 
 def at_least(name: str, installed: str, wanted: tuple[int, ...]) -> Finding:
     """Check that a version is new enough."""
     least = ".".join(map(str, wanted))
-    return Finding(
-        version(installed) >= wanted, f"{name} {installed.strip() or '(unknown version)'}", f"needs {least} or newer"
-    )
+    what = f"{name} {installed.strip() or '(not found)'}"
+    return Finding(version(installed) >= wanted, what, f"needs {least} or newer")
 
 
 def enough(name: str, available: float, wanted: float) -> Finding:
@@ -180,8 +172,7 @@ def with_docker() -> list[Finding]:
     if not info.get("ServerVersion"):
         return [Finding(False, "Docker's daemon", "does not answer; start it, or get access to its socket")]
     findings = [at_least("Docker", info["ServerVersion"], ENGINE)]
-    compose = _run("docker", "compose", "version", "--short")
-    findings.append(at_least("docker compose", compose, COMPOSE) if compose else _no_compose())
+    findings.append(at_least("docker compose", _run("docker", "compose", "version", "--short"), COMPOSE))
     findings.append(at_least("buildx", _buildx(), BUILDX))
     findings.append(unreadable(ROOT))
     findings.append(enough("memory for Docker", float(info.get("MemTotal") or 0), DOCKER_MEMORY))
@@ -193,10 +184,6 @@ def with_docker() -> list[Finding]:
     findings.extend(ports(COMPOSE_PORTS, chosen, ours, "in .env with"))
     hints = ports(OPTIONAL_PORTS, chosen, ours, "in .env with")
     return [*findings, *(replace(f, hint=True) for f in hints if not f.good)]
-
-
-def _no_compose() -> Finding:
-    return Finding(False, "docker compose", f"not installed; needs {'.'.join(map(str, COMPOSE))} or newer")
 
 
 def _buildx() -> str:
