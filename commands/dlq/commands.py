@@ -146,16 +146,16 @@ def print_plan(console: Console, plan: Plan, *, published: bool) -> None:
     from commands.dlq.show import for_terminal
 
     table = Table(show_edge=False)
-    for column in ("entity", "rules", "replayed" if published else "would be replayed", "duplicates", "cannot be"):
+    for column in ("entity", "rules", "replayed" if published else "would be replayed", "copies", "cannot be"):
         table.add_column(column, overflow="fold")
-    groups = plan.replayed | plan.duplicates | plan.blocked
+    groups = plan.replayed | plan.copies | plan.blocked
     for group in sorted(groups, key=lambda g: (list(Entity).index(g[0]), g[1])):
-        numbers = (f"{counted[group]:,}" for counted in (plan.replayed, plan.duplicates, plan.blocked))
+        numbers = (f"{counted[group]:,}" for counted in (plan.replayed, plan.copies, plan.blocked))
         table.add_row(group[0], Text(for_terminal(group[1], most=200)), *numbers)
     console.print(table)
-    if duplicates := plan.duplicates.total():
+    if copies := plan.copies.total():
         console.print(
-            f"Duplicates: {duplicates:,}. The record of each is replayed once, with another dead letter.",
+            f"Copies: {copies:,}. The record of each is replayed once, with another dead letter.",
             soft_wrap=True,
         )
     for obstacle, number in plan.obstacles.items():

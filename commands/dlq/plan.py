@@ -53,7 +53,7 @@ class ReplayRecord:
 class Plan:
     """Decides dead letters one by one, and counts the decisions by (entity, rules).
 
-    ``replayed``: to publish. ``duplicates``: their record is published already, because it was rejected again after an
+    ``replayed``: to publish. ``copies``: their record is published already, because it was rejected again after an
     earlier replay. It is published once, or each replay would double the bad records. ``blocked``: not to publish, for
     the reasons counted in ``obstacles``.
     """
@@ -63,12 +63,12 @@ class Plan:
         self._partitions, self._now = partitions, now
         self._digests: set[bytes] = set()
         self.replayed: Counter[Group] = Counter()
-        self.duplicates: Counter[Group] = Counter()
+        self.copies: Counter[Group] = Counter()
         self.blocked: Counter[Group] = Counter()
         self.obstacles: Counter[Obstacle] = Counter()
 
     def add(self, letter: Letter) -> ReplayRecord | None:
-        """The record to publish; None for a duplicate or a blocked one."""
+        """The record to publish; None for a copy or a blocked one."""
         group = letter.entity, ", ".join(letter.rules)
         record = self._record(letter)
         if isinstance(record, Obstacle):
@@ -76,7 +76,7 @@ class Plan:
             self.obstacles[record] += 1
             return None
         if record.digest in self._digests:
-            self.duplicates[group] += 1
+            self.copies[group] += 1
             return None
         self._digests.add(record.digest)
         self.replayed[group] += 1

@@ -126,7 +126,7 @@ def test_a_record_that_was_replayed_and_rejected_again_goes_back_once():
     plan = Plan(COUNTS, NOW)
     again = letter(("replay.of", b"sales.raw/2/17"), offset=99)
     assert [plan.add(one) is not None for one in (letter(), again, letter())] == [True, False, False]
-    assert (plan.replayed, plan.duplicates) == ({GROUP: 1}, {GROUP: 2})
+    assert (plan.replayed, plan.copies) == ({GROUP: 1}, {GROUP: 2})
 
 
 def test_a_letter_that_only_claims_to_be_of_the_same_record_does_not_push_it_aside():

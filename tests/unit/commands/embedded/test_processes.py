@@ -1,4 +1,4 @@
-"""Processes of a group end with it, and with us when we are killed."""
+"""The processes of a group end with it, also if the process that started them is killed."""
 
 import os
 import signal
@@ -88,6 +88,6 @@ def test_a_process_has_exactly_the_environment_it_was_given(tmp_path: Path) -> N
     assert not any(line.startswith("HOME=") for line in lines)
 
 
-def test_a_program_that_fails_is_told_with_its_last_lines(tmp_path: Path) -> None:
+def test_a_program_that_fails_is_an_error_with_its_last_lines(tmp_path: Path) -> None:
     with ProcessGroup() as group, pytest.raises(ServerDied, match=r"exit code 3.*no such luck"):
         group.run("unlucky", ["sh", "-c", "echo no such luck; exit 3"], log=tmp_path / "log")
