@@ -190,6 +190,8 @@ def infra(
 ) -> None:
     """Run Kafka, a schema registry and Postgres on this machine until Ctrl-C.
 
+    A default port that is taken is replaced by a free one; RETAIL_STREAM_KAFKA_PORT and its like choose others.
+
     Standard output holds only export lines, of the three variables that the other commands and the services read:
     eval "$(retail-stream infra --detach)"
     """
