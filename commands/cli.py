@@ -93,10 +93,10 @@ def verify() -> None:
     from rich.console import Console
 
     from commands.settings import start
-    from commands.verify import command
+    from commands.verify.run import verify
     from retail_stream.settings import Connections
 
-    raise typer.Exit(command.verify(start("verify", Connections), Console(highlight=False)))
+    raise typer.Exit(verify(start("verify", Connections), Console(highlight=False)))
 
 
 @app.command()
