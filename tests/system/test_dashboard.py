@@ -58,8 +58,8 @@ TOO_WIDE = """() => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +70,10 @@ def url(browser: Browser, running: Running) -> str:
 @pytest.fixture(scope="module")
 def visit(browser: Browser, url: str) -> Iterator[Visit]:
     context = browser.new_context()
-    found = Visit(context)
+    visit = Visit(context)
     wait_until_served(url)
-    found.page.goto(url)
-    yield found
+    visit.page.goto(url)
+    yield visit
     context.close()
 
 
@@ -118,10 +118,10 @@ def shown(page: Page, table: str) -> list[list[str]]:
 def eventually(page: Page, look: Callable[[], object], expected: Callable[[], object]) -> None:
     """Both sides again and again, until they are the same: the page is a second behind."""
     for _ in range(120):
-        if (found := look()) == (wanted := expected()):
+        if (shown := look()) == (wanted := expected()):
             return
         page.wait_for_timeout(500)
-    assert found == wanted
+    assert shown == wanted
 
 
 def test_what_flows_is_seen_without_reloading(page: Page, running: Running) -> None:
@@ -133,7 +133,7 @@ def test_what_flows_is_seen_without_reloading(page: Page, running: Running) -> N
     expect(page.locator("[data-watermark=time]").first).to_have_text(re.compile(r"\d\d:\d\d:\d\d UTC"))
     before = page.locator("#connection").inner_text()
     expect(page.locator("#connection")).not_to_have_text(before)
-    # All three states are told apart, and revisions come while one looks.
+    # All three states are shown, and revisions appear on the open page.
     page.locator("[data-size='5s'] summary").click()
     for state in ("open", "fired", "final"):
         expect(page.locator("[data-size='5s'] tbody tr", has_text=state).first).to_be_visible(timeout=PATIENCE_MS)
@@ -152,8 +152,8 @@ def test_a_dark_page_a_phone_and_a_light_one_are_accessible(browser: Browser, ur
         expect(visit.page.locator("#rules tbody tr").first).to_be_visible(timeout=PATIENCE_MS)
         expect(visit.page.locator("[data-size='5s'] canvas")).to_be_visible(timeout=PATIENCE_MS)
         show_history(visit.page, "stores", "1")
-        found = Axe().run(visit.page)
-        serious = [v for v in found.response["violations"] if v["impact"] in ("serious", "critical")]
+        report = Axe().run(visit.page)
+        serious = [v for v in report.response["violations"] if v["impact"] in ("serious", "critical")]
         violations = [(v["id"], [node["html"][:200] for node in v["nodes"]][:3]) for v in serious]
         assert violations == [], options
         assert visit.page.evaluate(TOO_WIDE) == [], options

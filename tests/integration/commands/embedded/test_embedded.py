@@ -74,7 +74,7 @@ def listening(pids: set[int], ports: Ports) -> set[str]:
     """Addresses in hex, as the kernel writes them, on which the processes, or any process on the ports, listen."""
     inodes = set()
     for pid in pids:
-        # In a container even root may not look into a process of another user: Postgres is found by its port.
+        # In a container even root may not look into a process of another user: Postgres is identified by its port.
         with contextlib.suppress(PermissionError):
             for descriptor in Path(f"/proc/{pid}/fd").iterdir():
                 target = os.readlink(descriptor)
@@ -83,8 +83,7 @@ def listening(pids: set[int], ports: Ports) -> set[str]:
     ours = {f"{port:04X}" for _, port in ports}
     rows = [line.split() for file in ("tcp", "tcp6") for line in Path(f"/proc/net/{file}").read_text().splitlines()[1:]]
     places = [(row[1].partition(":"), row[9]) for row in rows if row[3] == "0A"]
-    found = {port for (_, _, port), _ in places}
-    assert ours <= found
+    assert ours <= {port for (_, _, port), _ in places}
     return {address for (address, _, port), inode in places if inode in inodes or port in ours}
 
 
@@ -97,10 +96,10 @@ def children(program: Program) -> set[int]:
         except OSError:
             continue
         parents[int(stat.parent.name)] = int(fields[1])
-    found = {program.supervisor()}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
+    pids = {program.supervisor()}
+    while more := {pid for pid, parent in parents.items() if parent in pids} - pids:
+        pids |= more
+    return pids
 
 
 def test_detach_prints_three_exports_and_all_servers_answer(env: dict[str, str]) -> None:
@@ -128,9 +127,9 @@ def test_a_second_start_finds_the_first(program: Program, env: dict[str, str]) -
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's list of sockets")
 def test_everything_listens_on_loopback_only(program: Program, env: dict[str, str]) -> None:
-    found = listening(children(program), program.ports)
-    assert found
-    assert found <= {"0100007F", "0000000000000000FFFF00000100007F"}
+    addresses = listening(children(program), program.ports)
+    assert addresses
+    assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}
 
 
 def test_kafkas_own_tools_find_the_running_broker(program: Program, env: dict[str, str]) -> None:

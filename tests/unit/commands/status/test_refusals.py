@@ -1,4 +1,4 @@
-"""What Postgres refuses is told from an outage, by the server's words where there is no code."""
+"""Refusals by Postgres are distinguished from outages, by the server's words if there is no code."""
 
 import psycopg
 import pytest
@@ -27,11 +27,11 @@ FAILED = 'connection failed: connection to server at "127.0.0.1", port 5432 fail
 )
 def test_a_connection_that_is_refused_says_why(words: str, expected: str) -> None:
     error = OperationalError("", {}, psycopg.OperationalError(f"{FAILED}{words}"))
-    found = refusal(ENGINE, error)
-    assert isinstance(found, SettingsError)
-    assert str(found).startswith("Postgres at db:5432/wh")
-    assert expected in str(found)
-    assert "\n" not in str(found)
+    refused = refusal(ENGINE, error)
+    assert isinstance(refused, SettingsError)
+    assert str(refused).startswith("Postgres at db:5432/wh")
+    assert expected in str(refused)
+    assert "\n" not in str(refused)
 
 
 @pytest.mark.parametrize(
