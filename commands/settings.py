@@ -6,7 +6,7 @@ from typing import TypeVar
 from commands.embedded.home import Home
 from commands.embedded.settings import EmbeddedSettings
 from retail_stream.service import logs
-from retail_stream.settings import SERVERS, Settings, load
+from retail_stream.settings import Connections, Settings, load
 
 S = TypeVar("S", bound=Settings)
 
@@ -14,13 +14,14 @@ S = TypeVar("S", bound=Settings)
 def start(command: str, settings: type[S]) -> S:
     """Configure the log of ``command`` and read its settings.
 
-    A variable that names a server switches the embedded stack off: all servers then come from the environment.
+    A variable of :class:`Connections`, Kafka's security included, switches the embedded stack off. Then all servers
+    come from the environment.
 
     Raises:
         SettingsError: a variable is missing or wrong; one sentence for each.
     """
     logs.configure(command)
-    if not any(name.upper() in os.environ for name in SERVERS):
+    if not any(name.upper() in os.environ for name in Connections.model_fields):
         running = Home(load(EmbeddedSettings).home).running()
         if running is not None:
             os.environ.update(running.env)

@@ -13,7 +13,7 @@ from commands import cli
 from commands.embedded.home import Home, Running
 from commands.settings import start
 from retail_stream.errors import SettingsError
-from retail_stream.settings import SERVERS, Connections
+from retail_stream.settings import Connections
 
 ENV = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
@@ -44,7 +44,7 @@ def test_help_imports_no_client() -> None:
 @pytest.fixture
 def running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A state directory that says that a stack runs."""
-    for name in SERVERS:
+    for name in Connections.model_fields:
         monkeypatch.setenv(name.upper(), "")
         monkeypatch.delenv(name.upper())
     home = Home(tmp_path)
@@ -59,9 +59,12 @@ def test_the_running_embedded_stack_is_used_if_no_variable_names_a_server(runnin
     assert start("test", Connections).database_url == ENV["DATABASE_URL"]
 
 
-def test_one_variable_that_names_a_server_switches_the_embedded_stack_off(
-    running: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "value"), [("DATABASE_URL", "postgresql://other@127.0.0.1:9/d"), ("KAFKA_SECURITY_PROTOCOL", "SSL")]
+)
+def test_one_variable_about_the_servers_switches_the_embedded_stack_off(
+    running: None, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgresql://other@127.0.0.1:9/d")
+    monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match="KAFKA_BOOTSTRAP_SERVERS is not set"):
         start("test", Connections)
