@@ -175,11 +175,11 @@ app.add_typer(dlq.app, name="dlq")
 @app.command()
 def dashboard() -> None:
     """Serve the web page about the pipeline at http://127.0.0.1:8080 (DASHBOARD_PORT) until Ctrl-C; read-only."""
-    from commands.dashboard.__main__ import serve
-    from commands.dashboard.settings import DashboardSettings
-    from commands.settings import start
+    from commands.dashboard.__main__ import main
+    from commands.settings import use_running_stack
 
-    serve(start("dashboard", DashboardSettings))
+    use_running_stack()
+    raise typer.Exit(main())
 
 
 @app.command()

@@ -45,7 +45,10 @@ class InitSettings(Connections):
         least, replicas = self.topic_min_insync_replicas, self.topic_replication_factor
         if least > replicas:
             # No record could ever be written.
-            raise ValueError(f"TOPIC_MIN_INSYNC_REPLICAS={least}: must be at most TOPIC_REPLICATION_FACTOR={replicas}")
+            raise ValueError(
+                f"TOPIC_MIN_INSYNC_REPLICAS={least} is more than "
+                f"TOPIC_REPLICATION_FACTOR={replicas}; allowed: at most that"
+            )
         return self
 
 

@@ -20,7 +20,7 @@ _BROKEN = (EOFError, ValueError, IndexError, TypeError, OverflowError, KeyError,
 
 
 def schema_number(value: bytes | None) -> int | None:
-    """The schema id in a Confluent header (magic byte 0, 4 bytes big-endian), or None where there is none."""
+    """The schema id in a Confluent header (magic byte 0, 4 bytes big-endian), or None for bytes without one."""
     if value is None or len(value) < HEADER_BYTES or value[0] != 0:
         return None
     return int.from_bytes(value[1:HEADER_BYTES], "big")

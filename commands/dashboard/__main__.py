@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
 import uvicorn
 
 from commands.dashboard.probes import Probes
@@ -18,44 +17,33 @@ from commands.dashboard.warehouse import reader
 from commands.dashboard.web import Page, app
 from retail_stream.avro.registry import Registry
 from retail_stream.errors import SettingsError
-from retail_stream.service import logs
-from retail_stream.service import signals as stopping
-from retail_stream.settings import load
+from retail_stream.service.program import Program, run_program
 
 
 def main() -> int:
     """Serve the page; returns 0 after SIGTERM or SIGINT, 2 for a wrong setting."""
-    try:
-        logs.configure("dashboard")
-        serve(load(DashboardSettings))
-    except SettingsError as e:
-        print(e, file=sys.stderr)
-        return e.exit_code
-    return 0
+    return run_program("dashboard", DashboardSettings, serve)
 
 
-def serve(settings: DashboardSettings) -> None:
+def serve(program: Program, settings: DashboardSettings) -> None:
     """Serve the page until SIGTERM or SIGINT. It names servers that do not answer.
 
     Raises:
         SettingsError: it cannot listen on DASHBOARD_HOST and DASHBOARD_PORT.
     """
     listening = listen(settings)
-    stop = threading.Event()
-    stopping.sets(stop)
     engine = reader(settings)
     registry = Registry(settings.schema_registry_url)
     letters, delays = Letters(settings, registry), Delays(settings, registry)
     services = Probes(parse_services(settings.dashboard_services))
     snapshots = Snapshots(settings, engine, services, letters, delays, Late(settings))
-    page = Page(snapshots, engine, letters, stop)
+    page = Page(snapshots, engine, letters, program.stop)
     hosts = parse_hosts(settings.dashboard_allowed_hosts)
-    snapshots.start(stop)
     host, port = listening.getsockname()[:2]
-    structlog.get_logger().info("dashboard starts", url=f"http://{host}:{port}")
+    program.starts(url=f"http://{host}:{port}")
+    snapshots.start(program.stop)
     config = uvicorn.Config(app(page, hosts), log_config=None, access_log=False, timeout_graceful_shutdown=2)
-    Server(config, stop).run([listening])
-    structlog.get_logger().info("dashboard stopped")
+    Server(config, program.stop).run([listening])
 
 
 class Server(uvicorn.Server):
@@ -88,11 +76,11 @@ def listen(settings: DashboardSettings) -> socket.socket:
     except OSError as e:
         if e.errno in (errno.EADDRINUSE, errno.EACCES):
             raise SettingsError(
-                f"DASHBOARD_PORT={port}: cannot listen on {host}:{port} ({e.strerror}); allowed: a free port from 1024 "
-                "to 65535, or 0 for any free one."
+                f"DASHBOARD_PORT={port} cannot be used on {host} ({e.strerror}); allowed: a free port from 1024 on, or "
+                "0 for any free one."
             ) from e
         raise SettingsError(
-            f"DASHBOARD_HOST={host!r}: cannot listen there ({e.strerror}); allowed: an address or name of this machine."
+            f"DASHBOARD_HOST={host!r} cannot be used ({e.strerror}); allowed: an address or name of this machine."
         ) from e
 
 

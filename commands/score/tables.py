@@ -71,7 +71,7 @@ class RecordTable:
     def __init__(
         self, engine: Engine, topic: str, decoder: Decoder, wanted: Mapping[int, Collection[int]] | None = None
     ) -> None:
-        """``topic``: a clean one; or a raw one, of which only ``wanted`` is kept: partition → offsets."""
+        """``topic``: clean, or raw and then with ``wanted``: partition → the offsets to keep."""
         name, _, layer = topic.partition(".")
         self._engine, self._name, self._entity = engine, f"{layer}_{name}", Entity(name)
         self._decoder, self._wanted = decoder, wanted

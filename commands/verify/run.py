@@ -41,7 +41,7 @@ from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.settings import Connections
 
 _SECOND = 1_000_000
-#: The settings before an aggregator has stored any; there are no results then.
+#: The settings before an aggregator has stored any; no results exist then.
 _DEFAULTS = {"SALES_WINDOWS": "1m", "WATERMARK_DELAY_S": "10", "ALLOWED_LATENESS_S": "60", "FACT_SALES": "on"}
 
 

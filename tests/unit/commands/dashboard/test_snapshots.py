@@ -3,8 +3,6 @@
 import asyncio
 import json
 import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +17,7 @@ from commands.dashboard.topics_tail import Delays
 from commands.dashboard.web import Page, app
 from retail_stream.avro.registry import Registry
 from retail_stream.settings import Connections
+from tests.harness.eventually import eventually
 
 SERVERS = Connections(
     kafka_bootstrap_servers="127.0.0.1:9",
@@ -26,13 +25,6 @@ SERVERS = Connections(
     database_url="postgresql://reader@127.0.0.1:9/nothing",
 )
 ENGINE = create_engine("postgresql+psycopg://reader@127.0.0.1:9/nothing")
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
 
 
 def fake_snapshots(delays: Any = None) -> Snapshots:
@@ -52,11 +44,11 @@ def test_a_part_that_hangs_is_named_until_it_answers(monkeypatch: pytest.MonkeyP
     snapshots = fake_snapshots()
     snapshots._read_warehouse = lambda: {"stream": {"hung": let_go.wait(30)}}  # type: ignore[method-assign]
     snapshots.start(stop)
-    eventually(lambda: "warehouse" in snapshots.now()["problems"])
+    eventually(lambda: "warehouse" in snapshots.now()["problems"], "it comes true", 20)
     assert list(snapshots.now()["problems"]) == ["warehouse"]
     assert "Postgres at 127.0.0.1:9/nothing" in snapshots.now()["problems"]["warehouse"]
     let_go.set()
-    eventually(lambda: snapshots.now()["problems"] == {})
+    eventually(lambda: snapshots.now()["problems"] == {}, "it comes true", 20)
     stop.set()
 
 
@@ -67,7 +59,7 @@ def test_a_registry_that_is_away_is_asked_once_and_named() -> None:
     snapshots = fake_snapshots(delays)
     stop = threading.Event()
     snapshots.start(stop)
-    eventually(lambda: "samples" in snapshots.now()["problems"])
+    eventually(lambda: "samples" in snapshots.now()["problems"], "it comes true", 20)
     stop.set()
     assert snapshots.now()["problems"]["samples"] == "The schema registry at http://127.0.0.1:9 does not answer."
 

@@ -1,7 +1,7 @@
 """Small topics and warehouses to be scored: for each thing that should happen, one where it did and some where not."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,9 @@ def at(offset: int) -> tuple[str, bytes]:
     return "source.offset", offset.to_bytes(8, "big")
 
 
-def avro(schema: dict, record: dict) -> bytes:
+def avro(schema: Mapping[str, Any], record: dict[str, Any]) -> bytes:
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, schema, record)
+    fastavro.schemaless_writer(out, dict(schema), record)
     return frame(1, out.getvalue())
 
 

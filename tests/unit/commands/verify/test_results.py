@@ -1,5 +1,7 @@
 """`sales.windows` and `sales.late` beside what the warehouse knows, as `verify` compares them."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from commands.audit.engine import Engine, connect
@@ -97,21 +99,27 @@ def test_a_wrong_result_is_named(engine, results, changed, words):
     assert any(words in e for e in check.examples), check
 
 
-def late(offset: int | None, source: int, **other: str | bytes) -> OutboxRecord:
+def late(
+    offset: int | None,
+    source: int,
+    headers: Mapping[str, bytes] | None = None,
+    *,
+    warehouse: str = MINE,
+    body: bytes = b"sale",
+) -> OutboxRecord:
     """A late sale on the topic. Its window [0, 60) ended with its lateness at 90; the watermark was at 95.25."""
     why = ("1m@1970-01-01T00:00:00.000000Z", "5.250000", "1970-01-01T00:01:35.250000Z")
-    heads = dict(zip(LATE_HEADERS, (w.encode() for w in why), strict=True)) | {
-        k: v for k, v in other.items() if k in LATE_HEADERS
-    }
+    heads: dict[str, bytes | None] = dict(zip(LATE_HEADERS, (w.encode() for w in why), strict=True))
+    heads |= headers or {}
     heads["source.offset"] = source.to_bytes(8, "big")
-    heads["outbox.id"] = f"{other.get('warehouse', MINE)}/1".encode()
-    value = b"\0\0\0\0\1" + bytes(other.get("body", b"sale"))
+    heads["outbox.id"] = f"{warehouse}/1".encode()
+    value = b"\0\0\0\0\1" + body
 
     class Published(OutboxRecord):
         def offset(self):
             return offset
 
-    return Published(0, 7, bytes(other.get("key", b"1")), value, list(heads.items()))
+    return Published(0, 7, b"1", value, list(heads.items()))
 
 
 def late_check(engine: Engine, records: list[OutboxRecord]):
@@ -140,8 +148,8 @@ def test_a_late_sale_is_there_once_with_its_reasons(engine):
         ([late(0, 4), late(1, 4)], "sales.late/0@0: was published 2 times"),
         ([late(0, 4), late(1, 5)], "partition 0 source_offset 5: should not be there"),
         ([late(0, 4, body=b"sole")], "body expected b'sale', found b'sole'"),
-        ([late(0, 4, **{"late.by_s": b"5.250001"})], "late_by_s expected '5.250000', found '5.250001'"),
-        ([late(0, 4, **{"late.windows": b"1m@x"})], "late_windows expected '1m@1970-01-01T00:00:00.000000Z'"),
+        ([late(0, 4, {"late.by_s": b"5.250001"})], "late_by_s expected '5.250000', found '5.250001'"),
+        ([late(0, 4, {"late.windows": b"1m@x"})], "late_windows expected '1m@1970-01-01T00:00:00.000000Z'"),
     ],
 )
 def test_a_wrong_late_sale_is_named(engine, records, words):
