@@ -14,7 +14,7 @@ help: ## list the commands
 doctor: ## what this machine lacks for the commands below, and for docker compose up
 	@$(PYTHON) -m commands.doctor
 
-demo: setup ## the whole pipeline for DEMO_SECONDS (60) of traffic, verified, with answers from the warehouse
+demo: setup ## the whole pipeline for DEMO_SECONDS (60) of traffic, verified, with queries of the warehouse
 	@$(BIN)/retail-stream demo
 
 # More workers than cores, as much of a test is waiting: for servers that start, for a group to miss a member.
@@ -88,7 +88,7 @@ $(SETUP): requirements.lock bootstrap.lock pyproject.toml
 	@$(BIN)/python -m commands.embedded
 	@touch $@
 
-# The other engines have an environment of their own, so that nobody else pays for them.
+# The other engines have an environment of their own, so that only the benchmarks install them.
 $(PEERS)/.set-up: benchmarks/peers/requirements.lock $(SETUP)
 	@echo "Setting up $(PEERS) (once) ..."
 	@$(PYTHON) -m venv $(PEERS)

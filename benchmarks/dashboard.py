@@ -1,7 +1,7 @@
-"""What the page costs the pipeline: the aggregator's rate while the dashboard looks, and while it is held.
+"""The cost of the dashboard: the aggregator's rate while the dashboard runs, and while it is suspended.
 
-One run over one backlog, in turns of a few seconds; somebody has the page open all the while.
-BENCH_RECORDS (4,000,000) and BENCH_SECONDS (4, of a turn) say how much.
+One run over one backlog, in turns of a few seconds, with the page open all the time.
+BENCH_RECORDS (4,000,000) is the backlog, BENCH_SECONDS (4) the length of a turn.
 """
 
 import itertools
@@ -28,7 +28,7 @@ _WARM_S = 5.0
 
 
 def main() -> int:
-    """Print rate beside the dashboard / rate without, and the dashboard's share of two processors."""
+    """Print the rate beside the dashboard / the rate without it, and the processors that the dashboard uses."""
     records = int(os.environ.get("BENCH_RECORDS", "4000000"))
     turn_s = float(os.environ.get("BENCH_SECONDS", "4"))
     with world() as w:
@@ -39,15 +39,13 @@ def main() -> int:
             rates, busy = _turns(engine, page, records, turn_s)
         engine.dispose()
     if min(map(len, rates.values())) < 2:
-        print(f"dashboard: {records:,} records were read too fast for two turns each; BENCH_RECORDS says how many")
+        print(f"dashboard: {records:,} records were read before two turns of each kind; set a larger BENCH_RECORDS")
         return 1
-    for looks, some in rates.items():
+    for runs, some in rates.items():
         print(
-            f"{'beside the dashboard' if looks else 'without':<22}"
-            + " ".join(f"{r:>9,.0f}" for r in some)
-            + "  sales/s"
+            f"{'beside the dashboard' if runs else 'without':<22}" + " ".join(f"{r:>9,.0f}" for r in some) + "  sales/s"
         )
-    print(f"dashboard: {busy:.3f} processors while it looks")
+    print(f"dashboard: {busy:.3f} processors while it runs")
     say_goal(
         "rate beside the dashboard / without (medians)",
         statistics.median(rates[True]) / statistics.median(rates[False]),
@@ -58,7 +56,7 @@ def main() -> int:
 
 
 def _dashboard(w: World) -> Process:
-    """Started, and its page open."""
+    """Start the dashboard, and keep its page open."""
     port = free_ports(1)[0]
     env = {**os.environ, **w.env, "DASHBOARD_PORT": str(port)}
     log = w.folder / "dashboard.log"
@@ -78,7 +76,7 @@ def _dashboard(w: World) -> Process:
 
 
 def _turns(engine: Engine, page: Process, records: int, turn_s: float) -> tuple[dict[bool, list[float]], float]:
-    """Rates by whether the dashboard looks, and how many processors it takes then."""
+    """Rates by whether the dashboard runs, and the processors that it uses while it runs."""
     position = text("SELECT coalesce(sum(next_offset), 0) FROM consumer_positions WHERE consumer_group = 'aggregator'")
 
     def passed() -> int:
@@ -90,15 +88,15 @@ def _turns(engine: Engine, page: Process, records: int, turn_s: float) -> tuple[
     while passed() == 0:
         time.sleep(0.2)
     time.sleep(_WARM_S)
-    for looks in itertools.cycle((True, False)):
-        os.kill(page.pid, signal.SIGCONT if looks else signal.SIGSTOP)
+    for runs in itertools.cycle((True, False)):
+        os.kill(page.pid, signal.SIGCONT if runs else signal.SIGSTOP)
         began, before, cpu = time.monotonic(), passed(), cpu_seconds([page.pid])
         time.sleep(turn_s)
         ended, after = time.monotonic(), passed()
         if after >= records:
             break
-        rates[looks].append((after - before) / (ended - began))
-        used += (cpu_seconds([page.pid]) - cpu) * looks
+        rates[runs].append((after - before) / (ended - began))
+        used += (cpu_seconds([page.pid]) - cpu) * runs
     os.kill(page.pid, signal.SIGCONT)
     return rates, used / (turn_s * max(1, len(rates[True])))
 

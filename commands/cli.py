@@ -1,23 +1,24 @@
-"""The program `retail-stream`: each group of commands lives in a module of its own and registers itself here.
+"""The program `retail-stream`: every command, by name.
 
-Modules of commands import what they need inside the commands, so that `--help` answers at once.
+A command imports what it needs when it runs, so `--help` answers at once.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from commands import pipeline as pipeline_commands
-from commands.embedded import commands as embedded_commands
+from commands.dlq import commands as dlq
 from retail_stream.errors import RetailStreamError
 
 
 class OneSentence(TyperGroup):
-    """An error of ours ends the program with its sentence and its exit code, never with a traceback."""
+    """Ends the program on an error of ours with its sentence and exit code, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -34,13 +35,198 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An apparel retailer's event streams, cleaned, versioned and windowed into a warehouse that can be trusted.",
 )
-pipeline_commands.register(app)
-embedded_commands.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"retail-stream {version('retail-stream')}")
+        raise typer.Exit
 
 
 @app.callback()
-def program() -> None:
-    """Each command says with --help what it does."""
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """`retail-stream COMMAND --help` describes a command."""
+
+
+@app.command()
+def demo() -> None:
+    """Run the whole pipeline for DEMO_SECONDS (60) of traffic, drain it, verify it and query the warehouse."""
+    from rich.console import Console
+
+    from commands.demo.run import demo
+    from retail_stream.service import logs
+
+    logs.configure("demo")
+    raise typer.Exit(demo(Console(highlight=False)))
+
+
+@app.command()
+def up() -> None:
+    """Run the whole pipeline until Ctrl-C."""
+    from rich.console import Console
+
+    from commands.demo.run import up
+    from retail_stream.service import logs
+
+    logs.configure("up")
+    raise typer.Exit(up(Console(highlight=False)))
+
+
+@app.command()
+def init() -> None:
+    """Create topics, register schemas, apply migrations; idempotent."""
+    from commands.init import InitSettings, initialise
+    from commands.settings import start
+
+    initialise(start("init", InitSettings))
+
+
+@app.command()
+def verify() -> None:
+    """Recompute everything from the raw topics and compare; exit code 1 on any difference."""
+    from rich.console import Console
+
+    from commands.settings import start
+    from commands.verify.run import verify
+    from retail_stream.settings import Connections
+
+    raise typer.Exit(verify(start("verify", Connections), Console(highlight=False)))
+
+
+@app.command()
+def score(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+) -> None:
+    """Compare the planted faults with what was handled; exit code 1 if one was missed."""
+    from rich.console import Console
+
+    from commands.score import command
+    from commands.settings import start
+    from retail_stream.settings import Connections
+
+    raise typer.Exit(command.score(start("score", Connections), Console(highlight=False), as_json))
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on one line.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print once, also in a terminal.")] = False,
+    every: Annotated[float, typer.Option("--every", min=0.1, max=3600, help="Seconds between two readings.")] = 1.0,
+) -> None:
+    """Show lag, rates, watermark and counts: in a terminal until Ctrl-C, elsewhere once."""
+    import json
+    import time
+
+    from rich.console import Console
+
+    from commands.settings import start
+    from commands.status import live
+    from commands.status import status as statuses
+    from retail_stream.settings import Connections
+    from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
+    from retail_stream.warehouse import postgres
+
+    connections = start("status", Connections)
+    engine = postgres.engine(connections.database_url)
+    console = Console(highlight=False)
+    before = wait_for(lambda: statuses.look(engine, connections), COMMAND_PATIENCE_S)
+    if sys.stdout.isatty() and not as_json and not once:
+        live.show(lambda: statuses.look(engine, connections), before, console, every)
+        return
+    time.sleep(every)
+    now = wait_for(lambda: statuses.look(engine, connections), COMMAND_PATIENCE_S)
+    if as_json:
+        print(json.dumps(statuses.as_json(now, before)))
+    else:
+        console.print(statuses.as_table(now, before))
+
+
+@app.command()
+def tail(
+    topic: Annotated[str, typer.Argument(help="Any topic, for example sales.clean.")],
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start with the oldest record.")] = False,
+    max_messages: Annotated[int | None, typer.Option(min=1, help="Stop after this many records.")] = None,
+) -> None:
+    """Print the records of a topic as they come, decoded, one JSON object per line, until Ctrl-C."""
+    from commands import tail
+    from commands.settings import start
+    from retail_stream.settings import Connections
+
+    connections = start("tail", Connections)
+    schemas = tail.registered(connections)
+    try:
+        for line in tail.tail(connections, topic, schemas, from_beginning=from_beginning, wanted=max_messages):
+            print(line, flush=True)
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:  # `| head` has enough; Python would complain once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+app.add_typer(dlq.app, name="dlq")
+
+
+@app.command()
+def dashboard() -> None:
+    """Serve the web page about the pipeline at http://127.0.0.1:8080 (DASHBOARD_PORT) until Ctrl-C; read-only."""
+    from commands.dashboard.__main__ import main
+    from commands.settings import use_running_stack
+
+    use_running_stack()
+    raise typer.Exit(main())
+
+
+@app.command()
+def infra(
+    detach: Annotated[bool, typer.Option("--detach", help="Return when all three answer; they keep running.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the running stack.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Stop the running stack and delete its state.")] = False,
+) -> None:
+    """Run Kafka, a schema registry and Postgres on this machine until Ctrl-C.
+
+    A default port that is taken is replaced by a free one; RETAIL_STREAM_KAFKA_PORT and its like choose others.
+
+    Standard output holds only export lines, of the three variables that the other commands and the services read:
+    eval "$(retail-stream infra --detach)"
+    """
+    from commands.embedded import infra as stack
+    from commands.embedded.settings import EmbeddedSettings
+    from retail_stream.settings import load
+
+    if detach + stop + reset > 1:
+        raise typer.BadParameter("give at most one of --detach, --stop and --reset.")
+    action = stack.reset if reset else stack.stop if stop else stack.detach if detach else stack.run
+    action(load(EmbeddedSettings))
+
+
+def _console_tool(member: str) -> Callable[[typer.Context], None]:
+    def command(context: typer.Context) -> None:
+        from commands.embedded.console_tools import Tool, become
+        from commands.embedded.settings import EmbeddedSettings
+        from retail_stream.settings import load
+
+        become(Tool[member], context.args, load(EmbeddedSettings))
+
+    return command
+
+
+for _name, _member in (
+    ("kafka-topics", "TOPICS"),
+    ("kafka-console-consumer", "CONSOLE_CONSUMER"),
+    ("kafka-consumer-groups", "CONSUMER_GROUPS"),
+):
+    app.command(
+        _name,
+        # Everything after the name of a tool is the tool's, --help too.
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+        help=f"Kafka's own {_name}; the broker is KAFKA_BOOTSTRAP_SERVERS, or the running embedded one.",
+    )(_console_tool(_member))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""`make doctor`: what is missing before anything starts. Needs nothing but Python, so that it can say so.
+"""`make doctor`: what this machine lacks to run the pipeline. It needs nothing but Python.
 
-Two ways lead to a running pipeline, and each is looked at: without Docker (`make demo`, `make up`) and with it
-(`docker compose up`). Exit code 0 if at least one of them is open.
+It checks both ways to run the pipeline: without Docker (`make demo`, `make up`) and with it (`docker compose up`).
+Exit code 0 if at least one is ready.
 """
 
 import json
@@ -19,21 +19,21 @@ ROOT = Path(__file__).resolve().parent.parent
 GB = 1_000_000_000
 
 PYTHON = (3, 11)
-#: Of the engine and of compose: an env_file that need not exist, and !override in docker-compose.three-brokers.yml.
+#: Docker and compose: for an optional env_file, and for !override in docker-compose.three-brokers.yml.
 ENGINE, COMPOSE = (20, 10), (2, 24, 4)
-#: Compose builds with it, and refuses an older one.
+#: Compose refuses to build with an older one.
 BUILDX = (0, 17)
-#: The memory limits of docker-compose.yml together are more than the containers use at the default rates.
+#: The containers use less than the sum of their memory limits at the default rates.
 DOCKER_MEMORY, DOCKER_DISK = 3.5 * GB, 4 * GB
 MEMORY, DISK = 2 * GB, 3 * GB
-#: Variable → (its default, whose port it is).
+#: Variable → (default port, the server that uses it).
 COMPOSE_PORTS = {
     "KAFKA_PORT": (29092, "Kafka"),
     "REGISTRY_PORT": (28081, "schema registry"),
     "POSTGRES_PORT": (25432, "Postgres"),
-    "DASHBOARD_PORT": (8080, "the page"),
+    "DASHBOARD_PORT": (8080, "the dashboard"),
 }
-#: Those of a profile and of the file with three brokers: told, and no reason not to start.
+#: Ports of optional parts: printed as hints if they are taken.
 OPTIONAL_PORTS = {
     "PROMETHEUS_PORT": (9090, "Prometheus, with --profile observability"),
     "GRAFANA_PORT": (3000, "Grafana, with --profile observability"),
@@ -51,9 +51,9 @@ EMBEDDED_PORTS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; ``cure``: what to do where it is not as it must be.
+    """The result of one check; ``cure``: what to do if it is not ``good``.
 
-    ``hint``: it need not be so for a start.
+    ``hint``: the pipeline can start without it.
     """
 
     good: bool
@@ -67,51 +67,51 @@ class Finding:
 
 
 def version(text: str) -> tuple[int, ...]:
-    """The numbers in front: ``v2.40.3-desktop.1`` is (2, 40, 3)."""
-    numbers: list[int] = []
-    for part in text.strip().removeprefix("v").split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(int(digits))
-        if digits != part:
-            break
-    return tuple(numbers)
+    """The leading numbers of a version: ``v2.40.3-desktop.1`` gives (2, 40, 3)."""
+    numbers = re.match(r"v?(\d+(?:\.\d+)*)", text.strip())
+    return tuple(map(int, numbers[1].split("."))) if numbers else ()
 
 
-def at_least(name: str, found: str, wanted: tuple[int, ...]) -> Finding:
-    """Whether a version is not too old."""
+def at_least(name: str, installed: str, wanted: tuple[int, ...]) -> Finding:
+    """Check that a version is new enough."""
     least = ".".join(map(str, wanted))
-    return Finding(
-        version(found) >= wanted, f"{name} {found.strip() or '(unknown version)'}", f"needs {least} or newer"
-    )
+    what = f"{name} {installed.strip() or '(not found)'}"
+    return Finding(version(installed) >= wanted, what, f"needs {least} or newer")
 
 
-def enough(name: str, found: float, wanted: float) -> Finding:
-    """Whether there is enough of something, in bytes."""
-    return Finding(found >= wanted, f"{found / GB:.1f} GB of {name}", f"needs {wanted / GB:.1f} GB")
+def enough(name: str, available: float, wanted: float) -> Finding:
+    """Check that enough bytes of something are available."""
+    return Finding(available >= wanted, f"{available / GB:.1f} GB of {name}", f"needs {wanted / GB:.1f} GB")
 
 
 def ports(
-    wanted: Mapping[str, tuple[int, str]], env: Mapping[str, str], ours: Iterable[int] = (), where: str = "with"
+    wanted: Mapping[str, tuple[int, str]],
+    env: Mapping[str, str],
+    ours: Iterable[int] = (),
+    where: str = "with",
+    replaced: bool = False,
 ) -> Iterator[Finding]:
-    """Whether each port on 127.0.0.1 is free, or one of ``ours``. ``env``: variables that choose others; ``where``: to
-    be told how one sets them."""
+    """Check that each port on 127.0.0.1 is free, or one of ``ours``.
+
+    ``env``: variables that choose other ports; ``where``: how to set them, for the cure. ``replaced``: a taken default
+    port is a hint, because the program replaces it by a free one.
+    """
     taken: dict[int, str] = {}
     for variable, (default, whose) in wanted.items():
         given = env.get(variable) or str(default)
         if not given.isdigit() or not 1024 <= int(given) <= 65535:
-            yield Finding(False, f"{variable}={given}", "allowed is a port number from 1024 to 65535")
+            yield Finding(False, f"{variable}={given}", "use a port number from 1024 to 65535")
             continue
         port = int(given)
         if other := taken.get(port):
-            yield Finding(False, f"{variable}={port}", f"that is the port of {other} too")
+            yield Finding(False, f"{variable}={port}", f"it is also the port of {other}; choose different ports")
         elif port in ours:
-            yield Finding(True, f"port {port} ({whose}) is this pipeline's own: it is running")
+            yield Finding(True, f"port {port} ({whose}) is used by this pipeline, which is running")
         else:
-            cure = f"stop what listens there, or choose another {where} {variable}=<port>"
-            free = is_free(port)
-            yield Finding(free, f"port {port} ({whose}) is {'free' if free else 'taken'}", cure)
+            free, hint = is_free(port), replaced and not env.get(variable)
+            cure = f"stop the program that listens there, or choose another port {where} {variable}=<port>"
+            what = f"port {port} ({whose}) is {'free' if free else 'taken'}"
+            yield Finding(free, what, "a free one will be used" if hint else cure, hint)
         taken[port] = variable
 
 
@@ -127,9 +127,9 @@ def is_free(port: int) -> bool:
 
 
 def settings(path: Path, env: Mapping[str, str]) -> dict[str, str]:
-    """Variables as compose sees them: a file of NAME=value lines, and over it the environment."""
-    found = _LINE.findall(path.read_text()) if path.exists() else []
-    return {**{name: quoted[1:-1] if quoted else value for name, quoted, value in found}, **env}
+    """Variables as compose reads them: NAME=value lines of a file; the environment takes precedence."""
+    lines = _LINE.findall(path.read_text()) if path.exists() else []
+    return {**{name: quoted[1:-1] if quoted else value for name, quoted, value in lines}, **env}
 
 
 _LINE = re.compile(
@@ -140,7 +140,7 @@ _LINE = re.compile(
 
 
 def unreadable(folder: Path) -> Finding:
-    """Whether users of containers can read, and run, the files of the checkout that are mounted there."""
+    """Check that the users of containers can read, and run, the mounted files of the checkout."""
     strict = [
         str(path.relative_to(folder))
         for path in sorted((*folder.glob("docker/*"), *folder.glob("observability/**/*")))
@@ -151,7 +151,7 @@ def unreadable(folder: Path) -> Finding:
 
 
 def without_docker() -> list[Finding]:
-    """What `make demo`, `make up` and `make test` need."""
+    """Check what `make demo`, `make up` and `make test` need."""
     home = Path(os.environ.get("RETAIL_STREAM_CACHE") or Path.home())
     return [
         at_least("Python", ".".join(map(str, sys.version_info[:3])), PYTHON),
@@ -159,26 +159,25 @@ def without_docker() -> list[Finding]:
         Finding(shutil.which("make") is not None, "make", "install it"),
         enough("memory available", _memory(), MEMORY),
         enough(f"disk free for downloads and state ({home})", _disk(home), DISK),
-        *ports(EMBEDDED_PORTS, os.environ, _embedded_ports()),
+        *ports(EMBEDDED_PORTS, os.environ, _embedded_ports(), replaced=True),
     ]
 
 
 def with_docker() -> list[Finding]:
-    """What `docker compose up` needs."""
+    """Check what `docker compose up` needs."""
     if shutil.which("docker") is None:
-        return [Finding(False, "docker", "not installed; `make demo` does without")]
-    answer = _ask("docker", "info", "--format", "{{json .}}")
-    info = json.loads(answer) if answer.startswith("{") else {}
+        return [Finding(False, "docker", "not installed; `make demo` works without it")]
+    output = _run("docker", "info", "--format", "{{json .}}")
+    info = json.loads(output) if output.startswith("{") else {}
     if not info.get("ServerVersion"):
-        return [Finding(False, "Docker's daemon", "does not answer; start it, or ask to be let at its socket")]
+        return [Finding(False, "Docker's daemon", "does not answer; start it, or get access to its socket")]
     findings = [at_least("Docker", info["ServerVersion"], ENGINE)]
-    compose = _ask("docker", "compose", "version", "--short")
-    findings.append(at_least("docker compose", compose, COMPOSE) if compose else _no_compose())
+    findings.append(at_least("docker compose", _run("docker", "compose", "version", "--short"), COMPOSE))
     findings.append(at_least("buildx", _buildx(), BUILDX))
     findings.append(unreadable(ROOT))
     findings.append(enough("memory for Docker", float(info.get("MemTotal") or 0), DOCKER_MEMORY))
     root = Path(info.get("DockerRootDir") or "/")
-    # Docker Desktop's disk is inside its virtual machine.
+    # Docker Desktop's disk is inside its virtual machine, where it cannot be measured.
     if root.exists():
         findings.append(enough(f"disk free for Docker ({root})", _disk(root), DOCKER_DISK))
     chosen, ours = settings(ROOT / ".env", os.environ), _compose_ports()
@@ -187,16 +186,12 @@ def with_docker() -> list[Finding]:
     return [*findings, *(replace(f, hint=True) for f in hints if not f.good)]
 
 
-def _no_compose() -> Finding:
-    return Finding(False, "docker compose", f"not installed; needs {'.'.join(map(str, COMPOSE))} or newer")
-
-
 def _buildx() -> str:
-    """``github.com/docker/buildx v0.29.1 28f6246…`` is v0.29.1."""
-    return next((word for word in _ask("docker", "buildx", "version").split() if version(word)), "")
+    """The version in ``github.com/docker/buildx v0.29.1 28f6246…``."""
+    return next((word for word in _run("docker", "buildx", "version").split() if version(word)), "")
 
 
-def _ask(*command: str) -> str:
+def _run(*command: str) -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
@@ -204,14 +199,14 @@ def _ask(*command: str) -> str:
 
 
 def _compose_ports() -> set[int]:
-    """Ports that containers of this project publish now."""
+    """The ports that containers of this project publish now."""
     label = "label=com.docker.compose.project=retail-stream"
-    published = _ask("docker", "ps", "--filter", label, "--format", "{{.Ports}}")
+    published = _run("docker", "ps", "--filter", label, "--format", "{{.Ports}}")
     return {int(p) for p in (part.partition("->")[0].rpartition(":")[2] for part in published.split()) if p.isdigit()}
 
 
 def _embedded_ports() -> set[int]:
-    """All of them, if `retail-stream infra` runs."""
+    """The ports of the embedded stack if it runs, else none."""
     program = ROOT / ".venv" / "bin" / "python"
     code = """
 from commands.embedded.home import Home
@@ -219,11 +214,11 @@ from commands.embedded.settings import EmbeddedSettings
 chosen = EmbeddedSettings()
 print(*(dict(chosen.ports).values() if Home(chosen.home).running() else ()))
 """
-    return set(map(int, _ask(str(program), "-c", code).split())) if program.exists() else set()
+    return set(map(int, _run(str(program), "-c", code).split())) if program.exists() else set()
 
 
 def _has_venv() -> bool:
-    return bool(_ask(sys.executable, "-c", "import ensurepip, venv; print('yes')"))
+    return bool(_run(sys.executable, "-c", "import ensurepip, venv; print('yes')"))
 
 
 def _memory() -> float:
@@ -241,12 +236,12 @@ def _disk(path: Path) -> float:
 
 
 def main() -> int:
-    """Print both lists; 0 if at least one has no cross."""
+    """Print both lists; returns 0 if at least one way is ready."""
     open_ways = []
     for way, findings in (("make demo (no Docker)", without_docker()), ("docker compose up", with_docker())):
         print(f"{way}\n" + "\n".join(map(str, findings)))
         missing = [f for f in findings if not f.good and not f.hint]
-        print(f"  → {'ready' if not missing else f'not ready, {len(missing)} to mend'}\n")
+        print(f"  → {'ready' if not missing else f'not ready, {len(missing)} to fix'}\n")
         open_ways.append(not missing)
     return 0 if any(open_ways) else 1
 

@@ -1,4 +1,4 @@
-"""`retail-stream init`: topics, schemas and tables, as often as one likes with the same outcome."""
+"""`retail-stream init`: create topics, schemas and tables; idempotent."""
 
 from typing import Annotated, Self
 
@@ -27,24 +27,24 @@ from retail_stream.warehouse import postgres
 from retail_stream.warehouse import roles as reader_role
 
 MIGRATIONS = folder("migrations")
-# One `init` at a time per database: compose starts it beside others, and people run it twice.
+# A lock in the database: two `init` at once, as by compose and a person, run one after the other.
 _LOCK = 7_265_746_169
 _log = structlog.get_logger(__name__)
 
 
 class InitSettings(Connections):
-    """What `init` needs to know beside the three servers."""
+    """The three servers, and how to create topics."""
 
     topic_partitions: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")] = 4
     topic_replication_factor: Annotated[int, Field(ge=1, le=10, description="a whole number from 1 to 10")] = 1
-    #: how many replicas must have a record before it counts as written
+    #: replicas that must have a record before it counts as written
     topic_min_insync_replicas: Annotated[int, Field(ge=1, le=10, description="a whole number from 1 to 10")] = 1
 
     @model_validator(mode="after")
     def _enough_replicas(self) -> Self:
         least, replicas = self.topic_min_insync_replicas, self.topic_replication_factor
         if least > replicas:
-            # Nothing could ever be written.
+            # No record could ever be written.
             raise ValueError(
                 f"TOPIC_MIN_INSYNC_REPLICAS={least} is more than "
                 f"TOPIC_REPLICATION_FACTOR={replicas}; allowed: at most that"
@@ -53,10 +53,10 @@ class InitSettings(Connections):
 
 
 def initialise(settings: InitSettings, patience_s: float | None = COMMAND_PATIENCE_S) -> None:
-    """Create what is missing; leave what is there.
+    """Create what is missing and keep what exists.
 
     Raises:
-        Unavailable: a server did not answer for ``patience_s``.
+        Unavailable: a server did not answer for ``patience_s`` seconds (None: wait for ever).
     """
     wait_for(lambda: create_topics(settings), patience_s)
     wait_for(lambda: _register_schemas(settings), patience_s)
@@ -64,7 +64,7 @@ def initialise(settings: InitSettings, patience_s: float | None = COMMAND_PATIEN
 
 
 def create_topics(settings: InitSettings) -> None:
-    """Create the topics that are missing.
+    """Create missing topics, and set the timestamp limit of raw topics that exist without it.
 
     Raises:
         Unavailable: Kafka does not answer.
@@ -91,30 +91,32 @@ def create_topics(settings: InitSettings) -> None:
             if error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
                 raise clients.unavailable(settings) from e
             raise
-    _log.info("topics", created=created, there=len(TOPICS))
+    _log.info("topics", created=created, all=len(TOPICS))
     if created < len(TOPICS):
         _bound_timestamps(settings, client)
 
 
 def _bound_timestamps(settings: InitSettings, client: AdminClient) -> None:
-    """Set AHEAD on raw topics that somebody else made without: a record of the future would move the watermark there.
+    """Set AHEAD on existing raw topics that lack it: a record from the future would move the watermark there.
 
-    What else they are set to is their owner's choice.
+    Their other settings are their owner's choice and stay.
     """
     wanted = {ConfigResource(ResourceType.TOPIC, t.name): t.config[AHEAD] for t in TOPICS if AHEAD in t.config}
     try:
-        found = {r: f.result()[AHEAD].value for r, f in client.describe_configs([*wanted], request_timeout=10).items()}
+        current = {
+            r: f.result()[AHEAD].value for r, f in client.describe_configs([*wanted], request_timeout=10).items()
+        }
         for resource, value in wanted.items():
-            if found[resource] != value:
+            if current[resource] != value:
                 change = ConfigEntry(AHEAD, value, incremental_operation=AlterConfigOpType.SET)
                 resource.add_incremental_config(change)
                 client.incremental_alter_configs([resource], request_timeout=10)[resource].result()
-                _log.warning("topic changed", topic=resource.name, **{AHEAD: value}, was=found[resource])
+                _log.warning("topic changed", topic=resource.name, **{AHEAD: value}, was=current[resource])
     except KafkaException as e:
         error = e.args[0]
         if error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
             raise clients.unavailable(settings) from e
-        _log.warning(f"raw topics may lack {AHEAD}, see that they have it", why=error.str())
+        _log.warning(f"cannot set {AHEAD} of raw topics; set it yourself", why=error.str())
 
 
 def _register_schemas(settings: InitSettings) -> None:
@@ -126,7 +128,7 @@ def _register_schemas(settings: InitSettings) -> None:
 
 
 def migrate(settings: Connections) -> None:
-    """Bring the tables of ``DATABASE_URL`` to the newest version.
+    """Migrate the tables of ``DATABASE_URL`` to the newest version.
 
     Raises:
         Unavailable: Postgres does not answer.

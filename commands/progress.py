@@ -1,4 +1,4 @@
-"""Progress of what takes longer than two seconds: a bar where there is a terminal, elsewhere a plain line now and then.
+"""Progress of work that takes longer than two seconds: a bar in a terminal, elsewhere a line every few seconds.
 
 with Shown("verify") as progress:
     progress.say("reading the topics")
@@ -16,7 +16,7 @@ _LINE_EVERY_S = 5.0
 
 
 class Shown:
-    """A context; any thread may call it. Shows nothing for the first ``quiet_s`` seconds."""
+    """A context that shows progress; any thread may call it. It shows nothing for the first ``quiet_s`` seconds."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Shown:
         quiet_s: float = _QUIET_S,
         line_every_s: float = _LINE_EVERY_S,
     ) -> None:
-        """``console``: stderr if none is given, as standard output belongs to results."""
+        """``what``: the name of the work. ``console``: standard error by default; standard output is for results."""
         self._what = what
         self._console = console or Console(stderr=True)
         self._quiet_s, self._line_every_s = quiet_s, line_every_s
@@ -54,12 +54,12 @@ class Shown:
         self._showing.join()
 
     def say(self, step: str) -> None:
-        """What is being done now; how much of it is not known yet."""
+        """Set the current step, of unknown size."""
         self._step, self._done = step, None
         self._bars.update(self._task, description=self._line(), total=None)
 
     def count(self, done: int, total: int) -> None:
-        """How much of it is done."""
+        """Set how much of the current step is done."""
         self._done, self._total = done, max(done, total)
         self._bars.update(self._task, description=self._line(), completed=done, total=self._total)
 
@@ -74,9 +74,9 @@ class Shown:
             with self._bars:
                 self._over.wait()
             return
-        said = ""
+        printed = ""
         while not self._over.is_set():
-            if (line := self._line()) != said:
-                said = line
+            if (line := self._line()) != printed:
+                printed = line
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
             self._over.wait(self._line_every_s)

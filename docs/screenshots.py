@@ -14,10 +14,10 @@ WIDTH, OF_HISTORY = 1200, 640
 
 
 def main(url: str) -> int:
-    """0, or 2 when there is no browser."""
+    """Write both files; returns 0, or 2 without a browser."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
-        print("There is no chromium on the PATH.", file=sys.stderr)
+        print("No chromium on the PATH; install it, for example with: apt install chromium", file=sys.stderr)
         return 2
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
@@ -33,10 +33,13 @@ def main(url: str) -> int:
             page.locator(".versions li").first.wait_for()
             page.locator("#rates canvas").wait_for()
             page.locator("#letters summary").first.click()
-            # Dead letters and the newest versions of a history are on it; some have hundreds.
+            # Cut below the newest versions of the history; some keys have hundreds.
             history = page.evaluate("document.querySelector('#history').getBoundingClientRect().top + scrollY")
-            clip = {"x": 0, "y": 0, "width": WIDTH, "height": history + OF_HISTORY}
-            page.screenshot(path=HERE / f"dashboard-{scheme}.png", full_page=True, clip=clip)
+            page.screenshot(
+                path=HERE / f"dashboard-{scheme}.png",
+                full_page=True,
+                clip={"x": 0, "y": 0, "width": WIDTH, "height": history + OF_HISTORY},
+            )
         chromium.close()
     return 0
 

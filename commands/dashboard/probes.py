@@ -1,4 +1,4 @@
-"""Are the services there? Their own health pages say, and their metrics tell what no topic does."""
+"""The state of each service from its health pages, and its broken rules from its metrics."""
 
 import socket
 import time
@@ -12,9 +12,9 @@ from urllib.request import ProxyHandler, build_opener
 from prometheus_client.parser import text_string_to_metric_families
 
 _PATIENCE_S = 1.0
-#: A replica that its name no longer stands for is asked for so long: one that died is gone from DNS at once.
+#: Seconds for which a replica that DNS no longer names is still asked: a dead one leaves DNS at once.
 REMEMBERED_S = 60.0
-#: Services are on our own network, whatever http_proxy says.
+#: Services are on our own network: http_proxy does not apply.
 _open = build_opener(ProxyHandler({})).open
 #: (entity, action, rule) → records that broke the rule since the cleaner started
 Broken = Mapping[tuple[str, str, str], float]
@@ -22,9 +22,10 @@ Broken = Mapping[tuple[str, str, str], float]
 
 @dataclass(frozen=True)
 class Replica:
-    """One process of a service. ``state``: ``ready``, ``starting`` (it answers, and is not ready) or ``down``.
+    """One process of a service. ``state``: ``ready``, ``starting`` (it answers, but is not ready) or ``down``.
 
-    ``broken``: as it last said."""
+    ``broken``: from its last metrics.
+    """
 
     address: str
     state: str
@@ -38,43 +39,43 @@ class Probes:
         """``services``: name → (host, port) of its health pages."""
         self._services = services
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="probe")
-        self._told: dict[str, Broken] = {}
+        self._broken: dict[str, Broken] = {}
         self._seen: dict[str, dict[str, float]] = {name: {} for name in services}
 
     def ask(self) -> dict[str, list[Replica]]:
-        """The replicas of each service, as they are now; none that can be resolved is one that is down."""
+        """The replicas of each service now; a name without an address is one replica that is down."""
         asked = {name: self._threads.submit(self._service, name, *address) for name, address in self._services.items()}
         return {name: future.result() for name, future in asked.items()}
 
     def _service(self, name: str, host: str, port: int) -> list[Replica]:
-        found = self._addresses(name, host, port, time.monotonic())
-        return [self._replica(address) for address in found] or [Replica(f"{host}:{port}", "down")]
+        addresses = self._addresses(name, host, port, time.monotonic())
+        return [self._replica(address) for address in addresses] or [Replica(f"{host}:{port}", "down")]
 
     def _addresses(self, name: str, host: str, port: int, now: float) -> list[str]:
-        """Those that the name stands for, or stood for within the last minute."""
+        """The addresses of the name, now or within the last minute."""
         seen = self._seen[name]
         with suppress(OSError):
-            found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
-            seen.update({f"{address[0]}:{port}": now for *_, address in found})
+            resolved = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+            seen.update({f"{address[0]}:{port}": now for *_, address in resolved})
         for address in [address for address, at in seen.items() if now - at > REMEMBERED_S]:
             del seen[address]
         return sorted(seen)
 
     def _replica(self, address: str) -> Replica:
-        told = self._told.get(address, {})
+        broken = self._broken.get(address, {})
         if _get(address, "/healthz") is None:
-            return Replica(address, "down", told)
-        # Whether it is ready it asks its servers, which takes a while when one of them is away.
+            return Replica(address, "down", broken)
+        # It asks its servers whether it is ready, which takes long while one of them is away.
         state = "ready" if _get(address, "/readyz") is not None else "starting"
         if (metrics := _get(address, "/metrics")) is not None:
-            told = self._told[address] = _broken(metrics)
-        return Replica(address, state, told)
+            broken = self._broken[address] = _parse_broken(metrics)
+        return Replica(address, state, broken)
 
 
-def as_rows(found: Mapping[str, Iterable[Replica]]) -> list[dict[str, Any]]:
-    """For the page: a row per service, with the worst state first said."""
+def as_rows(services: Mapping[str, Iterable[Replica]]) -> list[dict[str, Any]]:
+    """For the page: a row per service; ``degraded`` if only some of its replicas are ready."""
     rows = []
-    for name, replicas in found.items():
+    for name, replicas in services.items():
         states = [r.state for r in replicas]
         state = "down" if "ready" not in states and "starting" not in states else "ready"
         if state == "ready" and ("starting" in states or "down" in states):
@@ -83,25 +84,26 @@ def as_rows(found: Mapping[str, Iterable[Replica]]) -> list[dict[str, Any]]:
     return rows
 
 
-def broken(found: Mapping[str, Iterable[Replica]]) -> dict[tuple[str, str, str], float]:
-    """Broken rules over all replicas."""
+def broken(services: Mapping[str, Iterable[Replica]]) -> dict[tuple[str, str, str], float]:
+    """Broken rules, summed over all replicas."""
     sums: dict[tuple[str, str, str], float] = {}
-    for replica in (r for some in found.values() for r in some):
+    for replica in (r for some in services.values() for r in some):
         for rule, n in replica.broken.items():
             sums[rule] = sums.get(rule, 0) + n
     return sums
 
 
 def _get(address: str, path: str) -> str | None:
-    """What it answers with 200, or None."""
+    """The body of an answer with status 200, else None."""
     try:
         with _open(f"http://{address}{path}", timeout=_PATIENCE_S) as answer:
-            return answer.read().decode()
+            body: bytes = answer.read()
+            return body.decode()
     except (OSError, ValueError):
         return None
 
 
-def _broken(metrics: str) -> Broken:
+def _parse_broken(metrics: str) -> Broken:
     lines = (line for line in metrics.splitlines(True) if line.startswith("cleaner_rules_broken_total"))
     return {
         (s.labels["entity"], s.labels["action"], s.labels["rule"]): s.value

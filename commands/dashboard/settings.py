@@ -1,4 +1,4 @@
-"""Settings of the dashboard."""
+"""Settings of the dashboard: addresses, services and the database user."""
 
 from typing import Annotated
 
@@ -21,14 +21,14 @@ def parse_services(value: str) -> dict[str, tuple[str, int]]:
     Raises:
         ValueError: an item has another form.
     """
-    found: dict[str, tuple[str, int]] = {}
+    services: dict[str, tuple[str, int]] = {}
     for item in filter(None, map(str.strip, value.split(","))):
         name, equals, address = item.partition("=")
         host, colon, port = address.rpartition(":")
         if not (name and equals and host and colon and port.isdigit() and 0 < int(port) < 65536):
             raise ValueError(f"has the part {item!r}, which is not name=host:port")
-        found[name] = (host, int(port))
-    return found
+        services[name] = (host, int(port))
+    return services
 
 
 def _hosts(value: str) -> str:
@@ -37,10 +37,10 @@ def _hosts(value: str) -> str:
 
 
 def parse_hosts(value: str) -> list[str]:
-    """Names with commas between.
+    """Host names, separated by commas.
 
     Raises:
-        ValueError: one is empty, or has a ``*`` elsewhere than alone or in front, as in ``*.example.com``.
+        ValueError: a name is empty, or has a ``*`` that is neither alone nor in front, as in ``*.example.com``.
     """
     names = [name.strip() for name in value.split(",")]
     for name in names:
@@ -56,11 +56,11 @@ def _url(value: str) -> str:
 
 
 class DashboardSettings(Connections):
-    """Where the page is served and what it looks at.
+    """Where the page is served and what it reads.
 
-    ``dashboard_services``: where each service serves its health and metrics; a name that stands for several addresses
-    (replicas) is asked at each. ``dashboard_database_url``: of a user that may only read; without it the sessions of
-    ``database_url`` take the role ``retail_stream_reader``.
+    ``dashboard_services``: where each service serves its health and metrics; every address of a name is one replica.
+    ``dashboard_database_url``: of a user that may only read. Without it the sessions of ``database_url`` take the role
+    ``retail_stream_reader``.
     """
 
     dashboard_host: Host = "127.0.0.1"

@@ -1,7 +1,7 @@
-"""The pipeline in one look, again every second: what the page shows, as plain values for JSON.
+"""What the page shows, as plain values for JSON, read again every second.
 
-Four parts (services, topics, samples, warehouse) are looked at on their own, so that one that does not answer, or
-hangs, leaves the others as they are; its sentence is under ``problems``, by the part's name.
+Four parts (services, topics, samples, warehouse) are read independently. A part that fails or hangs leaves the others
+as they are, and its sentence stands under ``problems`` by the part's name.
 """
 
 import threading
@@ -24,20 +24,20 @@ from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
 from retail_stream.warehouse.postgres import address
 
-LOOK_EVERY_S = 1.0
-#: Between looks at topics and samples.
-SELDOM_S = 2.0
+READ_EVERY_S = 1.0
+#: Seconds between two readings of topics and of samples.
+READ_TOPICS_EVERY_S = 2.0
 #: Samples of broken rules that a page gets when it is opened, and seconds between two of them.
 PAST, PAST_EVERY_S = 240, 2.0
 _RATE_OVER_S = 5.0
-#: A part that takes longer is named: a server that was frozen neither answers nor refuses.
+#: A part that takes longer becomes a problem: a frozen server neither answers nor refuses.
 LATE_S = 5.0
 _log = structlog.get_logger(__name__)
 
-Look = Callable[[], dict[str, Any]]
+Read = Callable[[], dict[str, Any]]
 
-#: The arrows of the picture: name → topics whose records go along it. Raw topics are not among them: markers of their
-#: transactions have offsets, too, so what is published is what the cleaner has handled and what lies before it.
+#: The arrows of the picture: name → topics whose records go along it. Raw topics are not among them, because their
+#: transaction markers have offsets. The published count is what the cleaner has handled, plus its lag.
 FLOWS: Mapping[str, tuple[str, ...]] = {
     "clean_dimensions": tuple(topics.clean(e) for e in DIMENSIONS),
     "clean_sales": (topics.clean(Entity.SALES),),
@@ -48,8 +48,8 @@ FLOWS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class Watch:
-    """Looks, in threads of its own, and hands out the last look."""
+class Snapshots:
+    """Reads every part in a thread of its own, and keeps the newest snapshot."""
 
     def __init__(
         self,
@@ -75,57 +75,59 @@ class Watch:
         self.past: deque[dict[str, Any]] = deque(maxlen=PAST)
 
     def start(self, stop: threading.Event) -> None:
-        """Look until ``stop``, each part in a thread of its own: one that waits for a server holds up no other."""
-        parts: dict[str, tuple[Look, float]] = {
-            "services": (self._look_at_services, LOOK_EVERY_S),
-            "warehouse": (self._look_at_warehouse, LOOK_EVERY_S),
-            "topics": (self._look_at_topics, SELDOM_S),
-            "samples": (self._look_at_samples, SELDOM_S),
-            # Finds nothing, and so tells which of the others is late.
-            "clock": (dict, LOOK_EVERY_S),
+        """Read until ``stop``, each part in a thread of its own: one that waits for a server delays no other."""
+        parts: dict[str, tuple[Read, float]] = {
+            "services": (self._read_services, READ_EVERY_S),
+            "warehouse": (self._read_warehouse, READ_EVERY_S),
+            "topics": (self._read_topics, READ_TOPICS_EVERY_S),
+            "samples": (self._read_samples, READ_TOPICS_EVERY_S),
+            # Reads nothing: it updates the snapshot while all others hang, so that they are named.
+            "clock": (dict, READ_EVERY_S),
         }
-        for name, (look, every_s) in parts.items():
-            threading.Thread(target=self._keep, args=(name, look, every_s, stop), name=name, daemon=True).start()
+        for name, (read, every_s) in parts.items():
+            threading.Thread(
+                target=self._keep_reading, args=(name, read, every_s, stop), name=name, daemon=True
+            ).start()
 
-    def _keep(self, name: str, look: Look, every_s: float, stop: threading.Event) -> None:
+    def _keep_reading(self, name: str, read: Read, every_s: float, stop: threading.Event) -> None:
         while not stop.is_set():
             began = time.monotonic()
             with self._lock:
                 self._began[name] = began
-            self._say(name, *self._part(name, look))
+            self._update(name, *self._read_part(name, read))
             stop.wait(max(0.1, every_s - (time.monotonic() - began)))
 
     def now(self) -> dict[str, Any]:
-        """The last look; a new one comes each second, if only to say who is late."""
+        """The newest snapshot; it is replaced at least once a second, also while servers hang."""
         return self._now
 
-    def _part(self, name: str, look: Look) -> tuple[dict[str, Any], str | None]:
-        """What was found, or nothing and a sentence."""
+    def _read_part(self, name: str, read: Read) -> tuple[dict[str, Any], str | None]:
+        """The values read and None, or no values and a sentence."""
         try:
-            return look(), None
+            return read(), None
         except RetailStreamError as e:
             return {}, str(e)
         except Exception:
-            # A page that stands still without a word would be worse than one sentence too many.
-            _log.exception("a look failed", part=name)
-            return {}, f"The dashboard could not look at the {name}; its log says why."
+            # Without a sentence the page would stand still and look healthy.
+            _log.exception("reading a part failed", part=name)
+            return {}, f"The dashboard failed to read the {name}; see its log."
 
-    def _say(self, name: str, found: dict[str, Any], problem: str | None) -> None:
+    def _update(self, name: str, values: dict[str, Any], problem: str | None) -> None:
         at = time.time()
         with self._lock:
             self._problems[name] = problem
             self._began.pop(name, None)
             late = (part for part, began in self._began.items() if time.monotonic() - began > LATE_S)
             problems = {part: why for part, why in self._problems.items() if why}
-            problems |= {part: f"{self._asked(part)}: no answer for more than {LATE_S:.0f} s." for part in late}
-            self._now = {**self._now, **found, "at": at, "problems": problems}
+            problems |= {part: f"{self._servers_of(part)}: no answer for more than {LATE_S:.0f} s." for part in late}
+            self._now = {**self._now, **values, "at": at, "problems": problems}
             rules = self._now.get("rules")
-            # Not before the first look at the topics: all that lies there would seem to come at once.
+            # Not before topics were read: all existing dead letters would seem to come at once.
             if rules and "letters" in self._now and (not self.past or at - self.past[-1]["at"] >= PAST_EVERY_S):
                 self.past.append({"at": at, "rules": rules})
 
-    def _asked(self, part: str) -> str:
-        """Whom a part asks."""
+    def _servers_of(self, part: str) -> str:
+        """The servers that a part reads from, for a sentence."""
         postgres = f"Postgres at {address(self._engine)}"
         kafka = f"Kafka at {self._connections.kafka_bootstrap_servers}"
         return {
@@ -135,18 +137,18 @@ class Watch:
             "samples": f"{kafka}, or the schema registry at {self._delays.registry}",
         }.get(part, part)
 
-    def _look_at_services(self) -> dict[str, Any]:
-        found = self._services.ask()
-        # What was rejected is counted from the topics, which forget nothing when a cleaner restarts.
-        told = {rule: n for rule, n in probes.broken(found).items() if n and rule[1] != "reject"}
+    def _read_services(self) -> dict[str, Any]:
+        services = self._services.ask()
+        # Rejects are counted from the topics: a cleaner's own counters restart with it.
+        others = {rule: n for rule, n in probes.broken(services).items() if n and rule[1] != "reject"}
         counted = {(entity, "reject", rule): n for (entity, rule), n in dict(self._letters.counts).items()}
         rules = [
             {"entity": entity, "action": action, "rule": rule, "total": int(n)}
-            for (entity, action, rule), n in sorted({**told, **counted}.items())
+            for (entity, action, rule), n in sorted({**others, **counted}.items())
         ]
-        return {"services": probes.as_rows(found), "rules": rules}
+        return {"services": probes.as_rows(services), "rules": rules}
 
-    def _look_at_topics(self) -> dict[str, Any]:
+    def _read_topics(self) -> dict[str, Any]:
         places = topic_partitions(self._connections, *(t for names in FLOWS.values() for t in names))
         ends = end_offsets(self._connections, places)
         with warehouse.session(self._engine) as connection:
@@ -158,17 +160,17 @@ class Watch:
         while len(self._ends) > 2 and self._ends[-1][0] - self._ends[0][0] > _RATE_OVER_S:
             self._ends.popleft()
         (began, before), (ended, now) = self._ends[0], self._ends[-1]
-        seconds = max(ended - began, LOOK_EVERY_S)
+        seconds = max(ended - began, READ_EVERY_S)
         flow = {name: {"total": n, "per_s": max(0.0, (n - before[name]) / seconds)} for name, n in now.items()}
         return {"flow": flow, "lag": lag}
 
-    def _look_at_samples(self) -> dict[str, Any]:
-        self._letters.look()
-        self._late.look()
-        self._delays.look()
+    def _read_samples(self) -> dict[str, Any]:
+        self._letters.update()
+        self._late.update()
+        self._delays.update()
         letters = {"total": self._letters.total, "skipped": self._letters.skipped}
         return {"delays": self._delays.histogram(), "late": self._late.total, "letters": letters}
 
-    def _look_at_warehouse(self) -> dict[str, Any]:
+    def _read_warehouse(self) -> dict[str, Any]:
         with warehouse.session(self._engine) as connection:
             return {"stream": warehouse.state(connection), "windows": warehouse.windows(connection)}

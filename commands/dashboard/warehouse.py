@@ -1,4 +1,4 @@
-"""What the page reads from Postgres: with a role that may only read, and never longer than five seconds."""
+"""What the page reads from Postgres, as a role that can only read, within five seconds per query."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class TooSlow(RetailStreamError):
-    """A question that Postgres could not answer in five seconds."""
+    """A query took longer than five seconds."""
 
 
 def reader(settings: DashboardSettings) -> Engine:
@@ -42,12 +42,12 @@ def reader(settings: DashboardSettings) -> Engine:
 
 @contextmanager
 def session(engine: Engine) -> Iterator[Connection]:
-    """A connection for a few questions.
+    """A connection for a few queries.
 
     Raises:
         Unavailable: Postgres does not answer.
-        TooSlow: a question took longer than five seconds.
-        RetailStreamError: it refuses us, or `retail-stream init` has not run.
+        TooSlow: a query took longer than five seconds.
+        RetailStreamError: Postgres refuses us, or `retail-stream init` has not run.
     """
     try:
         with postgres.outages(engine), refusals(engine), engine.connect() as connection:
@@ -59,7 +59,7 @@ def session(engine: Engine) -> Iterator[Connection]:
 
 
 _SIZES = text("SELECT value FROM stored_settings WHERE name = 'SALES_WINDOWS'")
-# The newest start of a size, then only the range of the primary key that is shown.
+# Finds the newest start of a size, then reads only the shown range of the primary key.
 _WINDOWS = text("""
     SELECT extract(epoch FROM window_start)::float8 AS start, extract(epoch FROM window_end)::float8 AS "end",
            sum(transactions)::bigint AS transactions, sum(units_sold)::bigint AS units_sold,
@@ -83,15 +83,15 @@ def _interval(written: str) -> str:
 
 
 def windows(connection: Connection) -> list[dict[str, Any]]:
-    """Per size as SALES_WINDOWS names it: its newest windows over all stores, oldest first. Times in s since 1970."""
+    """For each size of SALES_WINDOWS: its newest windows over all stores, oldest first. Times in s since 1970."""
     stored = connection.execute(_SIZES).scalar_one_or_none() or ""
-    found = []
+    sizes = []
     for written in filter(None, stored.split(",")):
         size, _, slide = written.partition("/")
         asked = {"size": _interval(size), "slide": _interval(slide or size), "shown": SHOWN_WINDOWS}
         rows = connection.execute(_WINDOWS, asked).mappings()
-        found.append({"size": written, "rows": [dict(row) for row in rows]})
-    return found
+        sizes.append({"size": written, "rows": [dict(row) for row in rows]})
+    return sizes
 
 
 _STATE = text("""
@@ -112,8 +112,8 @@ def stored_positions(connection: Connection) -> Mapping[Group, Mapping[TopicPart
     return positions.stored(connection)
 
 
-# The contract's as-of join, of one dimension and one key: bounds of all its versions are read once, and each sale finds
-# its own by bisection. A sale before the first version belongs to it; one at or after its version's end is in a gap.
+# The as-of join of `sales_enriched` for one key: the bounds of its versions are read once, and each sale finds its
+# version by bisection. A sale before the first version belongs to it; one at or after its version's end is in a gap.
 _SALES_OF_VERSIONS = """
     WITH versions AS MATERIALIZED (
         SELECT array_agg({sk} ORDER BY valid_from) AS sks, array_agg(valid_from ORDER BY valid_from) AS starts,
@@ -130,11 +130,11 @@ _SALES_OF_VERSIONS = """
 
 
 def history(connection: Connection, entity: Entity, number: int) -> dict[str, Any] | None:
-    """The versions of one key, newest first, with what changed from the one before and the sales as of each.
+    """The versions of one key, newest first, with the changes from the version before and the sales as of each.
 
-    None: there is no such key. ``versions_total`` may be more than are listed. ``sales``, ``units`` and
-    ``total_amount`` of every version are None, and ``sales_counted`` false, where counting takes too long: facts have
-    no index by customer, product or store. Nothing can be asked on the connection after that.
+    Returns None for an unknown key. ``versions_total`` may exceed the number of listed versions. Counting sales may
+    take too long, as facts have no index by customer, product or store. Then ``sales_counted`` is false; ``sales``,
+    ``units`` and ``total_amount`` are None; and the connection takes no further query.
     """
     key, sk = FIELDS[entity].key, f"{entity.value.removesuffix('s')}_sk"
     rows = (
@@ -179,7 +179,7 @@ _SOLD = ("sales", "units", "total_amount")
 
 
 def _sales_of_versions(connection: Connection, entity: Entity, number: int) -> dict[int | None, Row] | None:
-    """Sales, units and amount by surrogate key (None: in a gap); None where that took too long."""
+    """Sales, units and amount by surrogate key (None: in a gap); None if counting took too long."""
     key, sk = FIELDS[entity].key, f"{entity.value.removesuffix('s')}_sk"
     query = text(_SALES_OF_VERSIONS.format(entity=entity, key=key, sk=sk))
     try:
@@ -187,15 +187,15 @@ def _sales_of_versions(connection: Connection, entity: Entity, number: int) -> d
     except DBAPIError as e:
         if not isinstance(e.orig, errors.QueryCanceled):
             raise
-        _log.info("sales of a history were not counted in time", entity=entity.value)
+        _log.info("counting the sales of a history took too long", entity=entity.value)
         return None
     return {row["sk"]: {name: row[name] for name in _SOLD} for row in rows}
 
 
 def find(connection: Connection, entity: Entity, words: str, most: int) -> list[dict[str, Any]]:
-    """Current keys whose id begins with the words or whose name has them in it, by id; without words the last ones.
+    """Current keys whose id begins with ``words`` or whose name contains them, by id; the last ones for no words.
 
-    A key that was deleted is found by its whole id.
+    A deleted key is found by its whole id only.
     """
     key = FIELDS[entity].key
     query = text(f"""
@@ -206,9 +206,9 @@ def find(connection: Connection, entity: Entity, words: str, most: int) -> list[
     """)
     escaped = "".join(f"!{c}" if c in "!%_" else c for c in words)
     asked = {"words": words, "start": f"{escaped}%", "anywhere": f"%{escaped}%", "most": most}
-    found = [dict(row) for row in connection.execute(query, asked).mappings()]
+    keys = [dict(row) for row in connection.execute(query, asked).mappings()]
     digits = words.removeprefix("-")
-    if digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(words) not in (row["id"] for row in found):
+    if digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(words) not in (row["id"] for row in keys):
         gone = text(f"SELECT {key} AS id, name FROM dim_{entity} WHERE {key} = :id ORDER BY valid_from DESC LIMIT 1")
-        found[:0] = [dict(row) for row in connection.execute(gone, {"id": int(words)}).mappings()]
-    return found[:most]
+        keys[:0] = [dict(row) for row in connection.execute(gone, {"id": int(words)}).mappings()]
+    return keys[:most]

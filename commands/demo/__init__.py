@@ -1,1 +1,1 @@
-"""`retail-stream demo` and `up`: the whole pipeline on embedded servers."""
+"""`retail-stream demo` and `retail-stream up`: the whole pipeline on embedded servers."""

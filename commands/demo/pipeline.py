@@ -1,4 +1,4 @@
-"""The four services, and the page about them, as processes of this machine, for `demo`, `up` and the system tests."""
+"""The four services and the dashboard as processes of this machine, for `demo`, `up` and the system tests."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 from commands.embedded.processes import Process, ProcessGroup
 from commands.embedded.settings import free_ports, is_free
 
-# Longer than a service takes to finish the batch in hand.
+# Longer than a service takes to finish its current batch.
 _STOP_S = 30.0
 
 
@@ -22,23 +22,23 @@ class Service(StrEnum):
     AGGREGATOR = "aggregator"
 
 
-#: Where each serves its metrics by default.
+#: The default metrics port of each service.
 METRICS_PORTS = dict(zip(Service, range(9101, 9105), strict=True))
 
-#: The page that shows the pipeline: started with it, and no part of the flow.
+#: The page about the pipeline; the flow does not need it.
 DASHBOARD = "dashboard"
 
 
 class Pipeline:
-    """Services that stop with us, whatever happens to us; each logs to ``<logs>/<service>.log``.
+    """Services that stop when this process ends in any way; each logs to ``<logs>/<service>.log``.
 
-    Each serves its metrics on a port that it keeps when it is started again, so that the dashboard finds it.
+    A restarted service keeps its metrics port, which the dashboard knows.
     """
 
     def __init__(self, group: ProcessGroup, env: Mapping[str, str], logs: Path, *, usual_ports: bool = False) -> None:
-        """``env``: added to our own environment, for every service.
+        """``env``: added to this process's environment, for every service.
 
-        ``usual_ports``: metrics are served where they are by default, as far as these ports are free.
+        ``usual_ports``: serve metrics on the default ports, except those that are taken.
         """
         logs.mkdir(parents=True, exist_ok=True)
         self._group = group
@@ -51,14 +51,14 @@ class Pipeline:
         self.dashboard: Process | None = None
 
     def start(self, service: Service, **env: str) -> Process:
-        """Start a service, or start it again; ``env`` is for it alone."""
+        """Start a service, or restart it; ``env`` is for this service only."""
         env = {"METRICS_PORT": str(self.metrics_ports[service]), **env}
         process = self._spawn(service, self.log(service), env)
         self.processes[service] = process
         return process
 
     def start_dashboard(self, port: int, **env: str) -> str:
-        """Start the page on this port of loopback; returns its address. ``env`` is for it alone."""
+        """Start the dashboard on this port of loopback; returns its URL. ``env`` is for it only."""
         services = ",".join(f"{service}=127.0.0.1:{at}" for service, at in self.metrics_ports.items())
         env = {"DASHBOARD_PORT": str(port), "DASHBOARD_SERVICES": services, **env}
         self.dashboard = self._spawn(DASHBOARD, self.logs / f"{DASHBOARD}.log", env)
@@ -70,16 +70,16 @@ class Pipeline:
         return self._group.spawn(name, argv, env={**self._env, **env}, log=log, cwd=_ROOT)
 
     def stop(self, service: Service) -> int:
-        """SIGTERM, and wait for a clean end; returns the exit code."""
+        """Send SIGTERM and wait for the end; returns the exit code."""
         self.processes[service].terminate()
         return self.processes[service].wait(_STOP_S)
 
     def log(self, service: Service) -> Path:
-        """Where a service's output goes."""
+        """The log file of a service."""
         return self.logs / f"{service}.log"
 
     def dead(self) -> dict[Service, int]:
-        """Services that ended by themselves, with their exit codes."""
+        """The services that have ended by themselves, with their exit codes."""
         codes = {service: process.poll() for service, process in self.processes.items()}
         return {service: code for service, code in codes.items() if code is not None}
 

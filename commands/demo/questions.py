@@ -1,4 +1,4 @@
-"""Four questions that people ask a warehouse first, with the SQL that answers them."""
+"""Four questions to the warehouse, with the SQL that answers three of them; the fourth is for the dead letters."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from retail_stream.settings import Connections
 
 @dataclass(frozen=True)
 class Question:
-    """A title and one SELECT."""
+    """One question: a title and a SELECT."""
 
     title: str
     sql: str
@@ -38,7 +38,7 @@ ORDER BY valid_from
 LIMIT 8""",
     ),
     Question(
-        "Sales with the dimension versions of their time, where the price has changed since",
+        "Sales with the dimension versions of their time, if the price has changed since",
         """SELECT s.event_time, s.product_name, s.unit_price AS price_paid, p.price AS price_now
 FROM sales_enriched s
 JOIN dim_products p ON p.product_id = s.product_id AND p.is_current
@@ -50,7 +50,7 @@ LIMIT 8""",
 
 
 def show(console: Console, engine: Engine, connections: Connections) -> None:
-    """Ask and print; the fourth question, what was rejected and why, is answered by the dead letter topics."""
+    """Print the answer to each question, the last one from the dead letter topics."""
     with engine.connect() as connection:
         for question in QUESTIONS:
             result = connection.execute(text(question.sql))

@@ -1,1 +1,1 @@
-"""Dead letters: what a cleaner writes into their headers, and what people do with them: list, show, replay."""
+"""Dead letters: read, counted, shown and replayed by `retail-stream dlq`."""

@@ -1,12 +1,19 @@
-"""`retail-stream dlq`: list, show, replay."""
+"""`retail-stream dlq`: list, show and replay dead letters."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retail_stream.entities import Entity
 
-app = typer.Typer(no_args_is_help=True, help="What was rejected and why; and back to be judged again.")
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from commands.dlq.plan import Plan
+
+app = typer.Typer(no_args_is_help=True, help="List rejected records and the reasons, show them, and replay them.")
 
 EntityOption = Annotated[Entity | None, typer.Option("--entity", help="Only dead letters of this entity.")]
 RuleOption = Annotated[str | None, typer.Option("--rule", help="Only those that broke this rule.")]
@@ -19,21 +26,19 @@ UntilOption = Annotated[str | None, typer.Option("--until", help="Only records w
 
 @app.command("list")
 def list_() -> None:
-    """Dead letters by entity and rule, with the times of the first and the last."""
+    """Count dead letters by entity and rule, with the times of the first and the last."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from commands.connected import connected
     from commands.dlq.counts import count_by_rule
     from commands.dlq.show import for_terminal
     from commands.progress import Shown
-    from retail_stream.service import logs
+    from commands.settings import start
     from retail_stream.settings import Connections
     from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
-    logs.configure("dlq")
-    connections = connected(Connections)
+    connections = start("dlq", Connections)
     table = Table(show_edge=False)
     for column in ("entity", "rule", "count", "first", "last"):
         table.add_column(column, overflow="fold")
@@ -51,36 +56,36 @@ def show(
     rule: RuleOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="So many, the newest first.")] = 10,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many, the newest first.")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Dead letters decoded, beside the reasons why they were rejected."""
+    """Print dead letters, decoded, beside the reasons why they were rejected."""
     import heapq
     from functools import partial
     from operator import attrgetter
 
-    from commands.connected import connected
     from commands.dlq import letters, show
     from commands.progress import Shown
+    from commands.settings import start
     from retail_stream.avro.registry import Registry
-    from retail_stream.service import logs
     from retail_stream.settings import Connections
     from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
-    logs.configure("dlq")
-    wanted = letters.Selection.asked(entity, rule, since, until)
-    connections = connected(Connections)
+    selection = letters.Selection.parse(entity, rule, since, until)
+    connections = start("dlq", Connections)
 
-    def newest_ones() -> list[letters.Letter]:
-        found = letters.read(connections, wanted, progress.count)
-        return heapq.nlargest(limit, found, key=attrgetter("timestamp", "offset"))
+    def newest_letters() -> list[letters.Letter]:
+        selected = letters.read(connections, selection, progress.count)
+        return heapq.nlargest(limit, selected, key=attrgetter("timestamp", "offset"))
 
     with Shown("reading dead letters") as progress:
-        newest = wait_for(newest_ones, COMMAND_PATIENCE_S)
+        newest = wait_for(newest_letters, COMMAND_PATIENCE_S)
     registry = Registry(connections.schema_registry_url)
-    of = {e: wait_for(partial(show.writers, registry, e), COMMAND_PATIENCE_S) for e in {x.entity for x in newest}}
+    schemas = {
+        e: wait_for(partial(show.raw_schemas, registry, e), COMMAND_PATIENCE_S) for e in {x.entity for x in newest}
+    }
     for letter in newest:
-        typer.echo((show.as_json if json else show.as_text)(letter, of[letter.entity]))
+        typer.echo((show.as_json if json else show.as_text)(letter, schemas[letter.entity]))
     if not newest:
         typer.echo("No dead letter matches.", err=True)
 
@@ -92,44 +97,75 @@ def replay(
     since: SinceOption = None,
     until: UntilOption = None,
     execute: Annotated[
-        bool, typer.Option("--execute", help="Publish them; without this only say what would be.")
+        bool, typer.Option("--execute", help="Publish the records; without it, only count them.")
     ] = False,
 ) -> None:
-    """Put dead letters back on their raw topic, to be judged again; without --execute it only says which.
+    """Publish the records of dead letters on their raw topics again, to be judged again.
 
-    A record that is replayed twice counts once.
+    Without --execute it publishes nothing and prints the counts. A record counts once, however often it is replayed.
     """
     import time
 
     from rich.console import Console
 
-    from commands.connected import connected
-    from commands.dlq import letters, told
-    from commands.dlq import replay as edge
+    from commands.dlq import letters
+    from commands.dlq import replay as kafka
     from commands.dlq.plan import Plan
     from commands.progress import Shown
-    from retail_stream.service import logs
+    from commands.settings import start
     from retail_stream.settings import Connections
     from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
-    logs.configure("dlq")
-    wanted = letters.Selection.asked(entity, rule, since, until)
-    connections = connected(Connections)
+    selection = letters.Selection.parse(entity, rule, since, until)
+    connections = start("dlq", Connections)
 
-    def fresh() -> Plan:
-        return Plan(edge.partitions(connections), now=time.time_ns() // 1_000_000)
+    def empty_plan() -> Plan:
+        return Plan(kafka.partitions(connections), now=time.time_ns() // 1_000_000)
 
-    def look() -> Plan:
-        plan = fresh()
-        for letter in letters.read(connections, wanted, progress.count):
-            plan.take(letter)
+    def dry_run() -> Plan:
+        plan = empty_plan()
+        for letter in letters.read(connections, selection, progress.count):
+            plan.add(letter)
         return plan
 
     with Shown("replaying dead letters" if execute else "reading dead letters") as progress:
         if execute:
-            plan = wait_for(fresh, COMMAND_PATIENCE_S)
-            found = letters.read(connections, wanted, progress.count)
-            edge.publish(connections, (record for letter in found if (record := plan.take(letter))))
+            plan = wait_for(empty_plan, COMMAND_PATIENCE_S)
+            selected = letters.read(connections, selection, progress.count)
+            kafka.publish(connections, (record for letter in selected if (record := plan.add(letter))))
         else:
-            plan = wait_for(look, COMMAND_PATIENCE_S)
-    told.tell(Console(highlight=False), plan, published=execute)
+            plan = wait_for(dry_run, COMMAND_PATIENCE_S)
+    print_plan(Console(highlight=False), plan, published=execute)
+
+
+def print_plan(console: Console, plan: Plan, *, published: bool) -> None:
+    """Print a row per entity and rules, why dead letters are not replayed, and how many records were published."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from commands.dlq.show import for_terminal
+
+    table = Table(show_edge=False)
+    for column in ("entity", "rules", "replayed" if published else "would be replayed", "copies", "cannot be"):
+        table.add_column(column, overflow="fold")
+    groups = plan.replayed | plan.copies | plan.blocked
+    for group in sorted(groups, key=lambda g: (list(Entity).index(g[0]), g[1])):
+        numbers = (f"{counted[group]:,}" for counted in (plan.replayed, plan.copies, plan.blocked))
+        table.add_row(group[0], Text(for_terminal(group[1], most=200)), *numbers)
+    console.print(table)
+    if copies := plan.copies.total():
+        console.print(
+            f"Copies: {copies:,}. The record of each is replayed once, with another dead letter.",
+            soft_wrap=True,
+        )
+    for obstacle, number in plan.obstacles.items():
+        console.print(f"Cannot be replayed: {number:,}, because {obstacle}.", soft_wrap=True)
+    number = plan.replayed.total()
+    if published:
+        console.print(
+            f"Published {number:,} records. A record counts once, however often it is replayed.", soft_wrap=True
+        )
+    elif number:
+        console.print(f"Nothing was published. To publish these {number:,} records: --execute")
+    else:
+        console.print("Nothing was published: there is nothing to replay.")

@@ -1,4 +1,4 @@
-"""What was rejected and why, counted from the dead letter topics."""
+"""Dead letters by entity and rule, counted from their topics."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,9 +10,9 @@ from retail_stream.settings import Connections
 
 @dataclass
 class RuleCount:
-    """How many dead letters of an entity broke a rule, and the timestamps of the first and the last of them.
+    """How many dead letters of an entity broke a rule, and their first and last timestamp.
 
-    None: none of them has a timestamp that is a date.
+    The times are None if no timestamp is a date.
     """
 
     entity: Entity

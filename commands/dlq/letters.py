@@ -1,4 +1,4 @@
-"""Dead letters as they lie on the ``.dlq`` topics, and which of them somebody asks for."""
+"""Dead letters as they stand on the ``.dlq`` topics, and the selection of them that a command asks for."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,21 +11,20 @@ from retail_stream import topics
 from retail_stream.dead_letters import Header
 from retail_stream.entities import Entity
 from retail_stream.errors import SettingsError
+from retail_stream.kafka import reading
 from retail_stream.kafka.headers import REPLAY_OF, header_list
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
-from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 
 Headers = Sequence[tuple[str, bytes | None]]
 _CONNECT = "__connect.errors."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_TELL_EVERY = 1_000
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a record was when it was rejected."""
+    """The position of the rejected record on its raw topic."""
 
     topic: str
     partition: int
@@ -37,7 +36,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Letter:
-    """One dead letter. ``timestamp``: the original record's, milliseconds; ``headers``: all of them."""
+    """One dead letter. ``timestamp``: the original record's, milliseconds; ``headers``: its own and the added ones."""
 
     entity: Entity
     partition: int
@@ -55,7 +54,7 @@ class Letter:
 
     @property
     def at(self) -> datetime | None:
-        """The record's timestamp; None where it is no date of the years 1 to 9999."""
+        """The record's timestamp; None unless it is a date of the years 1 to 9999."""
         try:
             return _EPOCH + self.timestamp * _MILLISECOND
         except OverflowError:
@@ -63,12 +62,12 @@ class Letter:
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """The broken rules; ``unknown`` where the header is missing."""
+        """The broken rules; ``unknown`` if the header is missing."""
         return tuple(dict.fromkeys((self.text(Header.RULES) or "unknown").split(",")))
 
     @property
     def origin(self) -> Origin | None:
-        """Where it came from, or None where the headers do not name a place on the entity's raw topic."""
+        """Where the record came from; None if the headers do not name a position on the entity's raw topic."""
         topic, numbers = self.text(Header.TOPIC), (self.text(Header.PARTITION), self.text(Header.OFFSET))
         if topic != topics.raw(self.entity) or not all(n and n.isascii() and n.isdigit() for n in numbers):
             return None
@@ -77,14 +76,14 @@ class Letter:
 
     @property
     def replay_of(self) -> bytes | None:
-        """The first original, where this record was a replay itself."""
+        """The header ``replay.of``: the first original, if this record was a replay itself."""
         return self._named.get(REPLAY_OF)
 
     @property
-    def own_headers(self) -> Headers:
-        """Those that the record had before it was rejected.
+    def original_headers(self) -> Headers:
+        """The headers that the record had before it was rejected.
 
-        What a dead letter adds it adds behind them: of several headers with the name ``rules`` the last is not theirs.
+        The cleaner appends its headers: of several headers named ``rules``, the last is the cleaner's.
         """
         added: set[str] = set()
         own = []
@@ -96,19 +95,19 @@ class Letter:
         return own[::-1]
 
     def text(self, header: str) -> str | None:
-        """A header as text; None where it is missing, damaged text with replacement characters."""
+        """A header as text; None if it is missing. Replacement characters stand for invalid UTF-8."""
         value = self._named.get(header)
         return None if value is None else value.decode(errors="replace")
 
     @cached_property
     def _named(self) -> Mapping[str, bytes | None]:
-        """Headers by name; of a repeated name the last, which is the dead letter's."""
+        """Headers by name; of a repeated name the last, which the cleaner appended."""
         return dict(self.headers)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which letters: of an entity, that broke a rule, whose timestamp is in [since, until). None = any."""
+    """Selects dead letters by entity, broken rule and timestamp in [since, until). None selects any."""
 
     entity: Entity | None = None
     rule: str | None = None
@@ -116,19 +115,19 @@ class Selection:
     until: datetime | None = None
 
     @classmethod
-    def asked(cls, entity: Entity | None, rule: str | None, since: str | None, until: str | None) -> "Selection":
-        """Of what a person typed.
+    def parse(cls, entity: Entity | None, rule: str | None, since: str | None, until: str | None) -> "Selection":
+        """The selection of these command-line options.
 
         Raises:
-            SettingsError: a time is none, or nothing can be between the two.
+            SettingsError: a time is not valid, or ``since`` is not before ``until``.
         """
-        first, after = moment("--since", since), moment("--until", until)
+        first, after = parse_time("--since", since), parse_time("--until", until)
         if first is not None and after is not None and first >= after:
-            raise SettingsError(f"--since={since!r} is not before --until={until!r}: allowed is an earlier time.")
+            raise SettingsError(f"--since={since!r} is not before --until={until!r}; give an earlier time.")
         return cls(entity, rule, first, after)
 
-    def takes(self, letter: Letter) -> bool:
-        """Whether a letter is meant."""
+    def includes(self, letter: Letter) -> bool:
+        """Whether a dead letter is selected."""
         return (
             (self.entity is None or letter.entity is self.entity)
             and (self.rule is None or self.rule in letter.rules)
@@ -138,35 +137,33 @@ class Selection:
 
 
 def read(
-    connections: Connections, selection: Selection, told: Callable[[int, int], None] = lambda done, total: None
+    connections: Connections, selection: Selection, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Iterator[Letter]:
-    """The selected letters that are there now; those that come while this reads are left out.
+    """The selected dead letters that the topics hold now; those that arrive during the call are left out.
 
-    ``told``: hears now and then how many letters were looked at, of how many.
+    ``progress``: called now and then with the number of dead letters read, and of all.
 
     Raises:
-        Unavailable: no broker answers.
+        Unavailable: no broker answers, or a transaction stays open; see :func:`retail_stream.kafka.reading.read`.
     """
-    asked = tuple(Entity) if selection.entity is None else (selection.entity,)
-    ends = end_offsets(connections, topic_partitions(connections, *map(topics.dlq, asked)))
-    looked_at, total = 0, sum(ends.values())
-    for entity in asked:
-        topic = topics.dlq(entity)
-        for message in read_to_end(connections, topic):
-            looked_at += 1
-            if looked_at % _TELL_EVERY == 0:
-                told(looked_at, total)
-            if message.offset() < ends.get((topic, message.partition()), 0):
-                letter = Letter.of(entity, message)
-                if selection.takes(letter):
+    entities = tuple(Entity) if selection.entity is None else (selection.entity,)
+    ends = end_offsets(connections, topic_partitions(connections, *map(topics.dlq, entities)))
+    done, total = 0, sum(ends.values())
+    for entity in entities:
+        ranges = {place: range(end) for place, end in ends.items() if place[0] == topics.dlq(entity)}
+        for batch in reading.read(connections, ranges):
+            for letter in (Letter.of(entity, message) for message in batch):
+                if selection.includes(letter):
                     yield letter
+            done += len(batch)
+            progress(done, total)
 
 
-def moment(option: str, text: str | None) -> datetime | None:
-    """A time that a person typed; without a zone it is UTC.
+def parse_time(option: str, text: str | None) -> datetime | None:
+    """The time that an option gives; without a zone it is UTC.
 
     Raises:
-        SettingsError: it is no ISO 8601 time.
+        SettingsError: it is not an ISO 8601 time.
     """
     if text is None:
         return None
@@ -174,11 +171,11 @@ def moment(option: str, text: str | None) -> datetime | None:
         time = datetime.fromisoformat(text)
     except ValueError as e:
         raise SettingsError(
-            f"{option}={text!r} is no time: allowed is ISO 8601, such as 2026-11-23T13:00 or 2026-11-23T13:00:00+01:00."
+            f"{option}={text!r} is not a valid time; use ISO 8601, for example 2026-11-30T12:00:00Z."
         ) from e
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _milliseconds(time: datetime) -> float:
-    # Not the other way round: not every timestamp is a date.
+    # Times become timestamps and are compared as such: not every timestamp is a date.
     return (time - _EPOCH) / _MILLISECOND

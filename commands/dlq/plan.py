@@ -1,8 +1,8 @@
-"""What a replay does with each dead letter: the record that goes back, or why none does. Pure.
+"""What a replay does with each dead letter: the record to publish, or the obstacle. Pure.
 
-A record goes back with its own key, value, timestamp, partition and headers, and with the header ``replay.of``: the
-place of the first original, whatever number of times it was rejected and replayed since. Nothing is guessed: a letter
-that does not say what its record was stays where it is.
+A record is published with its own key, value, timestamp, partition and headers. The header ``replay.of`` is added: the
+position of the first original, however often it was rejected and replayed since. A dead letter whose headers do not
+identify its record is not replayed.
 """
 
 import hashlib
@@ -17,24 +17,24 @@ from retail_stream.kafka.headers import REPLAY_OF
 
 Group = tuple[Entity, str]
 
-#: How far ahead of the clock a raw topic takes timestamps, milliseconds (see topics.py).
+#: The largest lead over the clock, in milliseconds, that a raw topic accepts in a timestamp (see topics.py).
 AHEAD_MS = 300_000
-#: The rule of records whose headers no client could read: their dead letters are without them.
+#: The rule for records with unreadable headers: their dead letters lack these headers.
 HEADERS_READABLE = "headers_readable"
 
 
 class Obstacle(StrEnum):
-    """Why a letter cannot be replayed."""
+    """Why a dead letter cannot be replayed."""
 
-    ORIGIN = "the headers name no place on the raw topic of the entity"
-    PARTITION = "the raw topic has no such partition"
-    HEADERS = "the record had headers that nobody could read, and the letter is without them"
-    TIMESTAMP = "the timestamp is 0, no date, or more than five minutes ahead"
+    ORIGIN = "its headers name no position on the raw topic of its entity"
+    PARTITION = "its raw topic has no such partition"
+    HEADERS = "its record had headers that could not be read, and they are lost"
+    TIMESTAMP = "its timestamp is 0, not a date, or more than five minutes ahead"
 
 
 @dataclass(frozen=True)
-class Record:
-    """What goes back to a raw topic; ``timestamp`` in milliseconds."""
+class ReplayRecord:
+    """A record to publish on a raw topic; ``timestamp`` in milliseconds."""
 
     topic: str
     partition: int
@@ -45,44 +45,44 @@ class Record:
 
     @property
     def digest(self) -> bytes:
-        """The same for equal records only."""
+        """A hash of all fields: equal for equal records only."""
         whole = (self.topic, self.partition, self.key, self.value, self.timestamp, self.headers)
         return hashlib.blake2b(repr(whole).encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 class Plan:
-    """Takes letters one by one, and counts by (entity, rules) what becomes of them.
+    """Decides dead letters one by one, and counts the decisions by (entity, rules).
 
-    ``going``: go back. ``copies``: letters of a record that goes back already, as when it was replayed and rejected
-    again; it goes back once, or each replay would double what is still bad. ``stuck``: cannot go back, for the reasons
-    counted in ``obstacles``.
+    ``replayed``: to publish. ``copies``: their record is published already, because it was rejected again after an
+    earlier replay. It is published once, or each replay would double the bad records. ``blocked``: not to publish, for
+    the reasons counted in ``obstacles``.
     """
 
     def __init__(self, partitions: Mapping[str, int], now: int) -> None:
-        """``partitions``: raw topic → how many it has. ``now``: milliseconds since 1970-01-01 UTC."""
+        """``partitions``: raw topic → its number of partitions. ``now``: milliseconds since 1970-01-01 UTC."""
         self._partitions, self._now = partitions, now
         self._digests: set[bytes] = set()
-        self.going: Counter[Group] = Counter()
+        self.replayed: Counter[Group] = Counter()
         self.copies: Counter[Group] = Counter()
-        self.stuck: Counter[Group] = Counter()
+        self.blocked: Counter[Group] = Counter()
         self.obstacles: Counter[Obstacle] = Counter()
 
-    def take(self, letter: Letter) -> Record | None:
-        """The record to publish; None where none is, or where it goes back already."""
+    def add(self, letter: Letter) -> ReplayRecord | None:
+        """The record to publish; None for a copy or a blocked one."""
         group = letter.entity, ", ".join(letter.rules)
-        found = self._record(letter)
-        if isinstance(found, Obstacle):
-            self.stuck[group] += 1
-            self.obstacles[found] += 1
+        record = self._record(letter)
+        if isinstance(record, Obstacle):
+            self.blocked[group] += 1
+            self.obstacles[record] += 1
             return None
-        if found.digest in self._digests:
+        if record.digest in self._digests:
             self.copies[group] += 1
             return None
-        self._digests.add(found.digest)
-        self.going[group] += 1
-        return found
+        self._digests.add(record.digest)
+        self.replayed[group] += 1
+        return record
 
-    def _record(self, letter: Letter) -> Record | Obstacle:
+    def _record(self, letter: Letter) -> ReplayRecord | Obstacle:
         origin = letter.origin
         if origin is None:
             return Obstacle.ORIGIN
@@ -90,11 +90,14 @@ class Plan:
             return Obstacle.PARTITION
         if HEADERS_READABLE in letter.rules:
             return Obstacle.HEADERS
-        # The client takes 0 for "now"; what is no date was never let in; and a broker that refuses one record for being
-        # ahead refuses all that were sent with it.
+        # The client replaces 0 by the current time. Raw topics never accepted a timestamp that is not a date. A broker
+        # that refuses one record for being ahead refuses its whole batch.
         if letter.timestamp == 0 or letter.at is None or letter.timestamp > self._now + AHEAD_MS:
             return Obstacle.TIMESTAMP
-        own = letter.own_headers
+        headers = letter.original_headers
         if letter.replay_of is None:
-            own = [*((name, value) for name, value in own if name != REPLAY_OF), (REPLAY_OF, str(origin).encode())]
-        return Record(origin.topic, origin.partition, letter.key, letter.value, letter.timestamp, own)
+            headers = [
+                *((name, value) for name, value in headers if name != REPLAY_OF),
+                (REPLAY_OF, str(origin).encode()),
+            ]
+        return ReplayRecord(origin.topic, origin.partition, letter.key, letter.value, letter.timestamp, headers)

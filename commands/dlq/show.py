@@ -1,4 +1,4 @@
-"""One dead letter for a person or a program: the decoded record beside the reasons."""
+"""One dead letter as text or JSON: the decoded record beside the reasons for its rejection."""
 
 import json
 import math
@@ -16,11 +16,12 @@ from retail_stream.entities import Entity
 _SHOWN_BYTES = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-SubjectSchemas = Mapping[int, RecordSchema]
+#: Schema id → schema.
+Schemas = Mapping[int, RecordSchema]
 
 
-def writers(registry: Registry, entity: Entity) -> SubjectSchemas:
-    """The schemas that are registered for an entity's raw topic, by id.
+def raw_schemas(registry: Registry, entity: Entity) -> Schemas:
+    """The registered schemas of an entity's raw topic, by id.
 
     Raises:
         Unavailable: the registry does not answer.
@@ -29,10 +30,10 @@ def writers(registry: Registry, entity: Entity) -> SubjectSchemas:
     return {number: RecordSchema(schema) for number, schema in versions.values()}
 
 
-def described(letter: Letter, known: SubjectSchemas, shown_bytes: int = _SHOWN_BYTES) -> dict[str, Any]:
-    """Everything about a letter, as plain values for JSON; ``value`` is null where the bytes are no known record.
+def as_dict(letter: Letter, known: Schemas, shown_bytes: int = _SHOWN_BYTES) -> dict[str, Any]:
+    """All fields of a dead letter as plain values for JSON; ``value`` is None unless the bytes can be decoded.
 
-    ``value_hex`` has its first ``shown_bytes`` bytes, of ``value_bytes``.
+    ``value_hex``: the first ``shown_bytes`` of the ``value_bytes`` bytes.
     """
     value, origin, at = letter.value, letter.origin, letter.at
     return {
@@ -52,42 +53,44 @@ def described(letter: Letter, known: SubjectSchemas, shown_bytes: int = _SHOWN_B
     }
 
 
-def as_json(letter: Letter, known: SubjectSchemas) -> str:
-    """One line of ASCII: what some programs take for the end of a line is escaped too."""
-    return json.dumps(described(letter, known), allow_nan=False)
+def as_json(letter: Letter, known: Schemas) -> str:
+    """One line of ASCII: every character that some program could take for a line break is escaped."""
+    return json.dumps(as_dict(letter, known), allow_nan=False)
 
 
-def as_text(letter: Letter, known: SubjectSchemas) -> str:
-    """A few lines: reasons first, then the record."""
-    told = described(letter, known)
-    origin, value = letter.origin, told["value"]
+def as_text(letter: Letter, known: Schemas) -> str:
+    """A few lines for a terminal: the reasons first, then the record."""
+    fields = as_dict(letter, known)
+    origin, value = letter.origin, fields["value"]
     if value is not None:
         shown = "  ".join(f"{name}={json.dumps(field, ensure_ascii=False)}" for name, field in value.items())
     elif letter.value is None:
         shown = "null"
     else:
-        shown = f"{told['value_bytes']:,} bytes: {told['value_hex']}{'…' if len(letter.value) > _SHOWN_BYTES else ''}"
-    place = "from nowhere known" if origin is None else f"{origin.topic}/{origin.partition}@{origin.offset}"
-    time = told["time"] or f"timestamp {letter.timestamp}"
+        shown = (
+            f"{fields['value_bytes']:,} bytes: {fields['value_hex']}{'…' if len(letter.value) > _SHOWN_BYTES else ''}"
+        )
+    place = "unknown origin" if origin is None else f"{origin.topic}/{origin.partition}@{origin.offset}"
+    time = fields["time"] or f"timestamp {letter.timestamp}"
     lines = [
         f"{place}   {time}   ({topics.dlq(letter.entity)}/{letter.partition}@{letter.offset})",
-        f"  rules    {', '.join(told['rules'])}   (version {told['rules_version'] or 'unknown'})",
-        f"  why      {told['message'] or 'unknown'}",
-        f"  key      {told['key']}",
+        f"  rules    {', '.join(fields['rules'])}   (version {fields['rules_version'] or 'unknown'})",
+        f"  why      {fields['message'] or 'unknown'}",
+        f"  key      {fields['key']}",
         f"  value    {shown}",
     ]
-    if told["replay_of"] is not None:
-        lines.append(f"  replay   of {told['replay_of']}")
+    if fields["replay_of"] is not None:
+        lines.append(f"  replay   of {fields['replay_of']}")
     return "\n".join(map(for_terminal, lines))
 
 
 def for_terminal(text: str, most: int = 2000) -> str:
-    """A text that anyone may have written, on one line and without what would steer a terminal."""
+    """Untrusted text on one line, cut to ``most`` characters, its control characters escaped."""
     kept = text if len(text) <= most else f"{text[:most]}…"
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in kept)
 
 
-def _decoded(value: bytes | None, known: SubjectSchemas) -> dict[str, Any] | None:
+def _decoded(value: bytes | None, known: Schemas) -> dict[str, Any] | None:
     writer = known.get(schema_id(value) or 0)
     record = None if value is None or writer is None else writer.record(value[HEADER_BYTES:])
     if record is None or writer is None:

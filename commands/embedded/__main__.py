@@ -1,4 +1,4 @@
-"""Download and prepare everything that the embedded stack runs: `python -m commands.embedded`."""
+"""`python -m commands.embedded`: download and prepare the programs of the embedded stack."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ class Tool(StrEnum):
 
 
 def with_bootstrap(arguments: Sequence[str], environment: Mapping[str, str], running: Mapping[str, str]) -> list[str]:
-    """The arguments with a bootstrap server, unless the user named one or only asks for help.
+    """The arguments with a bootstrap server added, unless they name one or ask for help.
 
-    `running`: the variables of the embedded stack if it runs; the environment goes before them.
+    `running`: the variables of the embedded stack if it runs; the environment takes precedence.
     """
     servers = environment.get(_VARIABLE) or running.get(_VARIABLE)
     named = any(argument.split("=")[0] in (_BOOTSTRAP, "--help", "--version") for argument in arguments)
@@ -36,7 +36,7 @@ def with_bootstrap(arguments: Sequence[str], environment: Mapping[str, str], run
 
 
 def become(tool: Tool, arguments: Sequence[str], settings: EmbeddedSettings) -> None:
-    """Replace this process by the tool, so that its exit code, signals and streams are ours; does not return."""
+    """Replace this process by the tool, with its exit code, signals and streams; does not return."""
     from commands.embedded.infra import say
 
     programs = install(settings.cache, say)

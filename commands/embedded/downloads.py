@@ -1,7 +1,7 @@
-"""Fetch what `maven.lock` names into the cache, and trust no file without its checksum.
+"""Download the files of `maven.lock` into the cache, and check each file against its checksum.
 
-A file that was checked is remembered by size and modification time, so that a later start looks at all of them in
-milliseconds and reads again only what has changed since.
+A checked file is remembered by its size and modification time. A later start compares these in milliseconds, and reads
+only the files that have changed.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _PARALLEL = 4
 
 @contextlib.contextmanager
 def cache_lock(cache: Path) -> Iterator[None]:
-    """Let one process at a time change the cache."""
+    """Hold the lock of the cache: one process at a time changes it."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         file = (cache / "lock").open("w")
     except OSError as error:
         raise EmbeddedError(
-            f"RETAIL_STREAM_CACHE={cache} cannot be written ({error.strerror}): choose another directory."
+            f"RETAIL_STREAM_CACHE={cache} cannot be written ({error.strerror}); choose another directory."
         ) from error
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -46,9 +46,9 @@ def cache_lock(cache: Path) -> Iterator[None]:
 def fetch(
     cache: Path, lock: dict[Artifact, str], progress: ProgressCallback, say: Callable[[str], None]
 ) -> dict[Artifact, Path]:
-    """Where each artifact of `lock` lies, downloaded if need be and checked; call it under `cache_lock`.
+    """Download missing artifacts of `lock`, and check all; returns the path of each. Call it under `cache_lock`.
 
-    Raises BrokenDownload if a file does not have its checksum, EmbeddedError if one cannot be had; both name the file.
+    Raises BrokenDownload if a file has a wrong checksum, EmbeddedError if a download fails; both name the file.
     """
     seen = _Seen(cache / "checked.json")
     paths = {artifact: repository(cache) / artifact.path for artifact in lock}
@@ -57,7 +57,7 @@ def fetch(
             try:
                 check(path, lock[artifact])
             except BrokenDownload as error:
-                say(f"{error} It is fetched again.")
+                say(f"{error} It will be downloaded again.")
             else:
                 seen.add(path, lock[artifact])
     missing = [artifact for artifact, path in paths.items() if not path.exists()]
@@ -81,14 +81,14 @@ def fetch(
 def check(path: Path, sha256: str) -> None:
     """Raise BrokenDownload and remove the file unless it has the checksum."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != sha256:
         path.unlink()
-        raise BrokenDownload(f"{path} was removed: its sha256 is {found}, but maven.lock has {sha256}.")
+        raise BrokenDownload(f"{path} was removed: its sha256 is {actual}, but maven.lock has {sha256}.")
 
 
 def _until(stopping: threading.Event, progress: ProgressCallback) -> ProgressCallback:
-    """The same progress, but a transfer ends at the next chunk once `stopping` is set."""
+    """The same progress, but a download ends at its next chunk once `stopping` is set."""
 
     @contextlib.contextmanager
     def one_file(name: str, size: int) -> Iterator[Callable[[int], None]]:
@@ -122,7 +122,7 @@ def _download(maven: MavenContext, artifact: Artifact, sha256: str) -> None:
     retrying = Retrying(
         stop=stop_after_attempt(_ATTEMPTS),
         wait=wait_exponential(multiplier=0.5, max=10),
-        # Bytes that arrived whole and are the wrong ones would be the same next time.
+        # A complete file with a wrong checksum would be the same next time.
         retry=retry_if_not_exception_type((BrokenDownload, _Stopped, KeyboardInterrupt)),
         reraise=True,
     )
@@ -131,11 +131,13 @@ def _download(maven: MavenContext, artifact: Artifact, sha256: str) -> None:
     except BrokenDownload:
         raise
     except Exception as error:
-        raise EmbeddedError(f"{artifact} could not be downloaded in {_ATTEMPTS} attempts: {error}") from error
+        raise EmbeddedError(
+            f"{artifact} could not be downloaded in {_ATTEMPTS} attempts ({error}); check the network and try again."
+        ) from error
 
 
 class _Seen:
-    """The files that had their checksum when they were last read: path → [size, mtime in ns, sha256]."""
+    """The files whose checksum was right when they were last read: path → [size, mtime in ns, sha256]."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

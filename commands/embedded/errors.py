@@ -1,16 +1,16 @@
-"""What can keep the embedded stack from working.
+"""Errors of the embedded stack.
 
 EmbeddedError        one sentence for the user; commands print it and exit 2
 ├── BrokenDownload   a file is not the one that `maven.lock` names
-├── PortTaken        somebody else listens on a port that we need
-└── ServerDied       a server stopped by itself while we waited for it
+├── PortTaken        another program listens on a port that a variable chose
+└── ServerDied       a server ended before it answered
 """
 
 from retail_stream.errors import RetailStreamError
 
 
 class EmbeddedError(RetailStreamError):
-    """The stack cannot do what was asked; the text is one sentence for the user."""
+    """The stack cannot do what the user asked for; the text is one sentence."""
 
     exit_code = 2
 
@@ -24,4 +24,4 @@ class PortTaken(EmbeddedError):
 
 
 class ServerDied(EmbeddedError):
-    """A server stopped before it answered; the text ends with the last lines of its log."""
+    """A server ended before it answered; the text ends with the last lines of its log."""

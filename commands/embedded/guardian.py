@@ -1,9 +1,9 @@
-"""A small program that stops processes when the one that started them is gone, however it went.
+"""A small program that stops processes after the process that started them has ended in any way.
 
-Its standard input is a pipe whose other end the parent holds, and each child until it becomes its program. A line
-`+pid signal` names a process to look after, which leads its own process group; `-pid` one that has been reaped. At the
-end of the pipe, or when it has another parent than at the start, every process still there gets its signal, after
-`GRACE_S` seconds SIGKILL. It is run as a script without site-packages: standard library only.
+Its standard input is a pipe. The parent holds the other end, and so does each child until it becomes its program. A
+line `+pid signal` adds a process, which leads its own process group; `-pid` removes one that has been reaped. At the
+end of the pipe, or when the parent process has changed, each process that is left gets its signal, and SIGKILL after
+`GRACE_S` seconds. It runs as a script without site-packages: standard library only.
 """
 
 import os
@@ -13,11 +13,11 @@ import sys
 import time
 
 GRACE_S = 10.0
-LOOK_EVERY_S = 1.0
+CHECK_EVERY_S = 1.0
 
 
 class Watched:
-    """One process, held by a descriptor where the system has them, so that a reused pid is never signalled."""
+    """One process, held by a pidfd where the system has them, so that a reused pid never gets a signal."""
 
     def __init__(self, pid: int, stop_signal: int) -> None:
         self.pid = pid
@@ -41,19 +41,19 @@ class Watched:
     def signal(self, number: int) -> None:
         if self.alive():
             try:
-                # The leader lives, so the group still has its number.
+                # The leader is alive, so the process group still has its number.
                 os.killpg(self.pid, number) if number == signal.SIGKILL else os.kill(self.pid, number)
             except OSError:
                 self.gone = True
 
 
 def follow(pipe: int, parent: int) -> list[Watched]:
-    """Read the pipe until the parent is gone; the processes that are left then."""
+    """Read the pipe until the parent has ended; returns the processes that are left then."""
     watched: dict[int, Watched] = {}
     rest = b""
     while True:
-        # First what the pipe holds, only then the parent: it may have been killed before we looked for the first time.
-        if not select.select([pipe], [], [], LOOK_EVERY_S)[0]:
+        # The pipe is read before the parent is checked: the parent may have been killed before our first check.
+        if not select.select([pipe], [], [], CHECK_EVERY_S)[0]:
             if os.getppid() == parent:
                 continue
             break

@@ -1,7 +1,7 @@
-"""The state directory of one stack: who holds it, what it says about the running stack, how it is deleted.
+"""The state directory of one stack: its locks, the description of the running stack, its deletion.
 
-Two locks, both released by the kernel whenever their holders end: `supervisor.lock` is held by the process that
-manages the stack, `servers.lock` by the guardian too, until the last server is gone.
+The kernel releases both locks when their holders end. The process that manages the stack holds `supervisor.lock`. That
+process and its guardian hold `servers.lock`, until the last server has ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MARK = ".retail-stream"
 
 @dataclass(frozen=True)
 class Running:
-    """What a managing process tells others: its pid, the three variables, and whether all servers have answered."""
+    """A running stack: the pid of its managing process, the three variables, and whether all servers have answered."""
 
     pid: int
     env: dict[str, str]
@@ -31,7 +31,7 @@ class Running:
 
 
 class Home:
-    """The directory at `path`; nothing is made before `make`."""
+    """The directory at `path`; `make` creates it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,24 +39,24 @@ class Home:
         self._running = path / "running.json"
 
     def make(self) -> None:
-        """Make the directory; raises EmbeddedError if it is not ours or the servers could not use it."""
+        """Create the directory; raises EmbeddedError if it is not ours or the servers could not use it."""
         mark = self.path / _MARK
         try:
             if not self.path.exists():
                 self.path.mkdir(parents=True)
-                # Postgres, as another user, has to get through.
+                # Postgres runs as another user, who has to enter it.
                 self.path.chmod(0o711)
             if not mark.exists():
                 if any(self.path.iterdir()):
                     raise EmbeddedError(
-                        f"RETAIL_STREAM_HOME={self.path} holds files that are not ours: allowed is an empty directory, "
-                        "or one that does not exist yet."
+                        f"RETAIL_STREAM_HOME={self.path} holds files of other programs; choose an empty directory, or "
+                        "one that does not exist yet."
                     )
                 mark.touch()
             self.logs.mkdir(exist_ok=True)
         except OSError as error:
             raise EmbeddedError(
-                f"RETAIL_STREAM_HOME={self.path} cannot be written ({error.strerror}): choose another directory."
+                f"RETAIL_STREAM_HOME={self.path} cannot be written ({error.strerror}); choose another directory."
             ) from error
         check_reach(self.path)
 
@@ -65,13 +65,13 @@ class Home:
         return (self.path / _MARK).exists()
 
     def lock(self, name: str) -> int | None:
-        """A descriptor that holds the lock until it is closed, or None if somebody else holds it."""
+        """A descriptor that holds the lock until it is closed; None if another process holds it."""
         while True:
             try:
                 descriptor = os.open(self.path / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
             except PermissionError as error:
                 raise EmbeddedError(
-                    f"RETAIL_STREAM_HOME={self.path} belongs to another user: choose another directory."
+                    f"RETAIL_STREAM_HOME={self.path} belongs to another user; choose another directory."
                 ) from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,7 +86,7 @@ class Home:
             os.close(descriptor)  # it was deleted by a reset while we opened it
 
     def is_held(self, name: str) -> bool:
-        """Whether somebody holds the lock."""
+        """Whether any process holds the lock."""
         if not (self.path / f"{name}.lock").exists():
             return False
         descriptor = self.lock(name)
@@ -95,7 +95,7 @@ class Home:
         return descriptor is None
 
     def wait_released(self, name: str, timeout_s: float) -> bool:
-        """Wait until nobody holds the lock; False if somebody still does after `timeout_s` seconds."""
+        """Wait until no process holds the lock; False if one still does after `timeout_s` seconds."""
         deadline = time.monotonic() + timeout_s
         while self.is_held(name):
             if time.monotonic() > deadline:
@@ -103,17 +103,19 @@ class Home:
             time.sleep(0.05)
         return True
 
-    def tell(self, running: Running) -> None:
+    def write_running(self, running: Running) -> None:
+        """Describe the running stack for other processes."""
         fresh = self._running.with_suffix(".new")
         fresh.touch(mode=0o600)  # it holds the database's password
         fresh.write_text(json.dumps(asdict(running)))
         fresh.rename(self._running)
 
-    def untell(self) -> None:
+    def remove_running(self) -> None:
+        """Remove the description of the running stack."""
         self._running.unlink(missing_ok=True)
 
     def running(self) -> Running | None:
-        """What the process that manages this stack told, or None if none does or it has not told yet."""
+        """The running stack; None if none runs, or it has not described itself yet."""
         if not self.is_held("supervisor"):
             return None
         try:
@@ -122,7 +124,7 @@ class Home:
             return None
 
     def delete(self) -> None:
-        """Delete everything in it; the caller has made sure that nothing runs."""
+        """Delete everything in it; the caller makes sure that nothing runs."""
         if not self.is_ours():
             return
         for entry in self.path.iterdir():

@@ -1,6 +1,6 @@
-"""What `retail-stream infra` does: run the stack, in front or detached, find it, stop it, delete its state.
+"""`retail-stream infra`: run the stack in the foreground or detached, find it, stop it, delete its state.
 
-Standard output holds nothing but the export lines; sentences go to standard error.
+Standard output holds only the export lines; sentences go to standard error.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def say(sentence: str) -> None:
-    """One line on standard error."""
+    """Write one line to standard error."""
     sys.stderr.write(f"{sentence}\n")
     sys.stderr.flush()
 
 
 def print_exports(env: dict[str, str]) -> None:
-    """`export NAME=value` lines on standard output, for `eval`."""
+    """Write `export NAME=value` lines to standard output, for `eval`."""
     for name, value in env.items():
         sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
     sys.stdout.flush()
@@ -44,7 +44,7 @@ def print_exports(env: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, and SIGINT also where a shell has us ignore it (`infra &`)."""
+    """Turn SIGTERM, SIGHUP and SIGINT into KeyboardInterrupt, even if a shell made us ignore SIGINT (`infra &`)."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -58,11 +58,11 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 def run(settings: EmbeddedSettings) -> None:
-    """Run the stack until SIGINT or SIGTERM; if it runs already, print its variables and return.
+    """Run the stack until SIGINT or SIGTERM; if it runs already, only print its variables.
 
     A signal while it starts ends the program with exit code 130.
     """
-    stack = Stack(settings.home, settings.ports, cache=settings.cache, say=say)
+    stack = Stack(settings.home, settings.ports, replaceable=settings.default_ports, cache=settings.cache, say=say)
     ready = False
     try:
         with stopped_by_signals(), stack:
@@ -75,14 +75,14 @@ def run(settings: EmbeddedSettings) -> None:
         print_exports(wait_for_env(stack.home))
     except KeyboardInterrupt:
         if not ready:
-            say("The stack was stopped while it was starting.")
+            say("The stack was stopped before it was ready.")
             raise SystemExit(_INTERRUPTED) from None
 
 
 def wait_for_env(home: Home, starter: subprocess.Popen[bytes] | None = None) -> dict[str, str]:
-    """The variables of a stack that another process runs or is starting, once all of its servers have answered.
+    """Wait until all servers of a stack that another process runs have answered; returns its variables.
 
-    Raises EmbeddedError if that process ends first.
+    Raises EmbeddedError if that process ends first. If `starter` ends first, exits with its exit code.
     """
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
@@ -90,28 +90,28 @@ def wait_for_env(home: Home, starter: subprocess.Popen[bytes] | None = None) -> 
         if running is not None and running.ready:
             return running.env
         if starter is None and not home.is_held("supervisor"):
-            raise EmbeddedError(f"the stack in {home.path} stopped while it was starting.")
+            raise EmbeddedError(f"The stack in {home.path} stopped while it was starting; see {home.logs}.")
         if starter is not None and starter.poll() is not None and not home.is_held("supervisor"):
-            # Its last sentence says why; it has been copied to standard error.
+            # Its last sentence, which has been copied to standard error, gives the reason.
             raise SystemExit(starter.returncode or 1)
         time.sleep(0.1)
-    raise EmbeddedError(f"the stack in {home.path} is not ready after {_START_S:.0f} s.")
+    raise EmbeddedError(f"The stack in {home.path} is not ready after {_START_S:.0f} s; see {home.logs}.")
 
 
 def detach(settings: EmbeddedSettings) -> None:
-    """Start the stack in a process of its own, unless it runs, and print its variables when it is ready."""
+    """Start the stack in a process of its own unless it runs; print its variables when it is ready."""
     home = Home(settings.home)
     if home.is_held("supervisor"):
         print_exports(wait_for_env(home))
         return
     home.make()
     if not home.is_held("servers"):
-        settings.ports.check()
-    install(settings.cache, say)  # here, where its progress is seen
+        settings.ports.available(settings.default_ports)  # fails now rather than after the downloads
+    install(settings.cache, say)  # here, where the user sees the progress
     log = home.logs / "supervisor.log"
     with log.open("wb") as output:
         starter = subprocess.Popen(
-            [sys.executable, "-m", "commands.embedded.supervisor"],
+            [sys.executable, "-m", "commands.cli", "infra"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=output,
@@ -136,7 +136,7 @@ def detach(settings: EmbeddedSettings) -> None:
 
 
 def _echo(log: Path, finished: threading.Event) -> None:
-    """Copy what the detached process says to our standard error while we wait for it."""
+    """Copy the log of the detached process to our standard error until `finished`."""
     with log.open() as lines:
         last = False
         while not last:
@@ -146,7 +146,7 @@ def _echo(log: Path, finished: threading.Event) -> None:
 
 
 def stop(settings: EmbeddedSettings) -> None:
-    """Stop the stack if it runs, whoever started it, and return when nothing of it runs."""
+    """Stop the stack if it runs, and return when all its processes have ended."""
     home = Home(settings.home)
     running = home.running()
     if running is None and not home.is_held("servers"):
@@ -157,7 +157,7 @@ def stop(settings: EmbeddedSettings) -> None:
         if not home.wait_released("supervisor", _STOP_S):
             _signal(running.pid, signal.SIGKILL)
     if not home.wait_released("servers", _STOP_S):
-        raise EmbeddedError(f"the servers in {home.path} do not stop.")
+        raise EmbeddedError(f"The servers in {home.path} do not stop; see {home.logs}.")
     say(f"The stack in {home.path} has stopped.")
 
 
@@ -166,11 +166,11 @@ def reset(settings: EmbeddedSettings) -> None:
     stop(settings)
     home = Home(settings.home)
     if not home.is_ours():
-        say(f"There is no state in {home.path}.")
+        say(f"{home.path} holds no state of a stack.")
         return
     held = home.lock("supervisor")
     if held is None:
-        raise EmbeddedError(f"a stack was started in {home.path} again meanwhile.")
+        raise EmbeddedError(f"Another process has started the stack in {home.path} again; its state is kept.")
     home.delete()
     os.close(held)
     say(f"The state in {home.path} is deleted.")

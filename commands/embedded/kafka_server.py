@@ -38,7 +38,7 @@ def properties(directory: Path, ports: Ports) -> str:
         "log.dirs": directory / "data",
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
-        # One node holds every copy, and few groups need few partitions of their offsets.
+        # One node holds every replica, and few groups need few partitions for their offsets.
         "offsets.topic.replication.factor": 1,
         "offsets.topic.num.partitions": 4,
         "transaction.state.log.replication.factor": 1,
@@ -55,19 +55,19 @@ def properties(directory: Path, ports: Ports) -> str:
 
 
 def prepare(directory: Path, ports: Ports, jars: Sequence[Path], group: ProcessGroup, log: Path) -> None:
-    """Write the configuration, and format the data directory if there is none that was finished."""
+    """Write the configuration, and format the data directory unless a finished one exists."""
     directory.mkdir(exist_ok=True)
     (directory / "log4j2.properties").write_text(_LOG4J)
     config = directory / "server.properties"
     config.write_text(properties(directory, ports))
-    # Native libraries are unpacked here, and a broker that was killed leaves them.
+    # A killed broker leaves its unpacked native libraries here.
     shutil.rmtree(directory / "tmp", ignore_errors=True)
     (directory / "tmp").mkdir()
     formatted = directory / "formatted"
     if formatted.exists() and (directory / "data" / "meta.properties").exists():
         return
     shutil.rmtree(directory / "data", ignore_errors=True)
-    # The tool takes an id that begins with "-" for an option; with a zero byte in front it begins with "A".
+    # The tool would take an id that begins with "-" for an option. A zero byte in front makes it begin with "A".
     cluster = urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
     group.run(
         "kafka's storage tool",
@@ -79,7 +79,7 @@ def prepare(directory: Path, ports: Ports, jars: Sequence[Path], group: ProcessG
 
 
 def launch(directory: Path, jars: Sequence[Path], aot: str) -> Launch:
-    """How to start it; `aot` is an option of `java.reading` or `java.writing`."""
+    """How to start the broker; `aot` is an option of `java.reading` or `java.writing`."""
     argv = _java(directory, jars, aot, "512m", "kafka.Kafka", directory / "server.properties")
     return Launch(argv, env=PLAIN_ENVIRONMENT, cwd=directory)
 
@@ -89,12 +89,12 @@ def _java(directory: Path, jars: Sequence[Path], aot: str, heap: str, *rest: str
     return java.command(aot, heap, directory / "tmp", logging, "-cp", java.class_path(jars), *rest)
 
 
-def answers(ports: Ports) -> bool:
-    """Whether the broker gives its metadata."""
+def is_ready(ports: Ports) -> bool:
+    """Whether the broker answers a metadata request."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    if not is_listening(ports.kafka):  # a client would say on standard error that it cannot connect
+    if not is_listening(ports.kafka):  # a client would complain on standard error
         return False
     try:
         client = AdminClient({"bootstrap.servers": f"{LOOPBACK}:{ports.kafka}", "log_level": 0})

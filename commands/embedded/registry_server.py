@@ -20,7 +20,7 @@ DATABASE = "registry"
 
 
 def unpack(archive: Path, directory: Path) -> Path:
-    """Unpack into `directory`, unless it holds every file with the size and time of an earlier unpacking."""
+    """Unpack into `directory`, unless every file there has its size and time of an earlier unpacking."""
     listing = directory.with_name(directory.name + ".json")
     try:
         if json.loads(listing.read_text()) == _files(directory):
@@ -39,7 +39,7 @@ def unpack(archive: Path, directory: Path) -> Path:
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, directory: Path) -> None:
-    # By hand: the filter="data" of extractall came with Python 3.11.4 only, and there are systems with an older 3.11.
+    # Not extractall: its filter="data" needs Python 3.11.4, and some systems have an older 3.11.
     target = directory / member.name
     inside = not Path(member.name).is_absolute() and ".." not in Path(member.name).parts
     if member.isdir() and inside:
@@ -47,7 +47,7 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, directory: Path) -> 
         return
     source = tar.extractfile(member) if member.isfile() and inside else None
     if source is None:
-        raise BrokenDownload(f"the registry's archive holds {member.name}, which is no plain file inside it.")
+        raise BrokenDownload(f"The registry's archive holds {member.name}, which is not a plain file inside it.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with source, target.open("wb") as file:
         shutil.copyfileobj(source, file)
@@ -63,14 +63,14 @@ def _files(directory: Path) -> dict[str, list[int]]:
 
 
 def postgres_storage(ports: Ports, user: str, password: str) -> dict[str, str]:
-    """Settings that keep the schemas in `DATABASE`; without them they are in memory."""
+    """Settings that keep the schemas in `DATABASE`; without them, schemas are in memory."""
     return {
         "APICURIO_STORAGE_KIND": "sql",
         "APICURIO_STORAGE_SQL_KIND": "postgresql",
         "APICURIO_DATASOURCE_URL": f"jdbc:postgresql://{LOOPBACK}:{ports.postgres}/{DATABASE}",
         "APICURIO_DATASOURCE_USERNAME": user,
         "APICURIO_DATASOURCE_PASSWORD": password,
-        # Its defaults, 20 at the start and up to 100, would leave the services none of Postgres's 100 connections.
+        # The defaults, 20 to 100, would use up Postgres's 100 connections.
         "APICURIO_DATASOURCE_JDBC_INITIAL_SIZE": "2",
         "APICURIO_DATASOURCE_JDBC_MIN_SIZE": "2",
         "APICURIO_DATASOURCE_JDBC_MAX_SIZE": "10",
@@ -78,11 +78,11 @@ def postgres_storage(ports: Ports, user: str, password: str) -> dict[str, str]:
 
 
 def launch(directory: Path, ports: Ports, program: Path, storage: Mapping[str, str], aot: str) -> Launch:
-    """How to start it; `aot` is an option of `java.reading` or `java.writing`."""
+    """How to start the registry; `aot` is an option of `java.reading` or `java.writing`."""
     settings = {
         "QUARKUS_HTTP_HOST": LOOPBACK,
         "QUARKUS_HTTP_PORT": str(ports.registry),
-        # Its default is every interface.
+        # The default is every interface.
         "QUARKUS_MANAGEMENT_HOST": LOOPBACK,
         "QUARKUS_MANAGEMENT_PORT": str(ports.registry_management),
         "QUARKUS_LOG_LEVEL": "WARN",
@@ -96,10 +96,10 @@ def launch(directory: Path, ports: Ports, program: Path, storage: Mapping[str, s
     return Launch(argv, env={**PLAIN_ENVIRONMENT, **settings, **storage}, cwd=directory)
 
 
-def answers(ports: Ports) -> bool:
+def is_ready(ports: Ports) -> bool:
     """Whether the Confluent API lists its subjects."""
-    # Not urllib: a proxy of the caller's environment has no business here. About one request in twenty after a cold
-    # start is never answered, so each gets little time and the caller asks again.
+    # Not urllib, which would use a proxy of the caller's environment. After a cold start about one request in twenty is
+    # never answered, so each gets a short timeout, and the caller repeats it.
     connection = http.client.HTTPConnection(LOOPBACK, ports.registry, timeout=2)
     try:
         connection.request("GET", f"{CONFLUENT_API}/subjects")

@@ -1,6 +1,6 @@
-"""Write `maven.lock` anew: `python -m commands.embedded.relock`, for whoever changes a version.
+"""`python -m commands.embedded.relock`: write `maven.lock` after a version below was changed.
 
-It resolves the coordinates below with everything they need, downloads it into the cache and records its sha256.
+It resolves the coordinates below and their dependencies, downloads them into the cache and records each sha256.
 """
 
 from __future__ import annotations

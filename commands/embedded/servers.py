@@ -17,7 +17,7 @@ class Server(StrEnum):
 
 @dataclass(frozen=True)
 class Launch:
-    """How a server is started: `user` is a (user id, group id) to change to, `env` its whole environment."""
+    """How to start a server: `user` is the (user id, group id) to run as, `env` the whole environment."""
 
     argv: Sequence[str | Path]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -26,5 +26,5 @@ class Launch:
     stop_signal: Signals = SIGTERM
 
 
-# The environment of the servers: nothing of the caller's (JAVA_TOOL_OPTIONS, QUARKUS_*, PG*) may reach them.
+# The environment of the servers. The caller's variables (JAVA_TOOL_OPTIONS, QUARKUS_*, PG*) must not reach them.
 PLAIN_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -28,25 +29,34 @@ class Ports(BaseModel, frozen=True):
 
     @classmethod
     def free(cls) -> Ports:
-        """Ports that nobody listens on now, below the range that the system gives to outgoing connections.
+        """Free ports, below the range that the system gives to outgoing connections.
 
-        A server that is killed and started again needs its port to be still there.
+        A killed server needs its port again when it is restarted.
         """
         return cls(**dict(zip(cls.model_fields, free_ports(len(cls.model_fields)), strict=True)))
 
-    def check(self) -> None:
-        """Raise EmbeddedError if two ports are the same, PortTaken for the first one that somebody listens on."""
-        seen: dict[int, str] = {}
-        for name, port in self:
+    def available(self, replaceable: Collection[str] = (), say: Callable[[str], None] = lambda sentence: None) -> Ports:
+        """These ports, with a free one in place of each taken one in ``replaceable``; ``say`` names the replacements.
+
+        Raises:
+            EmbeddedError: two ports are the same, and neither is replaceable.
+            PortTaken: a port is taken and not replaceable.
+        """
+        chosen: dict[int, str] = {}
+        for name, port in sorted(self, key=lambda item: item[0] in replaceable):
             variable = variable_of(name)
-            if port in seen:
-                raise EmbeddedError(f"{variable}={port} is the port of {seen[port]} too: allowed is one that differs.")
-            if not is_free(port):
+            if name in replaceable and (port in chosen or not is_free(port)):
+                taken, port = port, next(p for p in free_ports(len(chosen) + 1) if p not in chosen)
+                say(f"Port {taken} on {LOOPBACK} is taken; using {port} instead. {variable}=<port> chooses another.")
+            elif port in chosen:
+                raise EmbeddedError(f"{variable}={port} is also the port of {chosen[port]}; choose different ports.")
+            elif not is_free(port):
                 raise PortTaken(
-                    f"port {port} on {LOOPBACK} is taken: stop what listens there, or choose another "
-                    f"with {variable}=<port>."
+                    f"{variable}={port}: this port on {LOOPBACK} is taken; stop the program that listens there, or "
+                    "choose another port."
                 )
-            seen[port] = variable
+            chosen[port] = name
+        return Ports(**{name: port for port, name in chosen.items()})
 
 
 def variable_of(port_name: str) -> str:
@@ -55,7 +65,7 @@ def variable_of(port_name: str) -> str:
 
 
 def free_ports(wanted: int) -> list[int]:
-    """That many ports, all different, on which nobody listens now."""
+    """That many different ports that are free now."""
     chosen: list[int] = []
     while len(chosen) < wanted:
         port = random.SystemRandom().randrange(12_000, 28_000)
@@ -76,14 +86,14 @@ def is_free(port: int) -> bool:
 
 
 def is_listening(port: int) -> bool:
-    """Whether somebody accepts connections on the port."""
+    """Whether a server accepts connections on the port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 class EmbeddedSettings(Settings):
-    """The state and cache directories and the ports; read it with `retail_stream.settings.load`."""
+    """The state and cache directories, and the ports; read by `retail_stream.settings.load`."""
 
     retail_stream_home: Path | None = None
     retail_stream_cache: Path | None = None
@@ -95,7 +105,13 @@ class EmbeddedSettings(Settings):
 
     @property
     def ports(self) -> Ports:
+        """The ports that variables chose, else the defaults."""
         return Ports(**{name: getattr(self, variable_of(name).lower()) for name in Ports.model_fields})
+
+    @property
+    def default_ports(self) -> frozenset[str]:
+        """The names of the ports that no variable chose."""
+        return frozenset(n for n in Ports.model_fields if variable_of(n).lower() not in self.model_fields_set)
 
     @property
     def home(self) -> Path:
@@ -103,19 +119,19 @@ class EmbeddedSettings(Settings):
         if self.retail_stream_home is not None:
             return self.retail_stream_home.expanduser().absolute()
         if os.geteuid() == 0:
-            # Postgres runs as another user, who seldom may enter /root.
+            # Postgres runs as another user, who usually may not enter /root.
             return Path("/var/lib/retail-stream")
         return _xdg("XDG_STATE_HOME", ".local/state") / "retail-stream"
 
     @property
     def cache(self) -> Path:
-        """The directory for downloads; several stacks may share it."""
+        """The directory of downloads; several stacks may share it."""
         if self.retail_stream_cache is not None:
             return self.retail_stream_cache.expanduser().absolute()
         return _xdg("XDG_CACHE_HOME", ".cache") / "retail-stream"
 
 
 def _xdg(variable: str, default: str) -> Path:
-    # The XDG rules: a relative path is to be ignored.
+    # The XDG specification: ignore a relative path.
     given = Path(os.environ.get(variable, ""))
     return given if given.is_absolute() else Path.home() / default

@@ -1,4 +1,4 @@
-"""The three servers together: started in parallel, watched, and gone when we are.
+"""The three servers together: started in parallel, restarted when they end, and stopped with this process.
 
 with Stack(Path("/tmp/state"), Ports.free()) as stack:
     stack.env["KAFKA_BOOTSTRAP_SERVERS"]
@@ -13,7 +13,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Self
@@ -28,7 +28,7 @@ from commands.embedded.settings import LOOPBACK, EmbeddedSettings, Ports
 
 _READY_S = 90.0
 _LOOK_EVERY_S = 0.1
-# A server that did not live this long after a restart is given as much time again before the next one.
+# The least time between two starts of one server.
 _RESTART_PAUSE_S = 5.0
 
 
@@ -37,10 +37,11 @@ class AlreadyRunning(EmbeddedError):
 
 
 class Stack:
-    """The embedded broker, registry and Postgres as a context manager; inside it all three have answered.
+    """The embedded broker, registry and Postgres as a context manager; all three have answered inside it.
 
-    `restart`: start a server again that ends by itself or is killed by somebody else than `kill`.
-    `say`: takes a sentence about progress.
+    `replaceable`: names of ports that are replaced by free ones if they are taken; `ports` then has the new ones.
+    `restart`: start a server again if it ends in any way but by `kill`.
+    `say`: called with sentences about the progress.
     """
 
     def __init__(
@@ -48,25 +49,27 @@ class Stack:
         home: Path,
         ports: Ports,
         *,
+        replaceable: Collection[str] = (),
         cache: Path | None = None,
         restart: bool = True,
         say: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.home = Home(home.absolute())
         self.ports = ports
+        self._replaceable = replaceable
         self._cache = cache or EmbeddedSettings().cache
         self._restart = restart
         self._say = say
         self._processes: dict[Server, Process] = {}
         self._started_at: dict[Server, float] = {}
-        self._watched: set[Server] = set()
+        self._supervised: set[Server] = set()
         self._locks = {server: threading.RLock() for server in Server}
         self._stopping = threading.Event()
         self._exits = contextlib.ExitStack()
 
     @property
     def env(self) -> dict[str, str]:
-        """The three variables that services are configured with."""
+        """The three variables that configure the services."""
         return {
             "KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{self.ports.kafka}",
             "SCHEMA_REGISTRY_URL": f"http://{LOOPBACK}:{self.ports.registry}{registry_server.CONFLUENT_API}",
@@ -81,13 +84,13 @@ class Stack:
 
     def _enter(self, exits: contextlib.ExitStack) -> None:
         self.home.make()
-        self._take("supervisor", exits)
-        exits.callback(self.home.untell)
-        self.home.tell(Running(os.getpid(), {}, ready=False))
+        self._lock_home("supervisor", exits)
+        exits.callback(self.home.remove_running)
+        self.home.write_running(Running(os.getpid(), {}, ready=False))
         if not self.home.wait_released("servers", timeout_s=30):
-            raise EmbeddedError(f"servers of an earlier run in {self.home.path} do not stop.")
-        servers = self._take("servers", exits)
-        self.ports.check()
+            raise EmbeddedError(f"The servers of an earlier run in {self.home.path} do not stop; see {self.home.logs}.")
+        servers = self._lock_home("servers", exits)
+        self.ports = self.ports.available(self._replaceable, self._say)
         self._programs: Programs = install(self._cache, self._say)
         self._group = exits.enter_context(ProcessGroup(held=[servers]))
         exits.callback(self._stopping.set)
@@ -100,17 +103,17 @@ class Stack:
             except BaseException:
                 self._stopping.set()
                 raise
-        self.home.tell(Running(os.getpid(), self.env, ready=True))
+        self.home.write_running(Running(os.getpid(), self.env, ready=True))
         if self._restart:
-            watcher = threading.Thread(target=self._watch, name="watch servers", daemon=True)
-            watcher.start()
-            exits.callback(watcher.join)
+            restarter = threading.Thread(target=self._restart_ended, name="restart servers", daemon=True)
+            restarter.start()
+            exits.callback(restarter.join)
             exits.callback(self._stopping.set)
 
-    def _take(self, name: str, exits: contextlib.ExitStack) -> int:
+    def _lock_home(self, name: str, exits: contextlib.ExitStack) -> int:
         descriptor = self.home.lock(name)
         if descriptor is None:
-            raise AlreadyRunning(f"a stack is already running in {self.home.path}.")
+            raise AlreadyRunning(f"A stack is already running in {self.home.path}.")
         exits.callback(os.close, descriptor)
         return descriptor
 
@@ -125,7 +128,7 @@ class Stack:
                 log.replace(log.with_suffix(".log.1"))
             self.start(server)
             self.wait_ready(server)
-            self._say(f"{server} answers after {time.monotonic() - began:.1f} s.")
+            self._say(f"{server} is ready after {time.monotonic() - began:.1f} s.")
 
     def _log(self, server: Server) -> Path:
         return self.home.logs / f"{server}.log"
@@ -146,7 +149,7 @@ class Stack:
                 )
 
     def start(self, server: Server) -> None:
-        """Start a server that does not run; `wait_ready` says when it answers."""
+        """Start a server unless it runs; `wait_ready` waits until it answers."""
         with self._locks[server]:
             running = self._processes.get(server)
             if running is not None and running.poll() is None:
@@ -162,12 +165,12 @@ class Stack:
                 log=self._log(server),
             )
             self._started_at[server] = time.monotonic()
-            self._watched.add(server)
+            self._supervised.add(server)
 
     def kill(self, server: Server) -> None:
         """SIGKILL; the server stays down until `start`."""
         with self._locks[server]:
-            self._watched.discard(server)
+            self._supervised.discard(server)
             self._processes[server].kill()
             if server is Server.POSTGRES:
                 postgres_server.kill_strays(self.home.path)
@@ -176,45 +179,45 @@ class Stack:
         """Process id of a server."""
         return self._processes[server].pid
 
-    def answers(self, server: Server) -> bool:
-        """Whether the server gives a real answer now."""
+    def is_ready(self, server: Server) -> bool:
+        """Whether the server answers a real request now."""
         match server:
             case Server.KAFKA:
-                return kafka_server.answers(self.ports)
+                return kafka_server.is_ready(self.ports)
             case Server.POSTGRES:
                 databases = (postgres_server.WAREHOUSE, registry_server.DATABASE)
-                return postgres_server.answers(self.home.path, self.ports, databases)
+                return postgres_server.is_ready(self.home.path, self.ports, databases)
             case Server.REGISTRY:
-                return registry_server.answers(self.ports)
+                return registry_server.is_ready(self.ports)
 
     def wait_ready(self, server: Server, timeout_s: float = _READY_S) -> None:
         """Wait until the server answers.
 
-        Raises ServerDied if it ends instead, EmbeddedError after `timeout_s` seconds or when the stack is stopping.
+        Raises ServerDied if it ends first; EmbeddedError after `timeout_s` seconds, or if the stack is stopping.
         """
         deadline = time.monotonic() + timeout_s
-        while not self.answers(server):
+        while not self.is_ready(server):
             process = self._processes[server]
             code = process.poll()
             if code is not None and server is Server.POSTGRES and postgres_server.is_early(process.last_lines()):
                 self.start(server)
             elif code is not None and process is self._processes[server]:
                 raise ServerDied(
-                    f"{server} ended with exit code {code} before it answered; the last lines of {process.log} are: "
+                    f"{server} ended with exit code {code} before it answered; the last lines of {process.log}: "
                     f"{process.last_lines()}"
                 )
             if time.monotonic() > deadline:
-                raise EmbeddedError(f"{server} did not answer within {timeout_s:.0f} s; its log is {process.log}.")
+                raise EmbeddedError(f"{server} did not answer within {timeout_s:.0f} s; see {process.log}.")
             if self._stopping.wait(_LOOK_EVERY_S):
                 raise EmbeddedError(f"{server} was stopped before it answered.")
 
-    def _watch(self) -> None:
+    def _restart_ended(self) -> None:
         while not self._stopping.wait(_LOOK_EVERY_S):
             for server in Server:
                 with self._locks[server]:
                     code = self._processes[server].poll()
                     lived = time.monotonic() - self._started_at[server]
-                    if code is None or server not in self._watched or lived < _RESTART_PAUSE_S:
+                    if code is None or server not in self._supervised or lived < _RESTART_PAUSE_S:
                         continue
-                    self._say(f"{server} ended with exit code {code}; it is started again.")
+                    self._say(f"{server} ended with exit code {code}; it is being started again.")
                     self.start(server)

@@ -1,4 +1,4 @@
-"""`retail-stream status` in a terminal: one table, drawn anew in place until Ctrl-C."""
+"""`retail-stream status` in a terminal: one table, redrawn in place until Ctrl-C."""
 
 import time
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from commands.status.status import Status, as_table
 from retail_stream.errors import Unavailable
 from retail_stream.waiting import COMMAND_PATIENCE_S
 
-#: Counting large tables costs the server something: of the time, at most this share is spent looking.
-MOST_LOOKING = 0.1
+#: The largest share of the time that is spent reading: counting large tables costs the server time.
+READING_SHARE = 0.1
 
 
-def watch(
+def show(
     look: Callable[[], Status],
     before: Status,
     console: Console,
@@ -24,12 +24,12 @@ def watch(
     sleep: Callable[[float], None] = time.sleep,
     patience_s: float = COMMAND_PATIENCE_S,
 ) -> None:
-    """Look again and again, from ``before`` on, until Ctrl-C.
+    """Show a status every ``every_s`` seconds until Ctrl-C; the first rates are since ``before``.
 
-    A server that is away is named under the last table.
+    A server that does not answer is named under the last table.
 
     Raises:
-        Unavailable: it was away for ``patience_s`` seconds.
+        Unavailable: a server did not answer for ``patience_s`` seconds.
     """
     away_since: float | None = None
     with suppress(KeyboardInterrupt), Live(as_table(before), console=console, auto_refresh=False) as live:
@@ -48,4 +48,4 @@ def watch(
                 live.update(as_table(now, shown), refresh=True)
                 shown = now
             looked_s = time.monotonic() - began
-            sleep(max(every_s, looked_s * (1 / MOST_LOOKING - 1)))
+            sleep(max(every_s, looked_s * (1 / READING_SHARE - 1)))

@@ -1,4 +1,4 @@
-"""How the pipeline stands: counts, lag and watermark in one look."""
+"""The state of the pipeline: counts, lag and watermark, read once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ from retail_stream.warehouse import positions, postgres
 class Status:
     """Counts since the beginning; ``cleaned``, ``rejected`` and ``late`` are log end offsets.
 
-    ``produced``: what the cleaner has handled and what lies before it. The ends of the raw topics would not say it:
-    their transactions' markers have offsets, too.
+    ``produced``: records that the cleaner has handled, plus its lag. The end offsets of raw topics would be too large,
+    because transaction markers have offsets.
     """
 
     produced: int
@@ -36,7 +36,7 @@ class Status:
     outbox: int
     watermark: datetime | None
     lag: Mapping[Group, int]
-    #: when it was looked at, by this machine's clock
+    #: when it was read, by this machine's clock
     at: datetime
 
     @property
@@ -45,17 +45,17 @@ class Status:
         return None if self.watermark is None else (self.at - self.watermark).total_seconds()
 
     def rates(self, before: "Status") -> dict[str, float]:
-        """What was counted per second since an earlier look."""
+        """Counts per second since an earlier status."""
         seconds = max((self.at - before.at).total_seconds(), 1e-3)
         return {name: (getattr(self, name) - getattr(before, name)) / seconds for name in COUNTED}
 
     @property
     def drained(self) -> bool:
-        """Nothing is on its way: lag 0 in every group and the outbox empty."""
+        """Whether nothing is in flight: lag 0 in every group and the outbox empty."""
         return not any(self.lag.values()) and self.outbox == 0
 
 
-#: What has a rate.
+#: Fields that have a rate.
 COUNTED = ("produced", "cleaned", "rejected", "late", "versions", "facts")
 
 _COUNTS = text(
@@ -71,11 +71,11 @@ _COUNTS = text(
 
 
 def look(engine: Engine, connections: Connections) -> Status:
-    """Read everything once.
+    """Read the status now.
 
     Raises:
         Unavailable: Kafka or Postgres does not answer.
-        RetailStreamError: Postgres refuses us, or `retail-stream init` has not run.
+        RetailStreamError: Postgres refuses the query, or `retail-stream init` has not run.
     """
     names = [f(e) for f in (topics.clean, topics.dlq) for e in Entity] + [topics.Result.LATE]
     ends = end_offsets(connections, topic_partitions(connections, *names))
@@ -84,7 +84,7 @@ def look(engine: Engine, connections: Connections) -> Status:
         return sum(n for (topic, _), n in ends.items() if topic.endswith(suffix))
 
     with postgres.outages(engine), refusals(engine), engine.connect() as connection:
-        # Before the outbox: what a batch puts there comes with its positions.
+        # Before the outbox: a batch commits its positions and its part of the outbox together.
         passed = positions.stored(connection)
         *versions, facts, outbox, watermark, windows = connection.execute(_COUNTS).one()
     lag = lags(connections, passed)
@@ -104,7 +104,7 @@ def look(engine: Engine, connections: Connections) -> Status:
 
 
 def as_table(now: Status, before: Status | None = None) -> Table:
-    """For a terminal; with an earlier status also rates."""
+    """A table for a terminal; with an earlier status also rates."""
     table = Table(show_edge=False, pad_edge=False)
     for column in ("", "total", "per second"):
         table.add_column(column, justify="left" if not column else "right")
@@ -123,7 +123,7 @@ def as_table(now: Status, before: Status | None = None) -> Table:
 
 
 def as_line(now: Status, before: Status) -> str:
-    """For a log: rates since ``before`` and the lag, on one line."""
+    """One line for a log: rates since ``before``, windows and lag."""
     rates = now.rates(before)
     parts = [f"{name} {rates[name]:,.0f}/s" for name in ("produced", "cleaned", "rejected", "versions")]
     closed = sum(n for state, n in now.windows.items() if state != "open")
@@ -132,7 +132,7 @@ def as_line(now: Status, before: Status) -> str:
 
 
 def as_json(now: Status, before: Status) -> dict[str, Any]:
-    """For programs; docs/observability.md says what each field means. Fields are added, not renamed."""
+    """Plain values for programs; docs/observability.md defines each field. Fields are added, never renamed."""
     return {
         "at": now.at.isoformat(),
         "counts": {name: getattr(now, name) for name in COUNTED},

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from confluent_kafka import Message, TopicPartition
 
@@ -24,12 +25,14 @@ _BATCH = 10_000
 _LINGER_S = 0.05
 
 
-def read(connections: Connections, ranges: OffsetRanges) -> Iterator[list[Message]]:
+def read(connections: Connections, ranges: OffsetRanges, **config: Any) -> Iterator[list[Message]]:
     """The committed records of partitions, from the first offset of each range up to, and without, its stop.
 
     Yields batches of at least one record, each sorted by topic, partition and offset; the records of a partition come
     in the order of their offsets. Ends when every partition was read to its stop: transaction markers, aborted records
     and the gaps that compaction leaves count as read. Waits for a transaction that is open before a stop.
+
+    ``config``: other settings of the consumer.
 
     Raises:
         Unavailable: the broker is silent for ``SILENCE_S``, a transaction stays open for ``OPEN_TRANSACTION_S``, or
@@ -39,7 +42,7 @@ def read(connections: Connections, ranges: OffsetRanges) -> Iterator[list[Messag
     if not left:
         return
     # A new client each time: one that saw a broker die may go on asking it.
-    reader = consumer(connections, "retail-stream.reader")
+    reader = consumer(connections, "retail-stream.reader", **config)
     try:
         # Where a log begins behind the first offset, the broker sends the consumer on to its earliest record.
         reader.assign([TopicPartition(*place, offsets.start) for place, offsets in left.items()])

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -27,7 +28,6 @@ from commands.dlq.counts import count_by_rule
 from commands.embedded.servers import Server
 from commands.embedded.settings import free_ports
 from commands.init import migrate
-from commands.score.command import run
 from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.kafka.reading import read_to_end
@@ -45,7 +45,6 @@ SETTINGS = {
     "GENERATOR_FAULT_LATE_EVENT": "0.1",
 }
 PATIENCE_MS = 60_000
-SCORE_MS = 180_000
 #: What makes a page wider than its window, if it is.
 TOO_WIDE = """() => {
     const width = document.documentElement.clientWidth;
@@ -59,8 +58,8 @@ TOO_WIDE = """() => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +70,10 @@ def url(browser: Browser, running: Running) -> str:
 @pytest.fixture(scope="module")
 def visit(browser: Browser, url: str) -> Iterator[Visit]:
     context = browser.new_context()
-    found = Visit(context)
+    visit = Visit(context)
     wait_until_served(url)
-    found.page.goto(url)
-    yield found
+    visit.page.goto(url)
+    yield visit
     context.close()
 
 
@@ -97,7 +96,7 @@ def wait_until_served(url: str) -> None:
             return
 
 
-def asked(url: str) -> tuple[int, Any]:
+def get(url: str) -> tuple[int, Any]:
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.status, json.load(answer)
@@ -119,10 +118,10 @@ def shown(page: Page, table: str) -> list[list[str]]:
 def eventually(page: Page, look: Callable[[], object], expected: Callable[[], object]) -> None:
     """Both sides again and again, until they are the same: the page is a second behind."""
     for _ in range(120):
-        if (found := look()) == (wanted := expected()):
+        if (shown := look()) == (wanted := expected()):
             return
         page.wait_for_timeout(500)
-    assert found == wanted
+    assert shown == wanted
 
 
 def test_what_flows_is_seen_without_reloading(page: Page, running: Running) -> None:
@@ -134,7 +133,7 @@ def test_what_flows_is_seen_without_reloading(page: Page, running: Running) -> N
     expect(page.locator("[data-watermark=time]").first).to_have_text(re.compile(r"\d\d:\d\d:\d\d UTC"))
     before = page.locator("#connection").inner_text()
     expect(page.locator("#connection")).not_to_have_text(before)
-    # All three states are told apart, and revisions come while one looks.
+    # All three states are shown, and revisions appear on the open page.
     page.locator("[data-size='5s'] summary").click()
     for state in ("open", "fired", "final"):
         expect(page.locator("[data-size='5s'] tbody tr", has_text=state).first).to_be_visible(timeout=PATIENCE_MS)
@@ -152,12 +151,11 @@ def test_a_dark_page_a_phone_and_a_light_one_are_accessible(browser: Browser, ur
         visit.page.goto(url)
         expect(visit.page.locator("#rules tbody tr").first).to_be_visible(timeout=PATIENCE_MS)
         expect(visit.page.locator("[data-size='5s'] canvas")).to_be_visible(timeout=PATIENCE_MS)
-        expect(visit.page.locator("#score-state")).to_contain_text("faults planted", timeout=SCORE_MS)
         show_history(visit.page, "stores", "1")
-        found = Axe().run(visit.page)
-        serious = [v for v in found.response["violations"] if v["impact"] in ("serious", "critical")]
-        told = [(v["id"], [node["html"][:200] for node in v["nodes"]][:3]) for v in serious]
-        assert told == [], options
+        report = Axe().run(visit.page)
+        serious = [v for v in report.response["violations"] if v["impact"] in ("serious", "critical")]
+        violations = [(v["id"], [node["html"][:200] for node in v["nodes"]][:3]) for v in serious]
+        assert violations == [], options
         assert visit.page.evaluate(TOO_WIDE) == [], options
         assert visit.errors == []
         context.close()
@@ -190,14 +188,18 @@ def test_windows_and_lateness_are_those_of_postgres(page: Page, running: Running
         FROM sales_by_window WHERE window_size = CAST(:size AS interval)
         GROUP BY window_start ORDER BY window_start DESC LIMIT 12
     """
+
+    def windows(interval: str) -> list[list[str]]:
+        return [list(map(str, row)) for row in rows(running, query, size=interval)]
+
     for size, interval in (("5s", "5 seconds"), ("20s/5s", "20 seconds")):
         details = page.locator(f"[data-size='{size}'] details")
         if details.get_attribute("open") is None:
             details.locator("summary").click()
         eventually(
             page,
-            lambda size=size: shown(page, f"[data-size='{size}']"),
-            lambda interval=interval: [list(map(str, row)) for row in rows(running, query, size=interval)],
+            partial(shown, page, f"[data-size='{size}']"),
+            partial(windows, interval),
         )
     late = sum(1 for _ in read_to_end(running.connections, Result.LATE))
     eventually(page, lambda: page.locator("[data-total=late]").last.inner_text(), lambda: f"{late:,}")
@@ -205,9 +207,9 @@ def test_windows_and_lateness_are_those_of_postgres(page: Page, running: Running
     raw = sum(1 for e in Entity for _ in read_to_end(running.connections, topics.raw(e)))
     assert running.status().produced == raw
     # The page may have looked just before the cleaner's last commit.
-    eventually(page, lambda: asked(f"{page.url}api/look")[1]["flow"]["raw"]["total"], lambda: raw)
+    eventually(page, lambda: get(f"{page.url}api/look")[1]["flow"]["raw"]["total"], lambda: raw)
     # Both the newest sales and the page's bars hold what the topic holds.
-    _, look = asked(f"{page.url}api/look")
+    _, look = get(f"{page.url}api/look")
     assert sum(look["delays"]["counts"]) == look["delays"]["sampled"] > 1000
     bars = [int(cells[1].replace(",", "")) for cells in shown(page, "#delays")]
     assert bars == look["delays"]["counts"]
@@ -234,21 +236,6 @@ def test_rejects_are_those_of_the_dead_letter_topics(page: Page, running: Runnin
     assert page.locator("#letters details[open]").count() == 1
 
 
-def test_the_score_is_that_of_the_command(page: Page, running: Running) -> None:
-    score = run(running.connections)
-    assert score.faults
-    wanted = [[f.fault, *(f"{n:,}" for n in (f.planted, f.handled, f.missed))] for f in score.faults]
-    # It may be half a minute old; then it is computed again, which gives way to everything else on the machine.
-    for _ in range(4):
-        page.locator("#score-now").click(timeout=SCORE_MS)
-        expect(page.locator("#score-now")).to_be_enabled(timeout=SCORE_MS)
-        expect(page.locator("#score-state")).to_contain_text("faults planted")
-        if shown(page, "#scores") == wanted:
-            return
-        page.wait_for_timeout(10_000)
-    assert shown(page, "#scores") == wanted
-
-
 @pytest.mark.parametrize("entity", ["customers", "products", "stores"])
 def test_a_history_is_that_of_postgres(page: Page, running: Running, entity: str) -> None:
     key, sk = f"{entity[:-1]}_id", f"{entity[:-1]}_sk"
@@ -266,10 +253,10 @@ def test_a_history_is_that_of_postgres(page: Page, running: Running, entity: str
     listed = page.locator(".versions li")
     assert listed.count() == len(versions)
     for at, (valid_from, is_current, sales) in enumerate(versions):
-        told = listed.nth(at).inner_text()
-        assert told.startswith(valid_from)
-        assert ("now, current" in told) == is_current
-        assert f"{sales:,} sales as of it" in told
+        version = listed.nth(at).inner_text()
+        assert version.startswith(valid_from)
+        assert ("now, current" in version) == is_current
+        assert f"{sales:,} sales as of it" in version
     assert page.locator(".line button:not(.gap)").count() == len(versions)
 
 
@@ -293,14 +280,14 @@ def test_a_history_is_that_of_postgres(page: Page, running: Running, entity: str
     ],
 )
 def test_bad_input_gets_one_sentence(url: str, path: str, status: int, names: str) -> None:
-    code, answer = asked(f"{url}/{path}".replace(" ", "%20"))
+    code, answer = get(f"{url}/{path}".replace(" ", "%20"))
     assert (code, list(answer)) == (status, ["error"])
     assert names in answer["error"]
     assert "\n" not in answer["error"]
 
 
 def test_what_looks_like_sql_or_markup_is_text(page: Page, url: str) -> None:
-    assert asked(f"{url}/api/keys/products?q=%25%27%20OR%20true%20--") == (200, [])
+    assert get(f"{url}/api/keys/products?q=%25%27%20OR%20true%20--") == (200, [])
     page.fill("#history-form input", "<img src=x onerror=alert(1)>")
     page.locator("#history-form button").click()
     expect(page.locator("#versions .empty")).to_contain_text("<img src=x")
@@ -362,7 +349,7 @@ def test_a_server_that_is_frozen_is_named(page: Page, running: Running) -> None:
     try:
         expect(page.locator("#problems")).to_contain_text("no answer for more than 5 s", timeout=PATIENCE_MS)
         expect(page.locator("[data-service=warehouse] .state")).to_have_text("does not answer")
-        assert asked(f"{page.url}api/look")[0] == 200
+        assert get(f"{page.url}api/look")[0] == 200
     finally:
         for pid in backends:
             os.kill(pid, signal.SIGCONT)
@@ -370,7 +357,7 @@ def test_a_server_that_is_frozen_is_named(page: Page, running: Running) -> None:
 
 
 def test_without_any_data_the_page_says_so(browser: Browser, running: Running) -> None:
-    """Another database, in which nothing was ever stored, and services that nobody started."""
+    """Another database, in which nothing was ever stored, and services that were never started."""
     with psycopg.connect(running.connections.database_url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE nothing")
     server, _, _ = running.connections.database_url.rpartition("/")

@@ -1,4 +1,4 @@
-// Small pieces that every panel builds with. Text goes in as text, never as markup.
+// The elements that every panel is built of. Text goes in as text, never as markup.
 export const one = (selector) => document.querySelector(selector);
 
 export function el(name, attributes = {}, ...children) {
@@ -17,13 +17,13 @@ export const cell = (content, kind) => el("td", { class: kind }, content);
 export const number = (n) => cell(whole(n), "n");
 
 export function say(selector, text) {
-  for (const found of document.querySelectorAll(selector)) if (found.textContent !== text) found.textContent = text;
+  for (const place of document.querySelectorAll(selector)) if (place.textContent !== text) place.textContent = text;
 }
 
 export const whole = (n) => Number(n).toLocaleString("en");
 export const money = (n) => Number(n).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 export const rate = (n) => `${n < 10 ? n.toFixed(1) : whole(Math.round(n))}/s`;
-/** UTC; with its date where that is not today. */
+/** The time in UTC, with its date unless that is today. */
 export const clock = (seconds) => {
   const [day, time] = new Date(seconds * 1000).toISOString().slice(0, 19).split("T");
   return day === new Date().toISOString().slice(0, 10) ? time : `${day} ${time}`;
@@ -38,7 +38,7 @@ export async function ask(path) {
   return content;
 }
 
-/** A chart that fills its place, is drawn anew when the place or the colours change, and has a name for screen readers. */
+/** A chart that fills `place`, is redrawn when its size or the colours change, and has a label for screen readers. */
 export class Chart {
   constructor(place, options) {
     this.place = place;

@@ -8,7 +8,7 @@ export function flow(now) {
     box(name, state, replicas > 1 ? `${WORDS[state]}, ${ready} of ${replicas}` : WORDS[state]);
   }
   const away = now.problems.warehouse;
-  if (away) box("warehouse", "down", away.includes("answer") ? "does not answer" : "refuses us");
+  if (away) box("warehouse", "down", away.includes("answer") ? "does not answer" : "refuses the dashboard");
   else if (now.stream) box("warehouse", "ready", "answers");
   for (const [name, { per_s }] of Object.entries(now.flow ?? {})) say(`[data-rate=${name}]`, rate(per_s));
   for (const [group, lag] of Object.entries(now.lag ?? {})) say(`[data-lag=${group}]`, whole(lag));
@@ -23,9 +23,8 @@ export function flow(now) {
 }
 
 function box(name, state, words) {
-  const found = document.querySelector(`[data-service=${name}]`);
-  if (!found) return;
-  found.dataset.state = state;
-  const said = found.querySelector(".state");
-  if (said.textContent !== words) said.textContent = words;
+  const box = document.querySelector(`[data-service=${name}]`);
+  if (!box) return;
+  box.dataset.state = state;
+  say(`[data-service=${name}] .state`, words);
 }

@@ -2,24 +2,24 @@
 import { ask, el, moment, money, one, whole } from "./elements.js";
 
 const form = one("#history-form");
-const found = one("#found");
+const matches = one("#found");
 const place = one("#versions");
 
-// Each question has a number: an answer that comes after a newer question was asked is not shown.
+// Each request has a number; an answer to any but the newest request is not shown.
 let asked = 0;
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const { entity, q } = Object.fromEntries(new FormData(form));
   const mine = ++asked;
-  found.replaceChildren();
+  matches.replaceChildren();
   place.replaceChildren();
   try {
     const keys = await ask(`/api/keys/${entity}?limit=20&q=${encodeURIComponent(q)}`);
     if (mine !== asked) return;
-    found.replaceChildren(...keys.map(({ id, name }) => el("li", {}, el("button", { type: "button", onclick: () => show(entity, id) }, `${id} ${name}`))));
+    matches.replaceChildren(...keys.map(({ id, name }) => el("li", {}, el("button", { type: "button", onclick: () => show(entity, id) }, `${id} ${name}`))));
     if (keys.length === 1) await show(entity, keys[0].id);
-    if (!keys.length) place.replaceChildren(el("p", { class: "empty" }, `No ${entity.slice(0, -1)} has ${q} in its name, or as its id.`));
+    if (!keys.length) place.replaceChildren(el("p", { class: "empty" }, `No ${entity.slice(0, -1)} has the id ${q}, or ${q} in its name.`));
   } catch (error) {
     if (mine === asked) place.replaceChildren(el("p", { class: "empty" }, error.message));
   }
@@ -39,13 +39,13 @@ function draw({ entity, id, versions, versions_total, sales_counted, sales_witho
   const title = `${entity.slice(0, -1)} ${id}: ${whole(versions_total)} version${versions_total === 1 ? "" : "s"}`;
   const notes = [];
   if (versions_total > versions.length) notes.push(`The newest ${versions.length} are shown.`);
-  if (!sales_counted) notes.push("Postgres did not count the sales as of each version within 5 s; they are left out.");
+  if (!sales_counted) notes.push("The sales per version are left out: Postgres did not count them within 5 s.");
   if (sales_without_version) notes.push(`${whole(sales_without_version)} sales fall in a gap after a delete.`);
   place.replaceChildren(el("h3", {}, title), line(versions),
     el("ol", { class: "versions" }, ...versions.map(version)), ...notes.map((n) => el("p", { class: "note" }, n)));
 }
 
-/** Oldest on the left; as wide as it was valid. */
+/** A bar per version, the oldest on the left, its width the time for which it was valid. */
 function line(versions) {
   const times = [...versions].reverse().map((v, i) => ({
     at: versions.length - 1 - i, from: Date.parse(v.valid_from), to: v.valid_to ? Date.parse(v.valid_to) : Date.now(), v,

@@ -1,4 +1,4 @@
-// How late sales come, and what that did to windows.
+// The delays of sales, and the revisions of windows that they caused.
 import { cell, el, number, one, row, say, whole } from "./elements.js";
 
 export function lateness(now) {

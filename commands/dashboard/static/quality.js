@@ -1,4 +1,4 @@
-// Which rules records break, how often, and the newest dead letters.
+// Broken rules, their rates, and the newest dead letters.
 import { ask, axis, cell, Chart, clock, color, el, number, one, row, times, whole } from "./elements.js";
 
 const KEPT_S = 480;
@@ -20,7 +20,7 @@ export function quality(now) {
   while (samples.length && now.at - samples[0].at > KEPT_S) samples.shift();
   const body = one("#rules tbody");
   body.replaceChildren(...now.rules.map((r) => row(cell(r.entity), cell(r.rule), cell(r.action), number(r.total))));
-  if (!now.rules.length) body.append(row(el("td", { colspan: 4 }, "No rule was broken yet.")));
+  if (!now.rules.length) body.append(row(el("td", { colspan: 4 }, "No rule has been broken yet.")));
   draw(now.rules);
   if (now.letters && now.letters.total !== letters) show(now.letters.total);
 }
@@ -34,7 +34,7 @@ function draw(rules) {
   }
   const totals = samples.map((s) => new Map(s.rules.map((r) => [title(r), r.total])));
   const per_s = (name, i) => {
-    // A counter that goes back belongs to a cleaner that started anew.
+    // A counter that goes back belongs to a restarted cleaner.
     const grown = (totals[i].get(name) ?? 0) - (totals[i - 1].get(name) ?? 0);
     return Math.max(0, grown) / (samples[i].at - samples[i - 1].at);
   };
@@ -52,7 +52,7 @@ function options() {
   };
 }
 
-/** By the letter's place: what somebody reads, or has the focus on, stays the element that it is. */
+/** Rows by the dead letter's position: a row that is open or has the focus stays the same element. */
 const rows = new Map();
 let asking = false;
 
@@ -62,10 +62,10 @@ async function show(total) {
   const entity = one("#letters-filter select").value;
   const body = one("#letters tbody");
   try {
-    const found = await ask(`/api/letters?limit=20${entity ? `&entity=${entity}` : ""}`);
-    for (const at of rows.keys()) if (!found.some((x) => x.letter === at)) rows.delete(at);
-    for (const x of found) if (!rows.has(x.letter)) rows.set(x.letter, letter(x));
-    place(body, found.length ? found.map((x) => rows.get(x.letter)) : [row(el("td", { colspan: 4 }, "No dead letters."))]);
+    const newest = await ask(`/api/letters?limit=20${entity ? `&entity=${entity}` : ""}`);
+    for (const at of rows.keys()) if (!newest.some((x) => x.letter === at)) rows.delete(at);
+    for (const x of newest) if (!rows.has(x.letter)) rows.set(x.letter, letter(x));
+    place(body, newest.length ? newest.map((x) => rows.get(x.letter)) : [row(el("td", { colspan: 4 }, "No dead letters."))]);
     if (total !== undefined) letters = total;
   } catch (error) {
     rows.clear();
@@ -76,9 +76,9 @@ async function show(total) {
   if (one("#letters-filter select").value !== entity) show();
 }
 
-/** Those that are there already are not touched: one that is moved loses the focus. */
+/** Rows that are there already are not touched: a moved element loses the focus. */
 function place(body, wanted) {
-  for (const there of [...body.children]) if (!wanted.includes(there)) there.remove();
+  for (const old of [...body.children]) if (!wanted.includes(old)) old.remove();
   wanted.forEach((made, i) => body.children[i] === made || body.insertBefore(made, body.children[i] ?? null));
 }
 
@@ -92,10 +92,10 @@ const SHOWN_TEXT = 8192;
 function details(x) {
   const left = x.value_bytes - (x.value_hex?.length ?? 0) / 2;
   const hex = `${whole(x.value_bytes)} bytes: ${x.value_hex}${left ? ` … and ${whole(left)} bytes more` : ""}`;
-  const text = x.value ? JSON.stringify(x.value, null, 1) : "It is no Avro of a known schema.";
+  const text = x.value ? JSON.stringify(x.value, null, 1) : "Not Avro of a registered schema.";
   const shown = text.length > SHOWN_TEXT ? `${text.slice(0, SHOWN_TEXT)} … and ${whole(text.length - SHOWN_TEXT)} characters more` : text;
   return cell(el("details", { "data-letter": x.letter },
-    el("summary", {}, x.message ?? "no message"),
+    el("summary", {}, x.message ?? "No message"),
     el("pre", {}, shown),
     el("pre", {}, `key ${x.key ?? "null"}\n${x.value_hex == null ? "no value" : hex}`)));
 }

@@ -37,9 +37,9 @@ function panel(size) {
     chart.show([starts, ...bars, returns, revised],
       `Windows of ${size}: ${counts}; the newest begins at ${clock(last.start)} with ${money(last.gross_sales)} gross`);
     body.replaceChildren(...rows.slice(-TABLE_ROWS).reverse().map((r) => {
-      const told = `${r.state} ${r.revisions}`;
-      const fresh = before.has(r.start) && before.get(r.start) !== told;
-      before.set(r.start, told);
+      const version = `${r.state} ${r.revisions}`;
+      const fresh = before.has(r.start) && before.get(r.start) !== version;
+      before.set(r.start, version);
       const made = row(cell(clock(r.start)), cell(r.state), number(r.transactions), cell(money(r.gross_sales), "n"),
         cell(money(r.returns_amount), "n"), cell(money(r.net_sales), "n"), cell(whole(r.revisions), "n"));
       made.dataset.start = r.start;

@@ -1,4 +1,4 @@
-"""`make doctor`: what it makes of versions, amounts and ports, and that it needs nothing but Python."""
+"""`make doctor`: its checks of versions, amounts and ports; and that it needs nothing but Python."""
 
 import re
 import socket
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
         ("", ()),
     ],
 )
-def test_versions_are_read_up_to_what_is_no_number(text: str, numbers: tuple[int, ...]) -> None:
+def test_a_version_is_read_up_to_the_first_part_that_is_not_a_number(text: str, numbers: tuple[int, ...]) -> None:
     assert doctor.version(text) == numbers
 
 
@@ -39,17 +39,21 @@ def test_a_port_that_is_taken_is_named_with_the_variable_that_chooses_another() 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         wanted = {"KAFKA_PORT": (29092, "Kafka")}
-        (found,) = doctor.ports(wanted, {"KAFKA_PORT": str(port)})
-        assert not found.good
-        assert "KAFKA_PORT=<port>" in found.cure
+        (taken,) = doctor.ports(wanted, {"KAFKA_PORT": str(port)}, replaced=True)
+        assert (taken.good, taken.hint) == (False, False)
+        assert "KAFKA_PORT=<port>" in taken.cure
+        (default,) = doctor.ports({"KAFKA_PORT": (port, "Kafka")}, {}, replaced=True)
+        assert (default.good, default.hint, default.cure) == (False, True, "a free one will be used")
         assert [f.good for f in doctor.ports(wanted, {"KAFKA_PORT": str(port)}, ours=[port])] == [True]
     assert [f.good for f in doctor.ports(wanted, {"KAFKA_PORT": str(port)})] == [True]
     assert [f.good for f in doctor.ports(wanted, {"KAFKA_PORT": "many"})] == [False]
 
 
-def test_two_servers_on_one_port_are_told() -> None:
+def test_two_servers_on_one_port_are_named() -> None:
     wanted = {"A": (20001, "a"), "B": (20001, "b")}
-    assert [f.cure for f in doctor.ports(wanted, {}) if not f.good] == ["that is the port of A too"]
+    assert [f.cure for f in doctor.ports(wanted, {}) if not f.good] == [
+        "it is also the port of A; choose different ports"
+    ]
 
 
 def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:

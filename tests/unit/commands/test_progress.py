@@ -1,4 +1,4 @@
-"""Progress: nothing for what is quick; a bar in a terminal; plain lines elsewhere, which a log can hold."""
+"""Progress: nothing for quick work, a bar in a terminal, plain lines elsewhere."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from tests.harness.eventually import eventually
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
-def test_what_is_quick_shows_nothing():
+def test_quick_work_shows_nothing():
     for terminal in (True, False):
         out = io.StringIO()
         with Shown("verify", Console(file=out, force_terminal=terminal), quiet_s=3600) as progress:
@@ -30,7 +30,7 @@ def test_without_a_terminal_there_are_plain_lines_and_none_twice():
         progress.say("comparing")
         eventually(lambda: "comparing" in out.getvalue(), "it is shown", 20, every_s=0.005)
     lines = out.getvalue().splitlines()
-    # It may have begun before it was told anything.
+    # The first line may come before the first step.
     assert [line for line in lines if line != "verify"] == [
         "verify: reading [bold]the topics[/bold]",
         "verify: reading [bold]the topics[/bold], 1,200 of 4,000",
@@ -44,7 +44,7 @@ def test_in_a_terminal_there_is_a_bar_that_is_gone_at_the_end():
     with Shown("drain", Console(file=out, force_terminal=True, width=100), quiet_s=0) as progress:
         progress.count(30, 120)
         eventually(lambda: "25%" in out.getvalue(), "it is shown", 20, every_s=0.005)
-        # More than was expected is not more than everything.
+        # The total grows with a count that exceeds it.
         progress.count(180, 120)
         eventually(lambda: "180 of 180" in out.getvalue(), "it is shown", 20, every_s=0.005)
     # Erase the line, show the cursor.

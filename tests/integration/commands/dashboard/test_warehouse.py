@@ -1,4 +1,4 @@
-"""What the page reads from Postgres: the sales as of each version, and what it says when it is refused."""
+"""What the page reads from Postgres: the sales as of each version, and its sentences for refusals."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -35,7 +35,7 @@ def filled(warehouse: Engine) -> Engine:
         connection.execute(text(f"CREATE TABLE fact_day PARTITION OF fact_sales FOR VALUES {day}"))
         chance = random.Random(5)
         sales = [
-            # On the bounds as often as between them.
+            # As often on the bounds of versions as between them.
             {"id": i, "store": 1 + i % 2, "at": at(chance.randrange(0, 60, 5)), "n": chance.randrange(-3, 9)}
             for i in range(2000)
         ]
@@ -60,13 +60,13 @@ def test_sales_as_of_each_version_are_those_of_the_view(filled: Engine, connecti
             for row in connection.execute(text("SELECT valid_from, store_sk FROM dim_stores"))
         }
     with reads.session(reads.reader(dashboard(connections))) as connection:
-        found = reads.history(connection, Entity.STORES, 1)
-    assert found is not None
-    told = {starts[v["valid_from"]]: (v["sales"], v["units"], v["total_amount"]) for v in found["versions"]}
-    assert told == {sk: sums for sk, sums in wanted.items() if sk is not None}
-    assert found["sales_without_version"] == wanted[None][0] > 0
-    assert found["sales_counted"]
-    assert sum(v["sales"] for v in found["versions"]) + found["sales_without_version"] == 1000
+        history = reads.history(connection, Entity.STORES, 1)
+    assert history is not None
+    sums_of = {starts[v["valid_from"]]: (v["sales"], v["units"], v["total_amount"]) for v in history["versions"]}
+    assert sums_of == {sk: sums for sk, sums in wanted.items() if sk is not None}
+    assert history["sales_without_version"] == wanted[None][0] > 0
+    assert history["sales_counted"]
+    assert sum(v["sales"] for v in history["versions"]) + history["sales_without_version"] == 1000
 
 
 def test_versions_are_shown_when_their_sales_take_too_long(
@@ -77,14 +77,14 @@ def test_versions_are_shown_when_their_sales_take_too_long(
     )
     monkeypatch.setitem(reads._SESSION, "statement_timeout", "300ms")
     with reads.session(reads.reader(dashboard(connections))) as connection:
-        found = reads.history(connection, Entity.STORES, 1)
-    assert found is not None
-    assert not found["sales_counted"]
-    assert [v["sales"] for v in found["versions"]] == [None] * 3
-    assert [v["fields"]["name"] for v in found["versions"]] == ["from 40", "from 20", "from 10"]
+        history = reads.history(connection, Entity.STORES, 1)
+    assert history is not None
+    assert not history["sales_counted"]
+    assert [v["sales"] for v in history["versions"]] == [None] * 3
+    assert [v["fields"]["name"] for v in history["versions"]] == ["from 40", "from 20", "from 10"]
 
 
-def test_a_question_that_takes_too_long_is_no_outage(
+def test_a_query_that_takes_too_long_is_not_an_outage(
     warehouse: Engine, connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(reads._SESSION, "statement_timeout", "200ms")
@@ -95,7 +95,7 @@ def test_a_question_that_takes_too_long_is_no_outage(
         connection.execute(text("SELECT pg_sleep(9)"))
 
 
-def test_what_postgres_refuses_is_said(warehouse: Engine, connections: Connections) -> None:
+def test_a_refusal_of_postgres_is_one_sentence(warehouse: Engine, connections: Connections) -> None:
     server, _, name = connections.database_url.rpartition("/")
     scheme, _, place = server.rpartition("@")
     looker = f"looker_{name}"
@@ -106,14 +106,14 @@ def test_what_postgres_refuses_is_said(warehouse: Engine, connections: Connectio
     cases = {
         f"{server}/no_{name}": (SettingsError, f'database "no_{name}" does not exist'),
         f"postgresql://{looker}:x@{place}/{name}": (RetailStreamError, "permission denied for table"),
-        f"{server}/empty_{name}": (RetailStreamError, "has no tables yet: `retail-stream init` creates them."),
+        f"{server}/empty_{name}": (RetailStreamError, "has no tables yet; run `retail-stream init`."),
         f"postgresql://{user}:wrong@{place}/{name}": (SettingsError, "authentication failed"),
     }
-    for url, (kind, told) in cases.items():
+    for url, (kind, expected) in cases.items():
         engine = reads.reader(dashboard(connections, url))
-        with pytest.raises(kind, match=told.replace("(", r"\(")), reads.session(engine) as connection:
+        with pytest.raises(kind, match=expected.replace("(", r"\(")), reads.session(engine) as connection:
             reads.state(connection)
-        with pytest.raises(kind, match=told):
+        with pytest.raises(kind, match=expected):
             status.look(engine, connections)
         engine.dispose()
     with psycopg.connect(connections.database_url, autocommit=True) as admin:

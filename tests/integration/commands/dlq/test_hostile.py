@@ -1,23 +1,24 @@
-"""Dead letters that anyone may have written: the commands tell them, replay what can be, and never break.
+"""Dead letters with hostile content: the commands show them, replay those that can be, and never break.
 
-It needs topics of its own, because what it leaves on them is no work of the cleaner.
+It needs topics of its own, because it leaves records on them that no cleaner wrote.
 """
 
 import json
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from confluent_kafka import Message
 from typer.testing import CliRunner, Result
 
 from commands import cli
-from commands.dlq.plan import Obstacle, Record
+from commands.dlq.plan import Obstacle, ReplayRecord
 from commands.dlq.replay import publish
 from retail_stream import dead_letters as dead_letter
 from retail_stream import waiting
 from retail_stream.errors import Rejected, RetailStreamError, Stage, Unavailable
-from retail_stream.kafka import clients, offsets, reading
+from retail_stream.kafka import clients, offsets
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from tests.harness.servers import Servers, connections_of
@@ -87,12 +88,12 @@ def test_every_letter_is_listed_and_shown(dlq):
     assert "was_strict" in listed.output
     shown = dlq("show", "--json", "--limit", "1000")
     assert shown.exit_code == 0, shown.output
-    told = {bytes.fromhex(s["value_hex"]): s for s in map(json.loads, shown.stdout.splitlines())}
-    assert told.keys() == LETTERS.keys()
-    assert {value for value, s in told.items() if s["origin"] is None} == {
+    letters = {bytes.fromhex(s["value_hex"]): s for s in map(json.loads, shown.stdout.splitlines())}
+    assert letters.keys() == LETTERS.keys()
+    assert {value for value, s in letters.items() if s["origin"] is None} == {
         value for value, (_, _, stays) in LETTERS.items() if stays is Obstacle.ORIGIN
     }
-    assert told[b"before any date"]["time"] is None
+    assert letters[b"before any date"]["time"] is None
 
 
 def test_no_letter_steers_the_terminal(dlq):
@@ -103,7 +104,7 @@ def test_no_letter_steers_the_terminal(dlq):
     assert "\\x1b[2J" in result.output
 
 
-def test_times_select_letters_whose_timestamps_are_no_dates_too(dlq):
+def test_times_also_select_letters_whose_timestamps_are_not_dates(dlq):
     old = dlq("show", "--json", "--until", "2000-01-01")
     assert [json.loads(line)["timestamp_ms"] for line in old.stdout.splitlines()] == [-1, -(2**62)]
     assert "No dead letter matches." in dlq("show", "--until", "1960-01-01", "--since", "1900-01-01").output
@@ -114,7 +115,7 @@ def test_times_select_letters_whose_timestamps_are_no_dates_too(dlq):
     assert dlq("show", "--json", "--since", "2020-09-13T14:26:40.001+02:00").stdout.count("\n") == 1
 
 
-def test_only_what_can_be_goes_back_as_it_was_and_each_time_once(dlq, planted):
+def test_each_replay_publishes_the_original_of_each_replayable_letter_once(dlq, planted):
     before = raw(planted)
     dry = dlq("replay")
     assert (dry.exit_code, len(raw(planted))) == (0, len(before))
@@ -135,18 +136,18 @@ def test_only_what_can_be_goes_back_as_it_was_and_each_time_once(dlq, planted):
     assert named == [("replay.of", b"\xff\x00\x1b[2J")]
 
 
-def test_a_record_that_no_broker_takes_is_an_error_and_the_others_arrive(planted):
+def test_a_record_that_is_too_large_is_an_error_and_the_others_arrive(planted):
     large = random.Random(1).randbytes(1_200_000)
-    records = [Record("sales.raw", 0, b"7", value, LONG_AGO, []) for value in (b"before", large, b"after")]
+    records = [ReplayRecord("sales.raw", 0, b"7", value, LONG_AGO, []) for value in (b"before", large, b"after")]
     with pytest.raises(RetailStreamError, match=r"1 of 3 records cannot be published.* sales.raw/0: .*too large"):
         publish(planted, records)
     assert [m.value() for m in raw(planted) if m.partition() == 0] == [b"before", b"after"]
 
 
-def test_brokers_that_take_nothing_are_waited_for_and_no_longer_than_that(planted):
+def test_brokers_that_do_not_answer_are_waited_for_up_to_the_patience(planted):
     gone = planted.model_copy(update={"kafka_bootstrap_servers": NOWHERE})
     with pytest.raises(Unavailable, match=f"Kafka at {NOWHERE}"):
-        publish(gone, [Record("sales.raw", 0, b"7", b"", LONG_AGO, [])], patience_s=1)
+        publish(gone, [ReplayRecord("sales.raw", 0, b"7", b"", LONG_AGO, [])], patience_s=1)
 
 
 def test_a_registry_that_does_not_answer_is_one_sentence(dlq, monkeypatch):
@@ -160,7 +161,6 @@ def test_a_registry_that_does_not_answer_is_one_sentence(dlq, monkeypatch):
 @pytest.mark.parametrize("command", [["list"], ["show"], ["replay"], ["replay", "--execute"]])
 def test_a_broker_that_does_not_answer_is_one_sentence(dlq, monkeypatch, command):
     monkeypatch.setattr(waiting, "COMMAND_PATIENCE_S", 1)
-    monkeypatch.setattr(reading, "ANSWER_S", 1)
     monkeypatch.setattr(offsets, "ANSWER_S", 1)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", NOWHERE)
     result = dlq(*command)
@@ -168,7 +168,27 @@ def test_a_broker_that_does_not_answer_is_one_sentence(dlq, monkeypatch, command
     assert f"retail-stream: Kafka at {NOWHERE} does not answer.\n" in result.output
 
 
-def test_verify_tells_of_letters_that_no_record_stands_behind_and_does_not_break(planted):
-    code, told = verify(planted)
+def test_verify_reports_letters_without_a_record_and_does_not_break(planted):
+    code, report = verify(planted)
     assert code == 1
-    assert "✗ sales.dlq" in told
+    assert "✗ sales.dlq" in report
+
+
+def test_letters_behind_an_open_transaction_are_read_once_it_ends(dlq, planted):
+    """Kafka reports the end of the partition before the transaction: there is more up to the end that dlq asked for."""
+    transaction = clients.producer(planted, **{"transactional.id": "open"})
+    transaction.init_transactions(30)
+    transaction.begin_transaction()
+    transaction.produce("stores.dlq", b"inside", b"7", partition=0, headers=added(24, "stores.raw"))
+    assert transaction.flush(30) == 0
+    plain = clients.producer(planted)
+    plain.produce("stores.dlq", b"behind", b"7", partition=0, headers=added(25, "stores.raw"))
+    assert plain.flush(30) == 0
+    with ThreadPoolExecutor(1) as pool:
+        shown = pool.submit(dlq, "show", "--json", "--entity", "stores")
+        time.sleep(2)
+        assert not shown.done()
+        transaction.commit_transaction(30)
+        result = shown.result(30)
+    letters = list(map(json.loads, result.stdout.splitlines()))
+    assert sorted(bytes.fromhex(letter["value_hex"]) for letter in letters) == [b"behind", b"inside"]

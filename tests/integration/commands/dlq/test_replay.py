@@ -1,4 +1,4 @@
-"""Dead letters put back: twice, with consumers killed in between, and everything downstream counts them once."""
+"""Dead letters are replayed twice, with consumers killed in between: everything downstream counts them once."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from retail_stream.kafka.headers import REPLAY_OF, headers_by_name
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
-from retail_stream.topics import SCHEMAS, Group, Result
+from retail_stream.topics import Group, Result
 from retail_stream.warehouse import postgres
 from tests.harness.eventually import eventually
 from tests.harness.servers import Servers, emptied, own_database
@@ -44,7 +44,7 @@ NEW_ID = 10**12 + 1
 LONG_AGO = 1_700_000_000_000_000  # microseconds
 AN_HOUR_MS = 3_600_000
 CONSUMERS = (Service.SCD_MERGER, Service.AGGREGATOR)
-#: What two warehouses of the same topics need not share.
+#: Columns in which two warehouses of the same topics may differ.
 OWN = ["customer_sk", "product_sk", "store_sk", "revision", "updated_at", "state"]
 TABLES = ("dim_customers", "dim_products", "dim_stores", "fact_sales", "sales_by_window", "sales_by_product_window")
 
@@ -74,8 +74,8 @@ class World:
 
     def sales(self, topic: str) -> list[int]:
         """Transaction ids of the sales on a topic."""
-        writer = RecordSchema(json.loads((SCHEMAS / "clean" / "sales.avsc").read_text()))
-        records = (writer.record(m.value()[HEADER_BYTES:]) for m in read_to_end(self.connections, topic))
+        schema = RecordSchema(topics.topic(topics.clean(Entity.SALES)).schema())
+        records = (schema.record(m.value()[HEADER_BYTES:]) for m in read_to_end(self.connections, topic))
         return [record["transaction_id"] for record in records if record is not None]
 
     def dlq(self, *arguments: str) -> str:
@@ -87,22 +87,22 @@ class World:
         return end_offsets(self.connections, topic_partitions(self.connections, topic))
 
     def replays_of(self, topic: str) -> list[bytes]:
-        found = [headers_by_name(m).get(REPLAY_OF) for m in read_to_end(self.connections, topic)]
-        return [place for place in found if place is not None]
+        places = [headers_by_name(m).get(REPLAY_OF) for m in read_to_end(self.connections, topic)]
+        return [place for place in places if place is not None]
 
     def changed(self, entity: Entity, **changes: object) -> tuple[Message, bytes]:
-        """The last raw record of an entity, and what its value would be a second later with other fields."""
+        """The last raw record of an entity, and its value a second later with other fields."""
         last = list(read_to_end(self.connections, topics.raw(entity)))[-1]
-        writer = RecordSchema(json.loads((SCHEMAS / "raw" / f"{entity}.avsc").read_text()))
-        record = writer.record(last.value()[HEADER_BYTES:])
+        schema = RecordSchema(topics.topic(topics.raw(entity)).schema())
+        record = schema.record(last.value()[HEADER_BYTES:])
         assert record is not None
         later = {FIELDS[entity].time: record[FIELDS[entity].time] + 1_000_000}
         number = schema_id(last.value())
         assert number is not None
-        return last, frame(number, encode(writer.plain, {**record, **later, **changes}))
+        return last, frame(number, encode(schema.plain, {**record, **later, **changes}))
 
     def reject_wrongly(self, entity: Entity, **changes: object) -> str:
-        """A raw record that is good today, dead-lettered by a cleaner with stricter rules; returns its place."""
+        """Publish a raw record that is valid today, and dead-letter it as by a stricter cleaner; returns its origin."""
         last, value = self.changed(entity, **changes)
         partition = last.partition()
         offset = self.ends(topics.raw(entity))[topics.raw(entity), partition]
@@ -119,7 +119,7 @@ class World:
         return f"{entity}.raw/{partition}/{offset}"
 
     def replay_by_hand(self, entity: Entity, of: str, later_ms: int, **changes: object) -> None:
-        """What no replay of ours does: another record under the name of one that was replayed."""
+        """Publish another record with the ``replay.of`` of one that was replayed, as `dlq replay` never does."""
         last, value = self.changed(entity, **changes)
         producer = clients.producer(self.connections)
         producer.produce(
@@ -133,7 +133,7 @@ class World:
         assert producer.flush(30) == 0
 
     def contents(self) -> dict[str, list[str]]:
-        """Rows of every table, without what is a warehouse's own."""
+        """The rows of every table, without the columns in OWN."""
         with self.engine.connect() as connection:
             return {
                 table: sorted(
@@ -173,7 +173,7 @@ def world(
     made.databases.close()
 
 
-def test_what_is_replayed_twice_counts_once_and_what_is_still_bad_comes_back_under_its_first_name(world: World):
+def test_a_record_that_is_replayed_twice_counts_once_and_a_bad_one_keeps_its_first_position(world: World):
     assert world.pipeline.stop(Service.CLEANER) == 0
     sale = world.reject_wrongly(Entity.SALES, transaction_id=NEW_ID, discount_applied=0.0, quantity=1)
     store = world.reject_wrongly(Entity.STORES, manager="Ada Replayed")
@@ -213,16 +213,16 @@ def test_what_is_replayed_twice_counts_once_and_what_is_still_bad_comes_back_und
         world.drain()
     places = world.replays_of("sales.dlq")
     assert discounts > 1
-    # Each time once, though the second replay met two letters of each.
+    # Each replay publishes each record once, though the second meets two dead letters of each.
     assert (len(places), len(set(places))) == (2 * discounts, discounts)
     assert first["origin"].encode() in places
-    code, told = verify(world.connections)
-    assert code == 0, told
+    code, report = verify(world.connections)
+    assert code == 0, report
 
 
 def test_two_replays_in_one_batch_count_once_and_an_empty_warehouse_comes_to_the_same(world: World):
     assert world.pipeline.stop(Service.CLEANER) == 0
-    # In time for no window: without its name a second one would be late a second time.
+    # Too late for every window: without `replay.of` a second one would be late a second time.
     late = world.reject_wrongly(Entity.SALES, transaction_id=NEW_ID, discount_applied=0.0, event_time=LONG_AGO)
     store = world.reject_wrongly(Entity.STORES, manager="Ada Replayed")
     for service in CONSUMERS:
@@ -230,7 +230,7 @@ def test_two_replays_in_one_batch_count_once_and_an_empty_warehouse_comes_to_the
     world.pipeline.start(Service.CLEANER)
     for _ in range(2):
         world.dlq("replay", "--rule", "was_strict", "--execute")
-    # It would add a sale, move the watermark an hour on, and make another version.
+    # Counted, these would add a sale, move the watermark on by an hour, and add a version.
     world.replay_by_hand(Entity.SALES, late, AN_HOUR_MS, transaction_id=NEW_ID + 1, discount_applied=0.0)
     world.replay_by_hand(Entity.STORES, store, 0, manager="Bob Ignored")
     world.until(lambda: world.replays_of("sales.clean") == [late.encode()] * 3, "the cleaner passes all three sales")
@@ -244,12 +244,12 @@ def test_two_replays_in_one_batch_count_once_and_an_empty_warehouse_comes_to_the
     assert [sum(str(n) in row for row in first["fact_sales"]) for n in (NEW_ID, NEW_ID + 1)] == [1, 0]
     assert [sum(n in row for row in first["dim_stores"]) for n in ("Ada Replayed", "Bob Ignored")] == [1, 0]
     assert len(first["replays"]) == 2
-    code, told = verify(world.connections)
-    assert code == 0, told
+    code, report = verify(world.connections)
+    assert code == 0, report
 
     world.rebuild()
-    # Kafka's committed offsets, which say what is drained, know nothing of an empty warehouse.
+    # Kafka's committed offsets, which decide `drained`, are ahead of an empty warehouse.
     world.until(lambda: world.contents() == first, "the empty warehouse comes to the same")
     world.drain()
-    code, told = verify(world.connections)
-    assert code == 0, told
+    code, report = verify(world.connections)
+    assert code == 0, report

@@ -71,10 +71,10 @@ def env(program: Program) -> dict[str, str]:
 
 
 def listening(pids: set[int], ports: Ports) -> set[str]:
-    """Addresses, as the kernel writes them in hex, on which any of the processes, or anybody on the ports, listens."""
+    """Addresses in hex, as the kernel writes them, on which the processes, or any process on the ports, listen."""
     inodes = set()
     for pid in pids:
-        # In a container even root may not look into a process of another user: Postgres is found by its port.
+        # In a container even root may not look into a process of another user: Postgres is identified by its port.
         with contextlib.suppress(PermissionError):
             for descriptor in Path(f"/proc/{pid}/fd").iterdir():
                 target = os.readlink(descriptor)
@@ -83,8 +83,7 @@ def listening(pids: set[int], ports: Ports) -> set[str]:
     ours = {f"{port:04X}" for _, port in ports}
     rows = [line.split() for file in ("tcp", "tcp6") for line in Path(f"/proc/net/{file}").read_text().splitlines()[1:]]
     places = [(row[1].partition(":"), row[9]) for row in rows if row[3] == "0A"]
-    found = {port for (_, _, port), _ in places}
-    assert ours <= found
+    assert ours <= {port for (_, _, port), _ in places}
     return {address for (address, _, port), inode in places if inode in inodes or port in ours}
 
 
@@ -97,10 +96,10 @@ def children(program: Program) -> set[int]:
         except OSError:
             continue
         parents[int(stat.parent.name)] = int(fields[1])
-    found = {program.supervisor()}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
+    pids = {program.supervisor()}
+    while more := {pid for pid, parent in parents.items() if parent in pids} - pids:
+        pids |= more
+    return pids
 
 
 def test_detach_prints_three_exports_and_all_servers_answer(env: dict[str, str]) -> None:
@@ -128,9 +127,9 @@ def test_a_second_start_finds_the_first(program: Program, env: dict[str, str]) -
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's list of sockets")
 def test_everything_listens_on_loopback_only(program: Program, env: dict[str, str]) -> None:
-    found = listening(children(program), program.ports)
-    assert found
-    assert found <= {"0100007F", "0000000000000000FFFF00000100007F"}
+    addresses = listening(children(program), program.ports)
+    assert addresses
+    assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}
 
 
 def test_kafkas_own_tools_find_the_running_broker(program: Program, env: dict[str, str]) -> None:
@@ -171,7 +170,7 @@ def test_nothing_is_left_when_the_supervisor_is_killed_and_it_starts_again(
     assert program.start() == env
 
 
-def test_a_taken_port_is_one_sentence_and_nothing_is_started(program: Program) -> None:
+def test_a_taken_chosen_port_is_one_sentence_and_nothing_is_started(program: Program) -> None:
     program("infra", "--stop")
     with socket.create_server(("127.0.0.1", program.ports.postgres)):
         for arguments in (["infra"], ["infra", "--detach"]):
@@ -179,9 +178,38 @@ def test_a_taken_port_is_one_sentence_and_nothing_is_started(program: Program) -
             assert refused.returncode == 2
             assert refused.stdout == ""
             (sentence,) = refused.stderr.splitlines()
-            assert f"port {program.ports.postgres} " in sentence
-            assert "RETAIL_STREAM_POSTGRES_PORT" in sentence
+            assert f"RETAIL_STREAM_POSTGRES_PORT={program.ports.postgres}: this port on 127.0.0.1 is taken" in sentence
     assert not program.home.is_held("servers")
+
+
+def test_taken_default_ports_are_replaced_and_the_same_state_is_used(program: Program) -> None:
+    """The state was made on chosen ports; the servers find it again on other ports."""
+    made = program.start()
+    admin = AdminClient({"bootstrap.servers": made["KAFKA_BOOTSTRAP_SERVERS"]})
+    admin.create_topics([NewTopic("moved", 1, 1)])["moved"].result(timeout=10)
+    with psycopg.connect(made["DATABASE_URL"]) as connection:
+        connection.execute("CREATE TABLE moved (x int)")
+    program("infra", "--stop")
+    default = {name: int(EmbeddedSettings.model_fields[variable_of(name).lower()].default) for name, _ in program.ports}
+    for name in default:
+        del program.env[variable_of(name)]
+    with contextlib.ExitStack() as listening:
+        for port in default.values():
+            with contextlib.suppress(OSError):  # taken already, by a stack of this machine
+                listening.enter_context(socket.create_server(("127.0.0.1", port)))
+        done = program("infra", "--detach")
+        assert done.returncode == 0, done.stderr
+        for port in default.values():
+            assert f"Port {port} on 127.0.0.1 is taken; using " in done.stderr
+        env = dict(line.removeprefix("export ").split("=", 1) for line in done.stdout.splitlines())
+        assert list(env) == VARIABLES
+        assert not any(f":{port}/" in f"{value}/" for value in env.values() for port in default.values())
+        admin = AdminClient({"bootstrap.servers": env["KAFKA_BOOTSTRAP_SERVERS"]})
+        assert "moved" in admin.list_topics(timeout=10).topics
+        with psycopg.connect(env["DATABASE_URL"]) as connection:
+            assert connection.execute("SELECT count(*) FROM moved").fetchone() == (0,)
+        assert program("infra", "--stop").returncode == 0
+    program.env |= {variable_of(name): str(port) for name, port in program.ports}
 
 
 def test_state_left_half_made_is_made_again(program: Program) -> None:
@@ -194,7 +222,7 @@ def test_state_left_half_made_is_made_again(program: Program) -> None:
     (home / "kafka" / "data" / "meta.properties").write_text("version=1\n")
     with Stack(home, program.ports, restart=False) as stack:
         for server in Server:
-            assert stack.answers(server)
+            assert stack.is_ready(server)
 
 
 def test_postgres_killed_in_the_middle_of_a_long_statement_starts_again(program: Program) -> None:
@@ -205,7 +233,7 @@ def test_postgres_killed_in_the_middle_of_a_long_statement_starts_again(program:
         busy = psycopg.connect(stack.env["DATABASE_URL"])
         busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 1000000000) WHERE random() < 0")
         stack.kill(Server.POSTGRES)
-        assert not stack.answers(Server.POSTGRES)
+        assert not stack.is_ready(Server.POSTGRES)
         stack.start(Server.POSTGRES)
         stack.wait_ready(Server.POSTGRES)
         with psycopg.connect(stack.env["DATABASE_URL"]) as connection:

@@ -1,4 +1,4 @@
-"""The dashboard's small decisions: settings, states of services, what a request may say, and the histogram."""
+"""The dashboard's pure parts: settings, states of services, query parameters and the histogram."""
 
 import socket
 
@@ -17,13 +17,17 @@ from retail_stream.avro.registry import Registry
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.errors import SettingsError
 from retail_stream.service import metrics
-from retail_stream.settings import Connections, load
+from retail_stream.settings import load
 
 SERVERS = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
     "SCHEMA_REGISTRY_URL": "http://127.0.0.1:9",
-    "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nothing",
+    "DATABASE_URL": "postgresql://reader@127.0.0.1:9/nothing",
 }
+
+
+def settings(**values: str) -> DashboardSettings:
+    return DashboardSettings.model_validate({name.lower(): value for name, value in {**SERVERS, **values}.items()})
 
 
 def test_services_are_named_with_their_addresses() -> None:
@@ -34,7 +38,7 @@ def test_services_are_named_with_their_addresses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "expected"),
     [
         ("DASHBOARD_SERVICES", "cleaner", "which is not name=host:port; allowed: name=host:port["),
         ("DASHBOARD_SERVICES", "cleaner=host:0", "'cleaner=host:0'"),
@@ -45,13 +49,15 @@ def test_services_are_named_with_their_addresses() -> None:
         ("DASHBOARD_HOST", "", "an address or name of this machine"),
     ],
 )
-def test_a_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str) -> None:
+def test_a_wrong_setting_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
+) -> None:
     for name, good in {**SERVERS, variable: value}.items():
         monkeypatch.setenv(name, good)
     with pytest.raises(SettingsError) as wrong:
         load(DashboardSettings)
     assert str(wrong.value).startswith(f"{variable}='{value}'")
-    assert told in str(wrong.value)
+    assert expected in str(wrong.value)
 
 
 def test_hosts_may_begin_with_a_star() -> None:
@@ -60,26 +66,25 @@ def test_hosts_may_begin_with_a_star() -> None:
 
 
 def test_a_wrong_host_and_a_taken_port_are_each_blamed_for_themselves() -> None:
-    servers = {name.lower(): value for name, value in SERVERS.items()}
-    with pytest.raises(SettingsError, match=r"^DASHBOARD_HOST='no\.such\.invalid' cannot be listened on"):
-        listen(DashboardSettings(**servers, dashboard_host="no.such.invalid"))
-    with listen(DashboardSettings(**servers, dashboard_port=0)) as taken:
+    with pytest.raises(SettingsError, match=r"^DASHBOARD_HOST='no\.such\.invalid' cannot be used"):
+        listen(settings(DASHBOARD_HOST="no.such.invalid"))
+    with listen(settings(DASHBOARD_PORT="0")) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=f"^DASHBOARD_PORT={port} cannot be used"):
-            listen(DashboardSettings(**servers, dashboard_port=port))
+            listen(settings(DASHBOARD_PORT=str(port)))
 
 
 def test_services_and_a_registry_of_this_machine_are_asked_past_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("no_proxy", "NO_PROXY", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    # So that it is put back at the end.
+    # Set here, so that monkeypatch restores it at the end.
     monkeypatch.setenv("no_proxy", "elsewhere")
     health = metrics.serve(0)
     health.needs()
-    (found,) = Probes({"cleaner": ("127.0.0.1", health.port)}).ask()["cleaner"]
-    assert found.state == "ready"
-    # It has no schemas, and says so; through the proxy nobody would.
+    (replica,) = Probes({"cleaner": ("127.0.0.1", health.port)}).ask()["cleaner"]
+    assert replica.state == "ready"
+    # It answers that it has no schemas; through the proxy there would be no answer.
     assert Registry(f"http://127.0.0.1:{health.port}").schema(1) is None
 
 
@@ -92,10 +97,10 @@ def test_a_replica_that_is_gone_from_dns_is_missing_for_a_minute(monkeypatch: py
         return [(2, 1, 6, "", (address, port)) for address in there]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolved)
-    found = Probes({"cleaner": ("cleaner", 9100)})
+    probe = Probes({"cleaner": ("cleaner", 9100)})
 
     def at(now: float) -> list[str]:
-        return found._addresses("cleaner", "cleaner", 9100, now)
+        return probe._addresses("cleaner", "cleaner", 9100, now)
 
     assert at(0) == ["10.0.0.1:9100", "10.0.0.2:9100"]
     there.remove("10.0.0.1")
@@ -107,8 +112,7 @@ def test_a_replica_that_is_gone_from_dns_is_missing_for_a_minute(monkeypatch: py
 
 
 def test_large_dead_letters_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    servers = Connections(**{name.lower(): value for name, value in SERVERS.items()})
-    letters = Letters(servers, Registry("http://127.0.0.1:9"))
+    letters = Letters(settings(), Registry("http://127.0.0.1:9"))
     monkeypatch.setattr(topics_tail, "KEPT_BYTES", 1000)
 
     def take(entity: Entity, offset: int, size: int) -> None:
@@ -120,7 +124,7 @@ def test_large_dead_letters_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPa
         take(Entity.SALES, offset, 400)
     assert [x.offset for x in letters._newest[Entity.SALES]] == [4]
     assert [x.offset for x in letters._newest[Entity.STORES]] == [0]
-    # The newest of an entity is there however large it is.
+    # The newest of an entity stays, however large it is.
     take(Entity.SALES, 5, 5000)
     assert [x.offset for x in letters._newest[Entity.SALES]] == [5]
 
@@ -152,9 +156,9 @@ def test_broken_rules_are_summed_over_replicas() -> None:
 @pytest.mark.parametrize(
     "written", ["", "-", "1.0", "1e3", "0x1", "²", "١", "2147483648", "-2147483649", " 1", "1" * 500]
 )
-def test_what_is_no_whole_number_in_bounds_is_refused(written: str) -> None:
+def test_only_a_whole_number_within_the_bounds_is_accepted(written: str) -> None:
     with pytest.raises(HTTPException) as refused:
-        web.whole(written, "id", -(2**31), 2**31 - 1)
+        web.parse_int(written, "id", -(2**31), 2**31 - 1)
     assert refused.value.status_code == 400
     assert "from -2147483648 to 2147483647" in refused.value.detail
     assert len(refused.value.detail) < 200
@@ -162,13 +166,13 @@ def test_what_is_no_whole_number_in_bounds_is_refused(written: str) -> None:
 
 @pytest.mark.parametrize("number", [-(2**31), -1, 0, 2**31 - 1])
 def test_a_whole_number_is_read(number: int) -> None:
-    assert web.whole(str(number), "id", -(2**31), 2**31 - 1) == number
+    assert web.parse_int(str(number), "id", -(2**31), 2**31 - 1) == number
 
 
-def test_an_unknown_entity_is_told_which_there_are() -> None:
-    assert web.an_entity("stores", DIMENSIONS) is Entity.STORES
+def test_an_unknown_entity_is_refused_with_the_allowed_ones() -> None:
+    assert web.parse_entity("stores", DIMENSIONS) is Entity.STORES
     with pytest.raises(HTTPException, match="customers, products, stores") as refused:
-        web.an_entity("sales", DIMENSIONS)
+        web.parse_entity("sales", DIMENSIONS)
     assert refused.value.status_code == 404
 
 
@@ -178,9 +182,9 @@ def request(query: str) -> Request:
 
 @pytest.mark.parametrize("query", ["b=1", "a=1&a=2", "A=1"])
 def test_a_parameter_that_would_be_ignored_is_refused(query: str) -> None:
-    web.known(request("a=1"), "a")
+    web.only_parameters(request("a=1"), "a")
     with pytest.raises(HTTPException, match="allowed, once each: a"):
-        web.known(request(query), "a")
+        web.only_parameters(request(query), "a")
 
 
 @pytest.mark.parametrize(
@@ -188,18 +192,17 @@ def test_a_parameter_that_would_be_ignored_is_refused(query: str) -> None:
     [([0.0], 0), ([-3.0], 0), ([0.5], 0), ([0.51], 1), ([300.0], len(BOUNDS_S) - 1), ([300.1, 1e9], len(BOUNDS_S))],
 )
 def test_a_delay_is_in_the_first_bar_that_is_not_below_it(delays: list[float], bar: int) -> None:
-    found = histogram(np.array(delays))
-    assert found["sampled"] == len(delays)
-    assert [i for i, n in enumerate(found["counts"]) if n] == [bar]
+    bars = histogram(np.array(delays))
+    assert bars["sampled"] == len(delays)
+    assert [i for i, n in enumerate(bars["counts"]) if n] == [bar]
 
 
 def test_no_sales_are_an_empty_histogram() -> None:
-    found = histogram(np.array([]))
-    assert found == {"bounds_s": list(BOUNDS_S), "counts": [0] * (len(BOUNDS_S) + 1), "sampled": 0}
+    assert histogram(np.array([])) == {"bounds_s": list(BOUNDS_S), "counts": [0] * (len(BOUNDS_S) + 1), "sampled": 0}
 
 
 @pytest.mark.parametrize("written", ["%00", "a%0Ab", "x" * 101])
 def test_words_are_short_and_printable(written: str) -> None:
     with pytest.raises(HTTPException) as refused:
-        web.words(request(f"q={written}"), "q")
+        web.parse_text(request(f"q={written}"), "q")
     assert refused.value.status_code == 400

@@ -1,4 +1,4 @@
-"""Where `up` and `demo` put the page and the services' metrics."""
+"""The ports that `up` and `demo` give to the dashboard and the services' metrics."""
 
 import socket
 from pathlib import Path
@@ -50,13 +50,13 @@ class Page:
         return "DASHBOARD_PORT=80: it is taken."
 
 
-def where(code: int | None, port: int, patience_s: float) -> str:
-    return demo._where(cast("Any", SimpleNamespace(dashboard=Page(code))), f"http://127.0.0.1:{port}", patience_s)
+def await_page(code: int | None, port: int, patience_s: float) -> str:
+    return demo._await_page(cast("Any", SimpleNamespace(dashboard=Page(code))), f"http://127.0.0.1:{port}", patience_s)
 
 
-def test_it_says_watch_it_only_of_a_page_that_is_there() -> None:
+def test_the_url_is_given_only_for_a_page_that_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        assert where(None, port, 5) == f"Watch it at http://127.0.0.1:{port}"
-    assert where(2, port, 5) == "There is no page to watch: DASHBOARD_PORT=80: it is taken."
-    assert where(None, port, 0.1).startswith("The page has not started within 0 s; it will be at http://")
+        assert await_page(None, port, 5) == f"Dashboard: http://127.0.0.1:{port}"
+    assert await_page(2, port, 5) == "The dashboard did not start: DASHBOARD_PORT=80: it is taken."
+    assert await_page(None, port, 0.1).startswith("The dashboard has not started within 0 s; its URL will be http://")

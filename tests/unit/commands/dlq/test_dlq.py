@@ -4,13 +4,15 @@ import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 from commands import cli
-from commands.dlq import letters, show, told
+from commands.dlq import letters, show
+from commands.dlq.commands import print_plan
 from commands.dlq.letters import Letter, Origin, Selection
 from commands.dlq.plan import AHEAD_MS, HEADERS_READABLE, Obstacle, Plan
 from retail_stream import dead_letters as headers
@@ -22,7 +24,7 @@ from services.cleaner import expectations
 from tests.harness.examples import RAW_ID, examples, schema
 
 SALES = RecordSchema(schema(Entity.SALES, "raw"))
-SALE = next(e.value for e in examples("valid") if str(e) == "sales-sale")
+SALE: dict[str, Any] = next(e.value or {} for e in examples("valid") if str(e) == "sales-sale")
 VALUE = frame(RAW_ID, encode(SALES.plain, SALE))
 COUNTS = {"sales.raw": 4}
 NOW = 1_700_000_000_000
@@ -50,7 +52,7 @@ def changed(name: str, value: bytes | None) -> Letter:
 
 
 def goes_back(whole: Letter) -> list[tuple[str, bytes | None]]:
-    record = Plan(COUNTS, NOW).take(whole)
+    record = Plan(COUNTS, NOW).add(whole)
     assert record is not None
     return list(record.headers)
 
@@ -71,15 +73,15 @@ def test_a_letter_from_another_entitys_topic_has_no_origin():
     assert letter(offset=2**63).origin is None
 
 
-def test_what_goes_back_is_the_original_with_the_place_of_the_first_original():
-    record = Plan(COUNTS, NOW).take(letter(("trace", b"x"), ("trace", None)))
+def test_a_replayed_record_is_the_original_with_the_position_of_the_first_original():
+    record = Plan(COUNTS, NOW).add(letter(("trace", b"x"), ("trace", None)))
     assert record is not None
     assert (record.topic, record.partition, record.key, record.value) == ("sales.raw", 2, b"7", VALUE)
     assert record.timestamp == NOW
     assert record.headers == [("trace", b"x"), ("trace", None), ("replay.of", b"sales.raw/2/17")]
 
 
-def test_what_goes_back_a_second_time_keeps_the_first_place():
+def test_a_record_that_is_replayed_again_keeps_the_first_position():
     assert goes_back(letter(("replay.of", b"sales.raw/2/3"))) == [("replay.of", b"sales.raw/2/3")]
 
 
@@ -103,21 +105,21 @@ def test_all_of_connects_headers_stay_behind():
         (but(timestamp=-(2**62)), Obstacle.TIMESTAMP),
     ],
 )
-def test_a_letter_that_does_not_say_what_its_record_was_stays_and_is_counted(stays: Letter, why: Obstacle):
+def test_a_letter_that_does_not_identify_its_record_is_blocked_and_counted(stays: Letter, why: Obstacle):
     plan = Plan(COUNTS, NOW)
-    assert plan.take(stays) is None
-    assert plan.take(letter()) is not None
-    assert (plan.obstacles, plan.going, plan.stuck.total()) == ({why: 1}, {GROUP: 1}, 1)
+    assert plan.add(stays) is None
+    assert plan.add(letter()) is not None
+    assert (plan.obstacles, plan.replayed, plan.blocked.total()) == ({why: 1}, {GROUP: 1}, 1)
 
 
 @pytest.mark.parametrize("timestamp", [-1, -(10**12), NOW + AHEAD_MS])
 def test_timestamps_that_kafka_keeps_go_back(timestamp: int):
-    record = Plan(COUNTS, NOW).take(but(timestamp=timestamp))
+    record = Plan(COUNTS, NOW).add(but(timestamp=timestamp))
     assert record is not None
     assert record.timestamp == timestamp
 
 
-def test_what_the_plan_knows_of_others_is_so():
+def test_the_plans_copies_of_constants_are_right():
     assert {t.config.get("message.timestamp.after.max.ms") for t in TOPICS if t.name in COUNTS} == {str(AHEAD_MS)}
     assert expectations.HEADERS_READABLE == HEADERS_READABLE
 
@@ -125,73 +127,73 @@ def test_what_the_plan_knows_of_others_is_so():
 def test_a_record_that_was_replayed_and_rejected_again_goes_back_once():
     plan = Plan(COUNTS, NOW)
     again = letter(("replay.of", b"sales.raw/2/17"), offset=99)
-    assert [plan.take(one) is not None for one in (letter(), again, letter())] == [True, False, False]
-    assert (plan.going, plan.copies) == ({GROUP: 1}, {GROUP: 2})
+    assert [plan.add(one) is not None for one in (letter(), again, letter())] == [True, False, False]
+    assert (plan.replayed, plan.copies) == ({GROUP: 1}, {GROUP: 2})
 
 
 def test_a_letter_that_only_claims_to_be_of_the_same_record_does_not_push_it_aside():
     plan = Plan(COUNTS, NOW)
-    assert plan.take(letter(value=b"junk")) is not None
-    assert plan.take(letter()) is not None
-    assert plan.take(but(key=None)) is not None
-    assert plan.take(but(timestamp=NOW - 1)) is not None
+    assert plan.add(letter(value=b"junk")) is not None
+    assert plan.add(letter()) is not None
+    assert plan.add(but(key=None)) is not None
+    assert plan.add(but(timestamp=NOW - 1)) is not None
 
 
 @pytest.mark.parametrize("published", [True, False])
 def test_hostile_names_of_rules_do_not_reach_the_terminal(published: bool):
     plan = Plan(COUNTS, NOW)
-    plan.take(changed("rules", b"[/red]\x1b[2J[bold]" + b"x" * 1_000_000))
-    console = Console(file=io.StringIO(), width=200)
-    told.tell(console, plan, published=published)
-    output = console.file.getvalue()  # type: ignore[attr-defined]
+    plan.add(changed("rules", b"[/red]\x1b[2J[bold]" + b"x" * 1_000_000))
+    out = io.StringIO()
+    print_plan(Console(file=out, width=200), plan, published=published)
+    output = out.getvalue()
     assert "[/red]\\x1b[2J[bold]" in output
     assert len(output) < 10_000
 
 
-def test_a_selection_takes_rule_entity_and_a_half_open_span_of_time():
+def test_a_selection_includes_by_rule_entity_and_a_half_open_interval_of_time():
     at = letter().at
-    assert Selection(Entity.SALES, "b_rule", at, None).takes(letter())
-    assert not Selection(rule="rule").takes(letter())
-    assert not Selection(entity=Entity.STORES).takes(letter())
-    assert not Selection(until=at).takes(letter())
-    assert Selection(until=at).takes(but(timestamp=-(2**62)))
-    assert Selection(since=at).takes(but(timestamp=2**62))
+    assert Selection(Entity.SALES, "b_rule", at, None).includes(letter())
+    assert not Selection(rule="rule").includes(letter())
+    assert not Selection(entity=Entity.STORES).includes(letter())
+    assert not Selection(until=at).includes(letter())
+    assert Selection(until=at).includes(but(timestamp=-(2**62)))
+    assert Selection(since=at).includes(but(timestamp=2**62))
 
 
 def test_show_decodes_the_record_beside_its_reasons():
-    told = json.loads(show.as_json(letter(("replay.of", b"sales.raw/2/3")), {RAW_ID: SALES}))
-    assert told["origin"] == "sales.raw/2/17"
-    assert told["rules"] == ["a_rule", "b_rule"]
-    assert (told["message"], told["rules_version"], told["key"]) == ("it breaks a_rule", "v1", "7")
-    assert told["replay_of"] == "sales.raw/2/3"
-    assert told["value"]["transaction_id"] == SALE["transaction_id"]
-    assert datetime.fromisoformat(told["value"]["event_time"]).timestamp() * 1e6 == SALE["event_time"]
+    shown = json.loads(show.as_json(letter(("replay.of", b"sales.raw/2/3")), {RAW_ID: SALES}))
+    assert shown["origin"] == "sales.raw/2/17"
+    assert shown["rules"] == ["a_rule", "b_rule"]
+    assert (shown["message"], shown["rules_version"], shown["key"]) == ("it breaks a_rule", "v1", "7")
+    assert shown["replay_of"] == "sales.raw/2/3"
+    assert shown["value"]["transaction_id"] == SALE["transaction_id"]
+    assert datetime.fromisoformat(shown["value"]["event_time"]).timestamp() * 1e6 == SALE["event_time"]
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\x00junk", b"\x1b[2J" * 100, frame(99, b""), VALUE[:-1]])
-def test_show_tells_bytes_that_are_no_record_as_hex(value: bytes | None):
-    told = show.described(letter(value=value), {RAW_ID: SALES})
-    assert told["value"] is None
-    assert told["value_hex"] == (None if value is None else value[:64].hex())
+def test_show_prints_bytes_that_are_not_a_record_as_hex(value: bytes | None):
+    shown = show.as_dict(letter(value=value), {RAW_ID: SALES})
+    assert shown["value"] is None
+    assert shown["value_hex"] == (None if value is None else value[:64].hex())
     assert "\x1b" not in show.as_text(letter(value=value), {RAW_ID: SALES})
 
 
-def test_show_survives_values_that_json_has_no_words_for():
+def test_show_survives_values_that_json_cannot_hold():
     wild = frame(RAW_ID, encode(SALES.plain, {**SALE, "tax_amount": float("nan"), "event_time": 2**62}))
-    told = json.loads(show.as_json(letter(value=wild), {RAW_ID: SALES}))
-    assert (told["value"]["tax_amount"], told["value"]["event_time"]) == ("nan", 2**62)
+    shown = json.loads(show.as_json(letter(value=wild), {RAW_ID: SALES}))
+    assert (shown["value"]["tax_amount"], shown["value"]["event_time"]) == ("nan", 2**62)
 
 
 def test_show_survives_a_letter_without_any_header():
     bare = Letter(Entity.SALES, 0, 0, 0, b"\xff", b"\xff", [])
-    assert show.described(bare, {})["rules"] == ["unknown"]
-    assert "from nowhere known" in show.as_text(bare, {})
+    assert show.as_dict(bare, {})["rules"] == ["unknown"]
+    assert "unknown origin" in show.as_text(bare, {})
 
 
 @pytest.mark.parametrize("timestamp", [-(2**62), 2**62])
-def test_show_survives_a_timestamp_that_is_no_date(timestamp: int):
-    told = json.loads(show.as_json(but(timestamp=timestamp), {}))
-    assert (told["time"], told["timestamp_ms"]) == (None, timestamp)
+def test_show_survives_a_timestamp_that_is_not_a_date(timestamp: int):
+    shown = json.loads(show.as_json(but(timestamp=timestamp), {}))
+    assert (shown["time"], shown["timestamp_ms"]) == (None, timestamp)
     assert f"timestamp {timestamp}" in show.as_text(but(timestamp=timestamp), {})
 
 
@@ -216,14 +218,14 @@ def test_control_characters_do_not_reach_the_terminal():
     ],
 )
 def test_times_without_a_zone_are_utc(text, time):
-    assert letters.moment("--since", text) == time
+    assert letters.parse_time("--since", text) == time
 
 
 @pytest.mark.parametrize("command", ["show", "replay"])
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--since", "yesterday"], "ISO 8601"),
+        (["--since", "yesterday"], "--since='yesterday' is not a valid time; use ISO 8601, for example 2026-"),
         (["--until", "2026-13-01"], "ISO 8601"),
         (["--since", "2026-11-23", "--until", "2026-11-22"], "not before"),
         (["--entity", "shops"], "stores"),

@@ -19,7 +19,7 @@ LOCK = {ARTIFACT: hashlib.sha256(GOOD).hexdigest()}
 
 
 class Mirror(http.server.ThreadingHTTPServer):
-    """A Maven repository that answers one request for the file after the other with `answers`, the last for ever.
+    """A Maven repository that answers each request for the file with the next of `answers`, then with the last again.
 
     None stands for a transfer that breaks in the middle.
     """
@@ -91,7 +91,7 @@ def test_a_broken_transfer_is_tried_again(tmp_path: Path, mirror: Mirror) -> Non
     assert mirror.requests == 2
 
 
-def test_a_cached_file_that_was_damaged_is_noticed_said_and_fetched_again(tmp_path: Path, mirror: Mirror) -> None:
+def test_a_damaged_file_of_the_cache_is_named_and_downloaded_again(tmp_path: Path, mirror: Mirror) -> None:
     fetch(tmp_path, LOCK, no_progress, pytest.fail)
     cached(tmp_path).write_bytes(GOOD[:-1] + b"!")
     said: list[str] = []

@@ -1,4 +1,4 @@
-"""Processes of a group end with it, and with us when we are killed."""
+"""The processes of a group end with it, also if the process that started them is killed."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    # An orphan that nobody has reaped yet does not run either.
+    # An orphan that has not been reaped yet does not run either.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
@@ -82,6 +82,6 @@ def test_a_process_has_exactly_the_environment_it_was_given(tmp_path: Path) -> N
     assert not any(line.startswith("HOME=") for line in lines)
 
 
-def test_a_program_that_fails_is_told_with_its_last_lines(tmp_path: Path) -> None:
+def test_a_program_that_fails_is_an_error_with_its_last_lines(tmp_path: Path) -> None:
     with ProcessGroup() as group, pytest.raises(ServerDied, match=r"exit code 3.*no such luck"):
         group.run("unlucky", ["sh", "-c", "echo no such luck; exit 3"], log=tmp_path / "log")

@@ -1,4 +1,4 @@
-"""What Postgres refuses is told from an outage, by the server's words where there is no code."""
+"""Refusals by Postgres are distinguished from outages, by the server's words if there is no code."""
 
 import psycopg
 import pytest
@@ -15,23 +15,23 @@ FAILED = 'connection failed: connection to server at "127.0.0.1", port 5432 fail
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
-        ('role "retail_stream_reader" does not exist', "no role retail_stream_reader yet: `retail-stream init`"),
-        ('role "ada" does not exist', 'role "ada" does not exist; the user of the URL'),
-        ('database "wh" does not exist', 'database "wh" does not exist; the database of the URL'),
+        ('role "retail_stream_reader" does not exist', "no role retail_stream_reader yet; run `retail-stream init`"),
+        ('role "ada" does not exist', 'role "ada" does not exist; use a user in the URL that may log in'),
+        ('database "wh" does not exist', 'database "wh" does not exist; create the database, then run'),
         ('password authentication failed for user "ada"', "does not let ada in: password authentication failed"),
         ('no pg_hba.conf entry for host "10.0.0.1"', "does not let ada in: no pg_hba.conf entry"),
-        ('permission denied to set role "retail_stream_reader"', "run by the same user, grants"),
+        ('permission denied to set role "retail_stream_reader"', "as the same user, which grants"),
     ],
 )
-def test_a_connection_that_is_refused_says_why(words: str, told: str) -> None:
+def test_a_connection_that_is_refused_says_why(words: str, expected: str) -> None:
     error = OperationalError("", {}, psycopg.OperationalError(f"{FAILED}{words}"))
-    found = refusal(ENGINE, error)
-    assert isinstance(found, SettingsError)
-    assert str(found).startswith("Postgres at db:5432/wh")
-    assert told in str(found)
-    assert "\n" not in str(found)
+    refused = refusal(ENGINE, error)
+    assert isinstance(refused, SettingsError)
+    assert str(refused).startswith("Postgres at db:5432/wh")
+    assert expected in str(refused)
+    assert "\n" not in str(refused)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_missing_tables_and_rights_say_who_gives_them() -> None:
     tables = refusal(ENGINE, ProgrammingError("", {}, errors.UndefinedTable('relation "outbox" does not exist')))
     rights = refusal(ENGINE, ProgrammingError("", {}, errors.InsufficientPrivilege("permission denied for table x")))
     assert isinstance(tables, RetailStreamError)
-    assert "has no tables yet: `retail-stream init` creates them." in str(tables)
+    assert "has no tables yet; run `retail-stream init`." in str(tables)
     assert "permission denied for table x" in str(rights)
 
 

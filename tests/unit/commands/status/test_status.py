@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from commands.status.live import watch
+from commands.status.live import show
 from commands.status.status import Status, as_json, as_line, as_table
 from retail_stream.errors import Unavailable
 from retail_stream.topics import Group
@@ -53,12 +53,12 @@ def test_programs_get_every_field_that_the_docs_name():
 
 
 def test_before_the_first_watermark_there_is_none():
-    told = as_json(BEFORE, BEFORE)
-    assert (told["watermark"], told["watermark_lag_s"], told["drained"]) == (None, None, False)
-    assert set(told["per_second"].values()) == {0}
-    console = Console(file=io.StringIO(), width=80)
-    console.print(as_table(BEFORE))
-    assert "none yet" in console.file.getvalue()
+    values = as_json(BEFORE, BEFORE)
+    assert (values["watermark"], values["watermark_lag_s"], values["drained"]) == (None, None, False)
+    assert set(values["per_second"].values()) == {0}
+    out = io.StringIO()
+    Console(file=out, width=80).print(as_table(BEFORE))
+    assert "none yet" in out.getvalue()
 
 
 def test_a_line_for_a_log():
@@ -89,7 +89,7 @@ class Looks:
 def drawn(looks: Looks, patience_s: float = 30) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=100, height=40)
-    watch(looks.look, BEFORE, console, 1.0, looks.sleep, patience_s)
+    show(looks.look, BEFORE, console, 1.0, looks.sleep, patience_s)
     return out.getvalue()
 
 

@@ -1,0 +1,97 @@
+"""The page's snapshots and answers while a server hangs or fails: the others go on, and the page names it."""
+
+import asyncio
+import json
+import threading
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+
+from commands.dashboard import snapshot
+from commands.dashboard.probes import Probes
+from commands.dashboard.snapshot import Snapshots
+from commands.dashboard.topics_tail import Delays
+from commands.dashboard.web import Page, app
+from retail_stream.avro.registry import Registry
+from retail_stream.settings import Connections
+from tests.harness.eventually import eventually
+
+SERVERS = Connections(
+    kafka_bootstrap_servers="127.0.0.1:9",
+    schema_registry_url="http://127.0.0.1:9",
+    database_url="postgresql://reader@127.0.0.1:9/nothing",
+)
+ENGINE = create_engine("postgresql+psycopg://reader@127.0.0.1:9/nothing")
+
+
+def fake_snapshots(delays: Any = None) -> Snapshots:
+    letters = SimpleNamespace(counts={}, total=0, skipped=0, update=lambda: None)
+    late = SimpleNamespace(update=lambda: None, total=0)
+    delays = delays or SimpleNamespace(update=lambda: None, histogram=dict, registry="http://127.0.0.1:9")
+    snapshots = Snapshots(SERVERS, ENGINE, Probes({}), letters, delays, late)  # type: ignore[arg-type]
+    snapshots._read_topics = lambda: {"flow": {}}  # type: ignore[method-assign]
+    snapshots._read_warehouse = lambda: {"stream": {}}  # type: ignore[method-assign]
+    return snapshots
+
+
+def test_a_part_that_hangs_is_named_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "LATE_S", 0.2)
+    monkeypatch.setattr(snapshot, "READ_EVERY_S", 0.05)
+    let_go, stop = threading.Event(), threading.Event()
+    snapshots = fake_snapshots()
+    snapshots._read_warehouse = lambda: {"stream": {"hung": let_go.wait(30)}}  # type: ignore[method-assign]
+    snapshots.start(stop)
+    eventually(lambda: "warehouse" in snapshots.now()["problems"], "it comes true", 20)
+    assert list(snapshots.now()["problems"]) == ["warehouse"]
+    assert "Postgres at 127.0.0.1:9/nothing" in snapshots.now()["problems"]["warehouse"]
+    let_go.set()
+    eventually(lambda: snapshots.now()["problems"] == {}, "it comes true", 20)
+    stop.set()
+
+
+def test_a_registry_that_is_away_is_asked_once_and_named() -> None:
+    delays = Delays(SERVERS, Registry("http://127.0.0.1:9"))
+    message = SimpleNamespace(value=lambda: b"\0\0\0\0\7rest", timestamp=lambda: (1, 0))
+    delays._tail = SimpleNamespace(news=lambda: iter([[message]]))  # type: ignore[assignment]
+    snapshots = fake_snapshots(delays)
+    stop = threading.Event()
+    snapshots.start(stop)
+    eventually(lambda: "samples" in snapshots.now()["problems"], "it comes true", 20)
+    stop.set()
+    assert snapshots.now()["problems"]["samples"] == "The schema registry at http://127.0.0.1:9 does not answer."
+
+
+def answer(page: Any, path: str) -> tuple[int, Any]:
+    """Status and body of a GET."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def served() -> None:
+        await app(page, ["127.0.0.1"])(scope, receive, send)
+
+    scope = {
+        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1")], "server": ("127.0.0.1", 1), "scheme": "http", "http_version": "1.1",
+    }  # fmt: skip
+    # The application raises it again after the answer, for the server's log.
+    with suppress(ZeroDivisionError):
+        asyncio.run(served())
+    return sent[0]["status"], json.loads(b"".join(m.get("body", b"") for m in sent[1:]))
+
+
+def test_every_error_is_one_sentence_of_json() -> None:
+    def newest(*_: object) -> None:
+        raise ZeroDivisionError
+
+    page = Page(fake_snapshots(), ENGINE, SimpleNamespace(newest=newest), threading.Event())  # type: ignore[arg-type]
+    status, body = answer(page, "/api/letters")
+    assert (status, list(body)) == (500, ["error"])
+    assert "see its log" in body["error"]
