@@ -180,8 +180,7 @@ def test_whatever_is_wrong_is_one_plain_sentence(environment: pytest.MonkeyPatch
             MetricsSettings,
             "METRICS_HOST",
             "",
-            "is empty or contains a space; "
-            "allowed: a name or an address of this machine, such as 127.0.0.1 or 0.0.0.0.",
+            "is empty or contains a space; allowed: an address or name of this machine, such as 127.0.0.1 or 0.0.0.0.",
         ),
         (
             Connections,

@@ -16,7 +16,7 @@ from commands.dlq.plan import Obstacle, Record
 from commands.dlq.replay import publish
 from retail_stream import dead_letters as dead_letter
 from retail_stream import waiting
-from retail_stream.errors import RetailStreamError, Unavailable
+from retail_stream.errors import Rejected, RetailStreamError, Stage, Unavailable
 from retail_stream.kafka import clients, offsets, reading
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
@@ -30,7 +30,7 @@ Headers = list[tuple[str, bytes | None]]
 
 
 def added(offset: object = 17, topic="sales.raw", partition: object = 1, rules="was_strict") -> Headers:
-    why = dead_letter.headers(topic, 0, 0, "TRANSFORMATION", [rules], "older", "not liked then")
+    why = dead_letter.headers(topic, 0, 0, Rejected((rules,), Stage.TRANSFORMATION, "not liked then"), "older")
     place = {"__connect.errors.partition": str(partition), "__connect.errors.offset": str(offset)}
     return [(name, place[name].encode() if name in place else value) for name, value in why]
 

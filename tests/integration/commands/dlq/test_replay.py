@@ -18,6 +18,7 @@ from retail_stream import dead_letters as dead_letter
 from retail_stream import topics
 from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, encode, frame, schema_id
 from retail_stream.entities import FIELDS, Entity
+from retail_stream.errors import Rejected, Stage
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import REPLAY_OF, headers_by_name
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
@@ -108,9 +109,8 @@ class World:
         producer = clients.producer(self.connections)
         sent = {"key": last.key(), "partition": partition, "timestamp": last.timestamp()[1]}
         producer.produce(topics.raw(entity), value, **sent)
-        why = dead_letter.headers(
-            topics.raw(entity), partition, offset, "TRANSFORMATION", ["was_strict"], "older", "not liked then"
-        )
+        rejected = Rejected(("was_strict",), Stage.TRANSFORMATION, "not liked then")
+        why = dead_letter.headers(topics.raw(entity), partition, offset, rejected, "older")
         producer.produce(topics.dlq(entity), value, **sent, headers=why)
         assert producer.flush(30) == 0
         group = clients.consumer(self.connections, Group.CLEANER)

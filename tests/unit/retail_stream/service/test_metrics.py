@@ -49,11 +49,11 @@ def test_a_taken_port_falls_back_to_a_free_one(served: tuple[Health, Endpoint]):
 
 
 @pytest.mark.parametrize(
-    ("host", "told"), [("", "an address or name of this machine"), ("no.such.invalid", "we cannot listen there")]
+    ("host", "told"), [("", "an address or name of this machine"), ("no.such.invalid", "cannot be listened on")]
 )
 def test_a_wrong_host_is_one_sentence_and_no_taken_port(monkeypatch: pytest.MonkeyPatch, host: str, told: str):
     monkeypatch.setenv("METRICS_HOST", host)
-    with pytest.raises(SettingsError, match=f"^METRICS_HOST='{host}': .*{told}"):
+    with pytest.raises(SettingsError, match=f"^METRICS_HOST='{host}' .*{told}"):
         serve(0)
 
 
