@@ -32,7 +32,7 @@ class Chunking:
     librdkafka: Mapping[str, Any] = field(default_factory=dict)
 
 
-class ChunkStream(faust.Stream):
+class ChunkStream(faust.Stream[Any]):
     """A stream that acknowledges a chunk when its agent asks for the next one, and never otherwise.
 
     Faust's own acknowledges in ``finally``: also when the agent raised, or was cancelled, in the middle of a chunk.
