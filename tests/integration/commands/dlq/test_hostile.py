@@ -162,7 +162,7 @@ def test_a_registry_that_does_not_answer_is_one_sentence(dlq, monkeypatch):
 @pytest.mark.parametrize("command", [["list"], ["show"], ["replay"], ["replay", "--execute"]])
 def test_a_broker_that_does_not_answer_is_one_sentence(dlq, monkeypatch, command):
     monkeypatch.setattr(waiting, "COMMAND_PATIENCE_S", 1)
-    monkeypatch.setattr(reading, "ANSWER_S", 1)
+    monkeypatch.setattr(reading, "SILENCE_S", 1)
     monkeypatch.setattr(offsets, "ANSWER_S", 1)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", NOWHERE)
     result = dlq(*command)
