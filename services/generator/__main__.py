@@ -68,7 +68,7 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
     lease = Lease(settings)
     transactions = {e: Transactions(settings, e, program.stop, outage, lease) for e in Entity}
     program.wait(partial(require_topics, settings, [*map(topics.raw, Entity), Result.FAULTS]))
-    # Before anything is read: whoever had these ids writes no more, and what it left open is aborted.
+    # Before anything is read: an earlier owner of these ids can no longer write, and its open transactions are aborted.
     for take in (lease.take, *(t.open for t in transactions.values())):
         program.wait(take)
     partitions = len(program.wait(partial(topic_partitions, settings, topics.raw(Entity.SALES))))

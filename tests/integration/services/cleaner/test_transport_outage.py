@@ -32,7 +32,7 @@ def test_a_broker_that_is_killed_under_load_costs_no_record_and_no_worker(
             eventually(lambda was=done: all(len(w.of("done")) > n for w, n in zip(workers, was, strict=True)), "work")
             own_stack.kill(Server.KAFKA)
             eventually(
-                lambda: any("does not answer" in w.stderr for w in workers), "somebody says that the broker is away"
+                lambda: any("does not answer" in w.stderr for w in workers), "a worker logs that the broker is away"
             )
             own_stack.start(Server.KAFKA)
             own_stack.wait_ready(Server.KAFKA)

@@ -29,7 +29,7 @@ def say(event: str, **facts: object) -> None:
 async def comes(chunks) -> bool:
     """Whether there is another chunk, or will be within two seconds."""
     for _ in range(200):
-        if chunks.more_waits:
+        if chunks.has_more:
             return True
         await asyncio.sleep(0.01)
     return False
@@ -67,7 +67,7 @@ def main(servers: str, group: str, topic: str, *options: str) -> int:
             await asyncio.sleep(work_s)
             held = held + 1 if held + 1 < together and await comes(chunks) else 0
             if held:
-                chunks.hold_back()
+                chunks.defer()
             say("done", held=held, **facts)
 
     @app.task

@@ -148,6 +148,11 @@ class World:
         asked = self._admin.list_offsets({TopicPartition(*key): OffsetSpec.latest() for key in keys})
         return {(tp.topic, tp.partition): future.result(10).offset for tp, future in asked.items()}
 
+    def reconnect(self) -> None:
+        """New clients: one that saw a broker die goes on asking with a leader epoch of before, and is refused."""
+        self._group.close()
+        self._admin, self._group = clients.admin(self.connections), clients.consumer(self.connections, Group.CLEANER)
+
     def start(self, **settings: str) -> Cleaner:
         self._cleaners.append(Cleaner(self.connections, self.log, settings))
         return self._cleaners[-1]

@@ -1,4 +1,4 @@
-"""The service's HTTP interface, and probes: what they answer, and that nobody waits for a server that hangs."""
+"""The service's HTTP interface, and probes: what they answer, also while a server hangs."""
 
 import socket
 import struct

@@ -102,8 +102,8 @@ class PositionsMachine(RuleBasedStateMachine):
         return taken
 
     @rule(chunk=held)
-    def set_aside(self, chunk: Chunk) -> None:
-        self.positions.set_aside(chunk)
+    def defer(self, chunk: Chunk) -> None:
+        self.positions.defer(chunk)
         if (chunk.topic, chunk.partition) in self.owned:
             self.owned[chunk.topic, chunk.partition].aside.add(chunk)
 
@@ -174,7 +174,7 @@ def test_a_busy_partition_does_not_starve_the_others():
 
 
 def test_a_snapshot_may_be_taken_while_chunks_are():
-    # `take` changes the order of the partitions; whoever walks over them meanwhile must not be disturbed.
+    # `take` changes the order of the partitions; a thread that walks over them meanwhile must not be disturbed.
     positions = Positions()
     positions.assign(dict.fromkeys(PARTITIONS, 0))
     positions.add(chunk(PARTITIONS[0], 0, 1))
