@@ -5,11 +5,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from retail_stream.entities import Entity
+from retail_stream.package_data import folder
 
 #: The partitioner of Kafka's Java clients, for all producers: any tool then finds a key in the same partition.
 PARTITIONER = "murmur2_random"
 
-SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
+SCHEMAS = folder("schemas")
 
 
 class Result(StrEnum):
