@@ -49,7 +49,10 @@ def _good(entity: Entity) -> dict[str, Any]:
 #: A good record of each entity.
 GOOD = {e: _good(e) for e in Entity}
 #: The field that the Kafka key repeats.
-KEY = {Entity.SALES: "store_id", **{e: f"{e.removesuffix('s')}_id" for e in Entity if e is not Entity.SALES}}
+KEY: dict[Entity, str] = {
+    Entity.SALES: "store_id",
+    **{e: f"{e.removesuffix('s')}_id" for e in Entity if e is not Entity.SALES},
+}
 
 
 def eventually(check: Callable[[], object], what: str, within_s: float = PATIENCE_S, every_s: float = 0.02) -> None:
@@ -128,7 +131,7 @@ class World:
 
     def __init__(self, stack: Servers, log: Path) -> None:
         self.stack = stack
-        self.connections = Connections(**{name.lower(): value for name, value in stack.env.items()})
+        self.connections = Connections.model_validate({name.lower(): value for name, value in stack.env.items()})
         self.log = log
         self.registry = Registry(self.connections.schema_registry_url)
         self.ids = {e: self.registry.register(f"{topics.raw(e)}-value", RAW[e].schema) for e in Entity}
@@ -136,7 +139,9 @@ class World:
         self._cleaners: list[Cleaner] = []
         # One that is kept: a new one takes up to three seconds now and then, in which a cleaner does a lot.
         self._admin = clients.admin(self.connections)
-        self._from = {kind: self._ends(kind) for kind in (topics.raw, topics.clean, topics.dlq)}
+        self._from: dict[Callable[[Entity], str], dict[TopicPartitionKey, int]] = {
+            kind: self._ends(kind) for kind in (topics.raw, topics.clean, topics.dlq)
+        }
         self._group = clients.consumer(self.connections, Group.CLEANER)
         at = [TopicPartition(*key, offset) for key, offset in self._from[topics.raw].items()]
         self._group.commit(offsets=at, asynchronous=False)
@@ -199,7 +204,7 @@ class World:
                 value,
                 key or good_key(entity),
                 partition=partition,
-                on_delivery=lambda error, _: error and failed.append(error),
+                on_delivery=lambda error, _: failed.extend([error] if error else []),
             )
         assert producer.flush(30) == 0
         assert failed == []

@@ -103,7 +103,8 @@ def test_a_probe_says_no_while_the_server_is_away_and_yes_when_it_is_back():
 
 
 def test_a_question_that_fails_in_another_way_is_no_answer(monkeypatch: pytest.MonkeyPatch):
-    fails, crashed = threading.Event(), []
+    fails = threading.Event()
+    crashed: list[object] = []
     monkeypatch.setattr(threading, "excepthook", crashed.append)
 
     def ask() -> None:

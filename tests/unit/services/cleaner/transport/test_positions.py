@@ -147,8 +147,8 @@ class PositionsMachine(RuleBasedStateMachine):
             assert at[:3] == (own.position, own.acknowledged, own.committed)
         for topic in ("a", "b"):
             assert self.positions.starts(topic) == {p: o.position for (t, p), o in self.owned.items() if t == topic}
-            own = [own for (name, _), own in self.owned.items() if name == topic]
-            open_ = [c for o in own for c in o.chunks if c not in o.done | o.aside]
+            owned = [o for (name, _), o in self.owned.items() if name == topic]
+            open_ = [c for o in owned for c in o.chunks if c not in o.done | o.aside]
             assert self.positions.outstanding(topic) == (len(open_), sum(map(len, open_)))
 
 
