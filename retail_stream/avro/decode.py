@@ -41,7 +41,7 @@ def frame(schema_id: int, payload: bytes) -> bytes:
 
 
 def schema_id(value: bytes | None) -> int | None:
-    """The schema id in a value's header, or None where there is no such header."""
+    """The schema id in a value's header, or None if it has no such header."""
     if value is None or len(value) < HEADER_BYTES or value[:1] != MAGIC:
         return None
     return int.from_bytes(value[1:HEADER_BYTES], "big")

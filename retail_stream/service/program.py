@@ -1,14 +1,16 @@
 """The start and the end of every service: settings, logs, metrics, signals, exit codes.
 
-def main() -> int:
-    return run_program("cleaner", CleanerSettings, clean)
+A service has this shape::
 
-def clean(program: Program, settings: CleanerSettings) -> None:
-    program.wait(...)                       # for servers; a signal ends the program here
-    program.health.needs(assigned=...)      # what /readyz asks
-    program.starts(kafka=...)               # from here on a signal sets program.stop
-    while not program.stop.is_set():
-        ...
+    def main() -> int:
+        return run_program("cleaner", CleanerSettings, clean)
+
+    def clean(program: Program, settings: CleanerSettings) -> None:
+        program.wait(...)                       # for servers; a signal ends the program here
+        program.health.needs(assigned=...)      # what /readyz asks
+        program.starts(kafka=...)               # from here on a signal sets program.stop
+        while not program.stop.is_set():
+            ...
 """
 
 import gc

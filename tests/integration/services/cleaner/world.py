@@ -118,6 +118,11 @@ class World:
         # The leader of a topic that was just created may not know yet that it leads.
         return eventually(ends, "every partition has a leader", retry_on=KafkaException)
 
+    def reconnect(self) -> None:
+        """New clients: one that saw a broker die goes on asking with a leader epoch of before, and is refused."""
+        self._group.close()
+        self._admin, self._group = clients.admin(self.connections), clients.consumer(self.connections, Group.CLEANER)
+
     def start(self, **settings: str) -> Cleaner:
         self._cleaners.append(Cleaner(self.connections, self.log, settings))
         return self._cleaners[-1]
