@@ -1,17 +1,13 @@
 """`python -m services.aggregator`: the one place that builds real clients."""
 
-import json
 import sys
 import threading
 from functools import partial
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
-from retail_stream import topics
-from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.registry import Registry, SubjectSchemas
-from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError, SettingsError, Unavailable
 from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import require_topics
@@ -21,9 +17,12 @@ from retail_stream.service import signals as stopping
 from retail_stream.settings import load
 from retail_stream.topics import TOPICS, Group, Result
 from retail_stream.warehouse import postgres
-from services.aggregator import loop, outbox, settings, warehouse
-from services.aggregator.desk import Desk, Stopped, wait
+from services.aggregator import metrics as metrics_of
+from services.aggregator import outbox, settings, warehouse
+from services.aggregator.batch import CLEAN, Aggregator
+from services.aggregator.loop import Loop
 from services.aggregator.relay import Relay
+from services.aggregator.stopping import Stopped, wait
 from services.aggregator.upstream import Upstream
 
 
@@ -40,17 +39,18 @@ def main() -> int:
     stop = threading.Event()
     stopping.sets(stop)
     try:
-        desk, relay = build(config, stop)
+        loop, relay, engine = build(config, stop)
+        metrics_of.LAG.read = loop.membership.lag
         thread = threading.Thread(target=guarded, args=(relay, stop), name="outbox", daemon=True)
         thread.start()
         health.needs(
-            assigned=desk.assigned.is_set,
+            assigned=lambda: loop.membership.joined,
             kafka=probes.kafka_answers(config),
-            postgres=probes.postgres_answers(desk.engine),
+            postgres=probes.postgres_answers(engine),
         )
         collector.look_rarely()
         log.info("aggregator starts", **{k.lower(): v for k, v in config.shaping.items()})
-        loop.run(desk)
+        loop.run()
         stop.set()
         relay.wake.set()
         thread.join(5)
@@ -81,16 +81,15 @@ def guarded(relay: Relay, stop: threading.Event) -> None:
         stop.set()
 
 
-def build(config: settings.AggregatorSettings, stop: threading.Event) -> tuple[Desk, Relay]:
-    """Wait for the servers, check the stored settings, and build what the loop and the relay work with."""
+def build(config: settings.AggregatorSettings, stop: threading.Event) -> tuple[Loop, Relay, Engine]:
+    """Wait for the servers, check the stored settings, and build the loop, the relay and the loop's engine."""
     engine = postgres.service_engine(config.database_url, "aggregator")
-    registry = Registry(config.schema_registry_url)
-    clean = next(t for t in TOPICS if t.name == topics.clean(Entity.SALES))
-    # A relay keeps its lock between transactions too: one that froze loses it after five minutes.
+    # A relay keeps its lock between transactions too; a relay that froze loses it after five minutes.
     outbox_engine = postgres.service_engine(config.database_url, "outbox", idle_session_timeout="5min")
     relay = Relay(config, outbox_engine, stop)
+    registry = Registry(config.schema_registry_url)
     waiting = partial(wait, stop)
-    writers = SubjectSchemas(registry, clean.subject, waiting)
+    writers, rise_writers = (SubjectSchemas(registry, f"{t}-value", waiting) for t in (CLEAN, Result.WATERMARKS))
 
     def ready() -> dict[Result, int]:
         require_topics(config, [t.name for t in TOPICS])
@@ -102,21 +101,10 @@ def build(config: settings.AggregatorSettings, stop: threading.Event) -> tuple[D
             settings.keep(connection, config.shaping)
         return ids
 
-    desk = Desk(
-        settings=config,
-        topic=clean.name,
-        engine=engine,
-        consumer=lambda: clients.consumer(config, Group.AGGREGATOR),
-        writers=writers,
-        rise_writers=SubjectSchemas(registry, f"{Result.WATERMARKS}-value", waiting),
-        sale=RecordSchema(json.loads(clean.schema.read_text())),  # type: ignore[union-attr]
-        encoder=outbox.Encoder(waiting(ready), config.rules),
-        upstream=Upstream(config),
-        published=relay.wake.set,
-        stop=stop,
-        assigned=threading.Event(),
-    )
-    return desk, relay
+    encoder = outbox.Encoder(waiting(ready), config.rules)
+    aggregator = Aggregator(engine, config, encoder, writers, rise_writers, relay.wake.set)
+    connect = partial(clients.consumer, config, Group.AGGREGATOR)
+    return Loop(connect, aggregator, Upstream(config), config.idle_timeout_s, stop), relay, engine
 
 
 if __name__ == "__main__":

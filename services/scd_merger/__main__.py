@@ -10,6 +10,7 @@ import structlog
 from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.errors import RetailStreamError, SettingsError
 from retail_stream.kafka import clients
+from retail_stream.kafka.membership import Membership
 from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import collector, logs, metrics
 from retail_stream.service import readiness as probes
@@ -20,10 +21,10 @@ from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
 from services.scd_merger.batch import Merger
 from services.scd_merger.dimensions import dimensions
-from services.scd_merger.loop import Stopped, run, stop_check
+from services.scd_merger.loop import run
 from services.scd_merger.metrics import LAG
-from services.scd_merger.reader import Reader
 from services.scd_merger.settings import MergerSettings
+from services.scd_merger.stopping import Stopped, stop_check
 
 
 def main() -> int:
@@ -63,16 +64,16 @@ def main() -> int:
     merger = Merger(engine, declared.values(), writers, check)
     try:
         patiently(initialised)
-        reader = Reader(partial(clients.consumer, settings, Group.SCD_MERGER), declared, merger.claim)
-        LAG.read = reader.lag
+        membership = Membership(partial(clients.consumer, settings, Group.SCD_MERGER), declared, merger.claim)
+        LAG.read = membership.lag
         health.needs(
-            assigned=lambda: reader.joined,
+            assigned=lambda: membership.joined,
             kafka=probes.kafka_answers(settings),
             postgres=probes.postgres_answers(engine),
         )
         collector.look_rarely()
         log.info("scd_merger starts", kafka=settings.kafka_bootstrap_servers, postgres=postgres.address(engine))
-        run(reader, merger, stop)
+        run(membership, merger, stop)
     except Stopped:
         pass
     except RetailStreamError as e:

@@ -13,6 +13,7 @@ from decimal import Decimal
 import polars as pl
 import pytest
 from confluent_kafka import Message
+from services.scd_merger.reader import Slice
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError, NotSupportedError
 
@@ -29,7 +30,6 @@ from retail_stream.warehouse import positions
 from services.scd_merger.batch import Merger, lanes
 from services.scd_merger.dimensions import Dimension, clean_schema, declare, dimensions
 from services.scd_merger.merge import merge
-from services.scd_merger.reader import Slice
 from services.scd_merger.tables import DimensionTable
 from tests.harness.scd_oracle import Event, Version, batches, delete, history, oracle, upsert
 
