@@ -15,6 +15,7 @@ from retail_stream.kafka import batches
 from retail_stream.kafka.membership import PartitionRecords
 from retail_stream.kafka.offsets import TopicPartitionKey, topic_partitions
 from retail_stream.topics import Group
+from retail_stream.waiting import Wait, wait_for
 from retail_stream.warehouse import positions, replays
 from retail_stream.warehouse.positions import Position
 from services.aggregator import facts, lifecycle, metrics, outbox, ownership, settings, warehouse, windows
@@ -51,22 +52,26 @@ class Aggregator:
         writers: SubjectSchemas,
         rise_writers: SubjectSchemas,
         published: Callable[[], None] = lambda: None,
+        wait: Wait = wait_for,
     ) -> None:
         """``writers``, ``rise_writers``: schemas of `sales.clean` and `sales.watermarks`.
 
-        ``published``: called when a committed transaction has put records into the outbox.
+        ``published``: called when a committed transaction has put records into the outbox. ``wait``: what a claim waits
+        for servers with; may raise to give up.
         """
         self._engine, self._settings, self._encoder = engine, config, encoder
-        self._writers, self._rise_writers, self._published = writers, rise_writers, published
+        self._writers, self._rise_writers, self._published, self._wait = writers, rise_writers, published, wait
         self._sale = RecordSchema(json.loads((topics.SCHEMAS / "clean" / f"{Entity.SALES}.avsc").read_text()))
         self._columns = {**_NUMBERS, batches.REPLAY_OF: pl.Binary(), **self._sale.columns}
 
     def claim(self, partitions: Iterable[TopicPartitionKey]) -> Mapping[TopicPartitionKey, OwnedPartition]:
-        """Become the owner of partitions; an empty warehouse takes over the rises that an earlier one recorded.
+        """Become the owner of partitions and return what is stored of them; servers that are away are waited for.
 
-        Raises:
-            Unavailable: Postgres or Kafka does not answer.
+        An empty warehouse takes over the rises that an earlier one recorded.
         """
+        return self._wait(lambda: self._claim(partitions))
+
+    def _claim(self, partitions: Iterable[TopicPartitionKey]) -> Mapping[TopicPartitionKey, OwnedPartition]:
         with warehouse.transaction(self._engine) as connection:
             fresh = ownership.is_fresh(connection, CLEAN)
         rises = ownership.read_recorded_rises(self._settings, self._rise_writers) if fresh else []

@@ -21,10 +21,10 @@ from confluent_kafka import Consumer
 from retail_stream.errors import Fenced, Unavailable
 from retail_stream.kafka.membership import Membership, PartitionRecords
 from retail_stream.kafka.offsets import TopicPartitionKey
+from retail_stream.waiting import Stopped
 from services.aggregator import idleness, metrics
 from services.aggregator.batch import CLEAN, Aggregator, Applied
 from services.aggregator.ownership import OwnedPartition
-from services.aggregator.stopping import Stopped, wait
 from services.aggregator.upstream import Upstream
 
 BATCH = 100_000
@@ -126,7 +126,7 @@ class Loop:
 
     def _claim(self, partitions: list[TopicPartitionKey]) -> Mapping[TopicPartitionKey, OwnedPartition]:
         self._quiet_since = {}
-        return wait(self._stop, lambda: self._aggregator.claim(partitions))
+        return self._aggregator.claim(partitions)
 
     def _idle(self, records: Mapping[TopicPartitionKey, PartitionRecords]) -> frozenset[int]:
         """Our partitions that are idle: quiet (read to the end, the cleaner at the raw end) for the idle timeout."""

@@ -7,10 +7,10 @@ import structlog
 
 from retail_stream.errors import Fenced, Unavailable
 from retail_stream.kafka.membership import Membership
+from retail_stream.waiting import Stopped
 from retail_stream.warehouse.positions import Position
 from services.scd_merger import metrics
 from services.scd_merger.batch import Merger
-from services.scd_merger.stopping import Stopped
 
 # Changes of one key that come together cost less than one by one.
 _MOST = 40_000

@@ -405,14 +405,12 @@ def test_a_replica_that_froze_with_the_lock_does_not_stop_the_others(
     frozen.invalidate()
 
 
-def test_one_that_waits_for_a_lock_hears_that_it_is_to_stop(
-    connections: Connections, warehouse: Engine, aggregators: Aggregators
-) -> None:
+def test_a_stop_ends_the_wait_for_a_lock(connections: Connections, warehouse: Engine, aggregators: Aggregators) -> None:
     Source(connections, seed=8).publish(10)
     process = aggregators.start()
     eventually(lambda: drained(connections, warehouse))
-    with warehouse.begin() as somebody:
-        lock(somebody, "sales.clean")
+    with warehouse.begin() as other:
+        lock(other, "sales.clean")
 
         def waits() -> None:
             assert "another session keeps a lock" in aggregators.log.read_text()

@@ -1,8 +1,9 @@
-"""Foreign records on the result topics, and waits that a stop ends."""
+"""Foreign records on the result topics, and a wait that a stop ends."""
 
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import TypeVar
 
 import pytest
 from confluent_kafka import Message
@@ -11,11 +12,12 @@ from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.avro.registry import SubjectSchemas
 from retail_stream.errors import Unavailable
 from retail_stream.topics import Result
-from services.aggregator import outbox, ownership, stopping
+from retail_stream.waiting import Stopped, wait_for
+from services.aggregator import outbox, ownership
 from services.aggregator.relay import number_of
-from services.aggregator.stopping import Stopped
 from services.aggregator.watermark import Rise
 
+T = TypeVar("T")
 RISES = outbox.schemas()[Result.WATERMARKS]
 
 
@@ -54,15 +56,15 @@ def test_a_record_on_the_watermarks_topic_that_is_not_a_rise_is_skipped(monkeypa
     assert ownership.read_recorded_rises(None, writers) == [Rise(2, 7, 5)]  # type: ignore[arg-type]
 
 
-def test_a_wait_for_a_registry_ends_at_a_stop() -> None:
+def test_a_stop_ends_the_wait_for_a_registry() -> None:
     stop = threading.Event()
 
     def away(*_: object) -> dict:
         stop.set()
         raise Unavailable("The schema registry does not answer.")
 
-    def wait(action: Callable[[], None]) -> None:
-        stopping.wait(stop, action)
+    def wait(action: Callable[[], T]) -> T:
+        return wait_for(action, stop=stop)
 
     with pytest.raises(Stopped):
         SubjectSchemas(SimpleNamespace(versions=away), "sales.clean-value", wait).get([7])  # type: ignore[arg-type]
