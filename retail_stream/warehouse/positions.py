@@ -71,16 +71,5 @@ def advance(connection: Connection, group: Group, positions: Iterable[Position])
         Fenced: another worker owns one of the partitions; the caller's transaction must roll back.
     """
     for p in sorted(positions, key=lambda p: p.key):
-        result = connection.execute(
-            _ADVANCE,
-            {
-                "group": group,
-                "topic": p.topic,
-                "partition": p.partition,
-                "epoch": p.epoch,
-                "next_offset": p.next_offset,
-                "source_offset": p.source_offset,
-            },
-        )
-        if result.rowcount != 1:
+        if connection.execute(_ADVANCE, {"group": group, **vars(p)}).rowcount != 1:
             raise Fenced(f"{p.topic}/{p.partition} has another owner than epoch {p.epoch} of group {group}.")

@@ -31,12 +31,8 @@ def without_second(connection: Connection, group: Group, tp: TopicPartitionKey, 
     if REPLAY_OF not in rows.columns or rows[REPLAY_OF].null_count() == rows.height:
         return rows
     names = {value: _name(value) for value in rows[REPLAY_OF].drop_nulls().unique()}
-    parameters = {
-        "group": group.value,
-        "topic": tp[0],
-        "partition": tp[1],
-        "names": sorted(set(names.values())),
-    }
+    stored = sorted(set(names.values()))
+    parameters = {"group": group.value, "topic": tp[0], "partition": tp[1], "names": stored}
     new = {bytes(row.replay_of) for row in connection.execute(_SEEN, parameters)}
     fresh = pl.Series([value for value, name in names.items() if name in new], dtype=pl.Binary)
     replay = pl.col(REPLAY_OF)

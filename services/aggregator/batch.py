@@ -18,7 +18,7 @@ from retail_stream.topics import Group
 from retail_stream.waiting import Wait, wait_for
 from retail_stream.warehouse import positions, replays
 from retail_stream.warehouse.positions import Position
-from services.aggregator import facts, lifecycle, metrics, outbox, ownership, settings, warehouse, windows
+from services.aggregator import facts, lifecycle, outbox, ownership, settings, warehouse, windows
 from services.aggregator.ownership import OwnedPartition
 from services.aggregator.step import PartitionBatch, Step, StreamState, step
 
@@ -106,7 +106,7 @@ class Aggregator:
         ours = {p: o for (_, p), o in owned.items()}
         read = {p: r for (_, p), r in records.items()}
         batch = {p: self._batch(o, read.get(p), rows.get(p)) for p, o in ours.items()}
-        with metrics.STEP.time(), warehouse.transaction(self._engine) as connection:
+        with warehouse.transaction(self._engine) as connection:
             applied = self._apply(connection, ours, batch, read, idle)
         if applied.published:
             self._published()

@@ -50,6 +50,7 @@ class Loop:
         self.membership = Membership(connect, [CLEAN], self._claim, self._finish_anyway)
         self._aggregator, self._upstream, self._stop = aggregator, upstream, stop
         self._idle_timeout_s = idle_timeout_s
+        self._store = metrics.STEP.time()(aggregator.store)
         self._thread = ThreadPoolExecutor(1, "store")
         self._in_flight: Future[Applied] | None = None
         self._quiet_since: idleness.Since = {}
@@ -93,9 +94,7 @@ class Loop:
                 self.membership.read_stored()
             elif self.membership.owned and (records or time.monotonic() - self._ticked_at >= _TICK_S):
                 idle = self._idle(records)
-                self._in_flight = self._thread.submit(
-                    self._aggregator.store, self.membership.owned, records, rows, idle
-                )
+                self._in_flight = self._thread.submit(self._store, self.membership.owned, records, rows, idle)
                 self._ticked_at = time.monotonic()
             self.membership.commit(time.monotonic())
         except Unavailable as e:

@@ -104,12 +104,13 @@ def oracle(run: Feed) -> Outcome:
     done = dict.fromkeys(run.records, 0)
     seen: dict[int, set] = {p: set() for p in run.records}
     sums: dict[tuple, list[int]] = {}
-    stream, went_on = None, None
+    stream: int | None = None
+    went_on: int | None = None
     for move in run.moves:
         idle, now = move.idle, move.now
         for p in move.mine:
             n = move.cut[p]
-            if (n or p not in idle) and stream is not None and (marks[p] is None or marks[p] < stream):
+            if (n or p not in idle) and stream is not None and top(marks[p], stream) != marks[p]:
                 marks[p] = stream
                 out.rises.append((p, next_offset(run, p, done[p]), stream))
             for r in run.records[p][done[p] : done[p] + n]:
@@ -118,8 +119,9 @@ def oracle(run: Feed) -> Outcome:
             done[p] += n
         busy = [marks[p] for p in marks if p not in idle or move.cut[p]]
         if busy:
-            if None not in busy:
-                stream = top(stream, min(busy))
+            known = [mark for mark in busy if mark is not None]
+            if len(known) == len(busy):
+                stream = top(stream, min(known))
             went_on = None
         else:
             stream = top(stream, *marks.values())

@@ -144,22 +144,31 @@ class Source:
         self.producer.flush(30)
 
 
+def record(schema: dict[str, Any], value: bytes) -> dict[str, Any]:
+    """A value of a topic as its fields."""
+    fields = RecordSchema(schema).record(value[HEADER_BYTES:])
+    assert fields is not None
+    return fields
+
+
 def oracle(connections: Connections) -> tuple[Outcome, set[tuple]]:
-    """What all of `sales.clean` comes to, with the rises of `sales.watermarks`; and the identities of all sales."""
+    """The outcome of all of `sales.clean` with the rises of `sales.watermarks`, and the identities of all sales."""
     rises = defaultdict(list)
     for message in read_to_end(connections, Result.WATERMARKS):
-        record = RecordSchema(RISES).record(message.value()[HEADER_BYTES:])
-        rises[record["partition"]].append((record["next_offset"], record["watermark"]))
-    out, sums, identities = Outcome(), {}, set()
+        rise = record(RISES, message.value())
+        rises[rise["partition"]].append((rise["next_offset"], rise["watermark"]))
+    out, identities = Outcome(), set()
+    sums: dict[tuple, list[int]] = {}
     marks: dict[int, int | None] = defaultdict(lambda: None)
     sources: Counter[int] = Counter()
-    seen = defaultdict(set)
+    seen: dict[int, set] = defaultdict(set)
     for message in read_to_end(connections, "sales.clean"):
         p, source = message.partition(), big_endian(headers_by_name(message)[SOURCE_OFFSET])
+        assert source is not None
         if source <= sources[p]:
             continue
         sources[p] = source
-        sale = RecordSchema(SALES).record(message.value()[HEADER_BYTES:])
+        sale = record(SALES, message.value())
         mark = top(marks[p], *(w for offset, w in rises[p] if offset <= message.offset()))
         count({**sale, "offset": message.offset()}, p, mark, RULES, seen[p], sums, out)
         marks[p] = top(mark, min(sale["event_time"], message.timestamp()[1] * 1000) - RULES.delay)
@@ -226,9 +235,10 @@ def assert_all_is_right(connections: Connections, engine: Engine) -> Outcome:
         assert row[7] == ("final" if over else "fired" if past else "open")
     late = [(int(h["partition"]), int(h["clean.offset"])) for h, _ in published(connections, engine, Result.LATE)]
     assert sorted(late) == sorted(said.late)
-    results, last = Counter(), {}
+    results: Counter[tuple] = Counter()
+    last: dict[tuple, tuple] = {}
     for _, value in published(connections, engine, Result.WINDOWS):
-        r = RecordSchema(WINDOWS).record(value[HEADER_BYTES:])
+        r = record(WINDOWS, value)
         key = (r["kind"], r["window_end"] - r["window_start"], r["window_start"], r[f"{r['kind']}_id"])
         results[*key, r["revision"], r["state"]] += 1
         cents = [

@@ -44,9 +44,8 @@ class Stored:
     def rows(self, records: Batch) -> Mapping[int, pl.DataFrame]:
         return {}
 
-    def store(self, owned: Mapping[TopicPartitionKey, OwnedPartition], records: Batch, *_: object) -> Applied:
-        first = min((m.offset() or 0 for r in records.values() for m in r.messages), default=None)
-        if self.away or first == self.fails_at is not None:
+    def store(self, owned: Mapping[TopicPartitionKey, OwnedPartition], records: Batch, *rest: object) -> Applied:
+        if self.away or self.fails_at in [m.offset() for r in records.values() for m in r.messages]:
             self.fails_at = None
             raise Unavailable("Postgres does not answer.")
         for (_, p), read in records.items():

@@ -52,7 +52,7 @@ class Store:
             for time in times:
                 near_changes += [history[t] for t in _around(moments, time)]
                 near_versions += [versions[t] for t in _around(starts, time)]
-        span = {n: pl.Int64() for n in ("product_id", "valid_from", "valid_to")}
+        span: dict[str, pl.DataType] = {n: pl.Int64() for n in ("product_id", "valid_from", "valid_to")}
         shown = [*span, *self.dimension.untracked]
         span |= self.dimension.dtypes(self.dimension.attributes)
         return Neighbours(frame(near_changes), pl.DataFrame(near_versions, schema=span, orient="row").select(shown))

@@ -1,6 +1,7 @@
 """From records of a clean topic to changes of a dimension, and what a dimension's declaration says."""
 
 import re
+from collections.abc import Mapping
 
 import polars as pl
 import pytest
@@ -72,7 +73,7 @@ def test_attribute_types_follow_the_schema() -> None:
     assert (STORES.table, STORES.changes_table, STORES.surrogate) == ("dim_stores", "stores_changes", "store_sk")
 
 
-def newer(*fields: dict[str, object]) -> RecordSchema:
+def newer(*fields: Mapping[str, object]) -> RecordSchema:
     return RecordSchema({**WRITER.schema, "fields": [*WRITER.schema["fields"], *fields]})
 
 
