@@ -21,7 +21,7 @@ Batch = Mapping[TopicPartitionKey, PartitionRecords]
 
 
 @dataclass(frozen=True)
-class Place:
+class Owned:
     epoch: int
     next_offset: int
 
@@ -30,16 +30,16 @@ class Store:
     """Stored positions, and the values of the records before each."""
 
     def __init__(self) -> None:
-        self.places: dict[TopicPartitionKey, Place] = {}
+        self.places: dict[TopicPartitionKey, Owned] = {}
         self.values: list[int] = []
 
-    def claim(self, partitions: list[TopicPartitionKey]) -> Mapping[TopicPartitionKey, Place]:
+    def claim(self, partitions: list[TopicPartitionKey]) -> Mapping[TopicPartitionKey, Owned]:
         for tp in partitions:
-            place = self.places.get(tp, Place(0, 0))
+            place = self.places.get(tp, Owned(0, 0))
             self.places[tp] = replace(place, epoch=place.epoch + 1)
         return {tp: self.places[tp] for tp in partitions}
 
-    def store(self, owned: Mapping[TopicPartitionKey, Place], batch: Batch) -> Mapping[TopicPartitionKey, Place]:
+    def store(self, owned: Mapping[TopicPartitionKey, Owned], batch: Batch) -> Mapping[TopicPartitionKey, Owned]:
         if any(owned[tp].epoch != self.places[tp].epoch for tp in batch):
             raise Fenced("a partition has another owner")
         for tp, records in batch.items():
@@ -62,11 +62,11 @@ def topic(initialised: Connections) -> Iterator[str]:
 
 
 @pytest.fixture
-def join(initialised: Connections, topic: str) -> Iterator[Callable[..., Membership[Place]]]:
+def join(initialised: Connections, topic: str) -> Iterator[Callable[..., Membership[Owned]]]:
     """Make members of the group that have joined it; they leave at the end."""
-    members: list[Membership[Place]] = []
+    members: list[Membership[Owned]] = []
 
-    def joined(store: Store, before_rebalance: Callable[[], None] = lambda: None) -> Membership[Place]:
+    def joined(store: Store, before_rebalance: Callable[[], None] = lambda: None) -> Membership[Owned]:
         connect = partial(clients.consumer, initialised, topic, **{"heartbeat.interval.ms": 300})
         members.append(Membership(connect, [topic], store.claim, before_rebalance))
         members[-1].join()
@@ -84,7 +84,7 @@ def publish(connections: Connections, topic: str, values: range) -> None:
     assert producer.flush(30) == 0
 
 
-def work(store: Store, *members: Membership[Place], until: Callable[[], bool]) -> None:
+def work(store: Store, *members: Membership[Owned], until: Callable[[], bool]) -> None:
     """Let members read and store in turns, until a condition holds."""
     deadline = time.monotonic() + PATIENCE_S
     while not until():

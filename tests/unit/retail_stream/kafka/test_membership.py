@@ -14,7 +14,7 @@ KEY = ("t", 0)
 
 
 @dataclass(frozen=True)
-class Place:
+class Owned:
     next_offset: int
 
 
@@ -49,12 +49,12 @@ class Scripted:
     def close(self) -> None: ...
 
 
-def member(stored: list[int]) -> tuple[Scripted, Membership[Place]]:
+def member(stored: list[int]) -> tuple[Scripted, Membership[Owned]]:
     """A member that owns one partition; the last of ``stored`` is its stored position."""
     consumer = Scripted()
 
-    def claim(partitions: list[TopicPartitionKey]) -> Mapping[TopicPartitionKey, Place]:
-        return {tp: Place(stored[-1]) for tp in partitions}
+    def claim(partitions: list[TopicPartitionKey]) -> Mapping[TopicPartitionKey, Owned]:
+        return {tp: Owned(stored[-1]) for tp in partitions}
 
     membership = Membership(consumer.connect, ["t"], claim)
     membership.join()
@@ -111,7 +111,7 @@ def test_a_batch_that_does_not_follow_the_stored_position_is_read_again() -> Non
     second = membership.poll(10, 0)
     assert second[KEY].start == 102
     assert not membership.follows(second), "100 and 101 are not stored"
-    membership.advance({KEY: Place(105)})  # transaction markers are behind 101
+    membership.advance({KEY: Owned(105)})  # transaction markers are behind 101
     assert membership.follows(second)
     assert not membership.follows({("t", 1): second[KEY]}), "not our partition"
     membership.read_stored()
