@@ -13,7 +13,7 @@ from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import readiness
 from retail_stream.service.program import Program, collect_garbage_rarely, run_program
-from retail_stream.topics import TOPICS, Group, Result
+from retail_stream.topics import TOPICS, Group, Result, topic
 from retail_stream.warehouse import postgres
 from services.aggregator import outbox, settings, warehouse
 from services.aggregator.batch import CLEAN, Aggregator
@@ -67,12 +67,14 @@ def build(program: Program, config: settings.AggregatorSettings) -> tuple[Loop, 
     # A relay keeps its lock between transactions; a relay that froze loses it after five minutes.
     outbox_engine = postgres.service_engine(config.database_url, "outbox", idle_session_timeout="5min")
     relay = Relay(config, outbox_engine, program.stop)
-    writers, rise_writers = (SubjectSchemas(registry, f"{t}-value", program.wait) for t in (CLEAN, Result.WATERMARKS))
+    writers, rise_writers = (
+        SubjectSchemas(registry, topic(t).subject, program.wait) for t in (CLEAN, Result.WATERMARKS)
+    )
 
     def ready() -> dict[Result, int]:
         require_topics(config, [t.name for t in TOPICS])
         writers.learn()
-        ids = {t: registry.register(f"{t}-value", schema) for t, schema in outbox.schemas().items()}
+        ids = {t: registry.register(topic(t).subject, schema) for t, schema in outbox.schemas().items()}
         with warehouse.transaction(engine) as connection:
             if connection.execute(text("SELECT to_regclass('outbox')")).scalar_one() is None:
                 raise Unavailable("The warehouse has no tables yet: `retail-stream init` creates them.")

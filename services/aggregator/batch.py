@@ -1,6 +1,5 @@
 """One batch of clean sales: gather → decide → apply → positions, in one transaction."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -61,7 +60,7 @@ class Aggregator:
         """
         self._engine, self._settings, self._encoder = engine, config, encoder
         self._writers, self._rise_writers, self._published, self._wait = writers, rise_writers, published, wait
-        self._sale = RecordSchema(json.loads((topics.SCHEMAS / "clean" / f"{Entity.SALES}.avsc").read_text()))
+        self._sale = RecordSchema(topics.topic(CLEAN).schema())
         self._columns = {**_NUMBERS, batches.REPLAY_OF: pl.Binary(), **self._sale.columns}
 
     def claim(self, partitions: Iterable[TopicPartitionKey]) -> Mapping[TopicPartitionKey, OwnedPartition]:

@@ -15,7 +15,7 @@ from retail_stream.avro.decode import encode, frame
 from retail_stream.avro.schema import AvroSchema, plain_schema
 from retail_stream.kafka.batches import OFFSET
 from retail_stream.kafka.membership import PartitionRecords
-from retail_stream.topics import TOPICS, Result
+from retail_stream.topics import Result, topic
 from retail_stream.warehouse import postgres
 from services.aggregator.lifecycle import REVISION, STATE
 from services.aggregator.step import LATE, PARTITION, Rules
@@ -42,8 +42,7 @@ class OutboxRecord:
 
 def schemas() -> Mapping[Result, Mapping[str, Any]]:
     """Avro schemas of `sales.windows` and `sales.watermarks`, the two topics that have values of their own."""
-    files = {t.name: t.schema for t in TOPICS}
-    return {t: json.loads(files[t].read_text()) for t in (Result.WINDOWS, Result.WATERMARKS)}  # type: ignore[union-attr]
+    return {t: topic(t).schema() for t in (Result.WINDOWS, Result.WATERMARKS)}
 
 
 class Encoder:

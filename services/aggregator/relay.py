@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaException, Message, Producer
 from sqlalchemy import Connection, Engine, text
 
 from retail_stream.errors import Unavailable
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import headers_by_name
-from retail_stream.kafka.offsets import end_offsets, topic_partitions
+from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, topic_partitions
+from retail_stream.kafka.reading import read
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
 from retail_stream.warehouse import postgres
@@ -126,43 +127,18 @@ class Relay:
         """
         partitions = topic_partitions(self._connections, *_TOPICS)
         ends = end_offsets(self._connections, partitions)
-        reader = clients.consumer(self._connections, "aggregator.outbox")
-        try:
-            return max(
-                (self._last_in(reader, topic, p, ends[topic, p], warehouse) for topic, p in partitions), default=0
-            )
-        finally:
-            reader.close()
+        return max((self._last_in(tp, ends[tp], warehouse) for tp in partitions), default=0)
 
-    def _last_in(self, reader: Consumer, topic: str, partition: int, end: int, warehouse: str) -> int:
+    def _last_in(self, tp: TopicPartitionKey, end: int, warehouse: str) -> int:
         """The largest outbox id in a partition; looks further and further back until it finds one."""
         back, upto = 64, end
         while upto > 0:
             start = max(0, upto - back)
-            reader.assign([TopicPartition(topic, partition, start)])
-            if largest := self._largest(reader, upto, warehouse):
+            batches = read(self._connections, {tp: range(start, upto)})
+            if largest := max((number_of(m, warehouse) for batch in batches for m in batch), default=0):
                 return largest
             back, upto = back * 8, start
         return 0
-
-    def _largest(self, reader: Consumer, upto: int, warehouse: str) -> int:
-        """The largest outbox id in the assigned partition, of offsets below ``upto``; 0 if there is none."""
-        largest = 0
-        while True:
-            # A call for many records waits for all of them or its whole timeout, so the first is asked for alone.
-            messages = reader.consume(1, 10.0)
-            if not messages:
-                raise clients.unavailable(self._connections)
-            messages += reader.consume(1_000, 0)
-            for message in messages:
-                error = message.error()
-                if error is not None:
-                    if error.code() == KafkaError._PARTITION_EOF:
-                        return largest
-                    continue  # librdkafka reports errors that it retries by itself
-                if message.offset() >= upto:
-                    return largest
-                largest = max(largest, number_of(message, warehouse))
 
 
 def number_of(message: Message, warehouse: str) -> int:

@@ -1,6 +1,5 @@
 """`python -m services.generator`: the one place where the generator's parts are put together."""
 
-import json
 import os
 import random
 import secrets
@@ -58,13 +57,9 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
     check_names(os.environ)
     _check_start(settings)
     registry = Registry(settings.schema_registry_url)
-    schemas: dict[Entity, Any] = {
-        t.name.removesuffix(".raw"): json.loads(t.schema.read_text())  # type: ignore[misc]
-        for t in topics.TOPICS
-        if t.schema is not None and t.name.endswith(".raw")
-    }
+    schemas: dict[Entity, Any] = {e: topics.topic(topics.raw(e)).schema() for e in Entity}
     schema_ids = {e: _register(program, registry, topics.raw(e), schemas[e]) for e in Entity}
-    faults_schema = json.loads((topics.SCHEMAS / "results" / f"{Result.FAULTS}.avsc").read_text())
+    faults_schema = topics.topic(Result.FAULTS).schema()
     ledger = Ledger(faults_schema, _register(program, registry, Result.FAULTS, faults_schema))
     outage = Outage(settings)
     lease = Lease(settings)
@@ -165,7 +160,7 @@ def _watch(
 
 
 def _register(program: Program, registry: Registry, topic: str, schema: Any) -> int:
-    return program.wait(lambda: registry.register(f"{topic}-value", schema))
+    return program.wait(lambda: registry.register(topics.topic(topic).subject, schema))
 
 
 def _evolutions(

@@ -4,7 +4,6 @@ The declaration is a line in `retail_stream.entities` and a schema in ``schemas/
 these: the columns of frames, the SQL, the tables that a migration has to create.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -164,8 +163,7 @@ def dimensions() -> tuple[Dimension, ...]:
 
 def clean_schema(entity: Entity) -> AvroSchema:
     """The clean schema of an entity, as parsed JSON."""
-    schema: AvroSchema = json.loads((topics.SCHEMAS / "clean" / f"{entity}.avsc").read_text())
-    return schema
+    return topics.topic(topics.clean(entity)).schema()
 
 
 def _type(entity: Entity, name: str, avro_type: object) -> AttributeType:
