@@ -19,7 +19,7 @@ from retail_stream.settings import Settings, load
 
 #: The empty string would be every address of the machine.
 Host = Annotated[
-    str, Field(pattern=r"^\S+$", description="an address or name of this machine, such as 127.0.0.1 or 0.0.0.0")
+    str, Field(pattern=r"^\S+$", description="a name or an address of this machine, such as 127.0.0.1 or 0.0.0.0")
 ]
 MetricsPort = Annotated[int, Field(ge=0, le=65535, description="a port from 1 to 65535, or 0 for a free one")]
 
@@ -136,8 +136,10 @@ def serve(port: int) -> Health:
         server = _listen(host, port, Handler)
     except OSError as e:
         if e.errno == errno.EACCES:
-            raise SettingsError(f"METRICS_PORT={port}: {e.strerror}; allowed: a port from 1024 on, or 0.") from e
-        why = f"METRICS_HOST={host!r}: we cannot listen there ({e.strerror})"
+            raise SettingsError(
+                f"METRICS_PORT={port} cannot be used ({e.strerror}); allowed: a port from 1024 on, or 0."
+            ) from e
+        why = f"METRICS_HOST={host!r} cannot be listened on ({e.strerror})"
         raise SettingsError(f"{why}; allowed: an address or name of this machine.") from e
     health.port = server.server_port
     _log.info("metrics", at=f"http://{host}:{health.port}/metrics")

@@ -49,7 +49,7 @@ class Forwarder:
         self.entity = entity
         self._delivery = delivery
         self._reader = reader
-        self._writers = SubjectSchemas(registry, f"{topics.raw(entity)}-value")
+        self._writers = SubjectSchemas(registry, topics.topic(topics.raw(entity)).subject)
         self._targets = Targets(registry, entity)
         self._asked: frozenset[int] = frozenset()
 

@@ -1,6 +1,5 @@
 """`python -m services.generator`: the one place where the generator's parts are put together."""
 
-import json
 import os
 import random
 import secrets
@@ -18,14 +17,11 @@ import structlog
 from retail_stream import topics
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import JOINED, Entity
-from retail_stream.errors import RetailStreamError, SettingsError
+from retail_stream.errors import SettingsError
 from retail_stream.kafka.offsets import require_topics, topic_partitions
-from retail_stream.service import logs, metrics
-from retail_stream.service import readiness as probes
-from retail_stream.service import signals as stopping
-from retail_stream.settings import load
+from retail_stream.service import readiness
+from retail_stream.service.program import Program, run_program
 from retail_stream.topics import Result
-from retail_stream.waiting import wait_for
 from services.generator.loop import change, sell
 from services.generator.publishing import evolution
 from services.generator.publishing.columns import ColumnEncoder
@@ -52,56 +48,36 @@ _log = structlog.get_logger("services.generator")
 
 
 def main() -> int:
-    """Run until stopped or done; returns the exit code."""
-    try:
-        check_names(os.environ)
-        settings = load(GeneratorSettings)
-        _check_start(settings)
-        logs.configure("generator")
-    except SettingsError as e:
-        print(e, file=sys.stderr)
-        return e.exit_code
-    stop = threading.Event()
-    stopping.sets(stop)
-    try:
-        run(settings, stop)
-    except RetailStreamError as e:
-        _log.error("stopped", why=str(e))
-        return e.exit_code
-    return 0
+    """Run until SIGTERM or the last sale (0), a wrong setting (2), or an error that a person must look at (1)."""
+    return run_program("generator", GeneratorSettings, generate)
 
 
-def run(settings: GeneratorSettings, stop: threading.Event) -> None:
-    """Go on from what the topics hold, until ``stop`` or the last sale."""
-    health = metrics.serve(settings.metrics_port)
+def generate(program: Program, settings: GeneratorSettings) -> None:
+    """Go on from what the topics hold, until the program is to stop or the last sale."""
+    check_names(os.environ)
+    _check_start(settings)
     registry = Registry(settings.schema_registry_url)
-    schemas: dict[Entity, Any] = {
-        t.name.removesuffix(".raw"): json.loads(t.schema.read_text())  # type: ignore[misc]
-        for t in topics.TOPICS
-        if t.schema is not None and t.name.endswith(".raw")
-    }
-    with stopping.at_once():
-        schema_ids = {e: _register(registry, topics.raw(e), schemas[e]) for e in Entity}
-        faults_schema = json.loads((topics.SCHEMAS / "results" / f"{Result.FAULTS}.avsc").read_text())
-        ledger = Ledger(faults_schema, _register(registry, Result.FAULTS, faults_schema))
-        outage = Outage(settings)
-        lease = Lease(settings)
-        transactions = {e: Transactions(settings, e, stop, outage, lease) for e in Entity}
-        wait_for(partial(require_topics, settings, [*map(topics.raw, Entity), Result.FAULTS]))
-        # Before anything is read: whoever had these ids writes no more, and what it left open is aborted.
-        for take in (lease.take, *(t.open for t in transactions.values())):
-            wait_for(take)
-        partitions = len(wait_for(partial(topic_partitions, settings, topics.raw(Entity.SALES))))
-        reader = Reader(settings, registry, schemas)
-        states = {e: wait_for(partial(reader.dimension, e)) for e in JOINED}
-        tail = wait_for(reader.sales)
+    schemas: dict[Entity, Any] = {e: topics.topic(topics.raw(e)).schema() for e in Entity}
+    schema_ids = {e: _register(program, registry, topics.raw(e), schemas[e]) for e in Entity}
+    faults_schema = topics.topic(Result.FAULTS).schema()
+    ledger = Ledger(faults_schema, _register(program, registry, Result.FAULTS, faults_schema))
+    outage = Outage(settings)
+    lease = Lease(settings)
+    transactions = {e: Transactions(settings, e, program.stop, outage, lease) for e in Entity}
+    program.wait(partial(require_topics, settings, [*map(topics.raw, Entity), Result.FAULTS]))
+    # Before anything is read: whoever had these ids writes no more, and what it left open is aborted.
+    for take in (lease.take, *(t.open for t in transactions.values())):
+        program.wait(take)
+    partitions = len(program.wait(partial(topic_partitions, settings, topics.raw(Entity.SALES))))
+    reader = Reader(settings, registry, schemas)
+    states = {e: program.wait(partial(reader.dimension, e)) for e in JOINED}
+    tail = program.wait(reader.sales)
 
     seed = secrets.randbits(32) if settings.generator_seed is None else settings.generator_seed
     progress = Progress(0)
     traffic = {e: Traffic(f"{seed}/{e}", settings.faults, partitions if e is Entity.SALES else 0) for e in Entity}
     timeline = _timeline(settings, states, tail, progress, traffic)
-    _log.info(
-        "started",
+    program.starts(
         seed=seed,
         time="simulated" if settings.simulated else "live",
         start=datetime.fromtimestamp(timeline.start_us / SECOND_US, UTC).isoformat(),
@@ -111,11 +87,11 @@ def run(settings: GeneratorSettings, stop: threading.Event) -> None:
         **{f"next_{e}": states[e].next_id for e in JOINED},
     )
     pools = Pools(seed)
-    evolutions = _evolutions(settings, registry, timeline.start_us)
+    evolutions = _evolutions(program, settings, registry, timeline.start_us)
     supplies = {e: Supply() for e in JOINED}
-    publishers = {e: Publisher(e, transactions[e], ledger, stop, supplies[e]) for e in JOINED}
-    publishers[Entity.SALES] = Publisher(Entity.SALES, transactions[Entity.SALES], ledger, stop)
-    health.needs(running=lambda: not stop.is_set(), kafka=probes.kafka_answers(settings))
+    publishers = {e: Publisher(e, transactions[e], ledger, program.stop, supplies[e]) for e in JOINED}
+    publishers[Entity.SALES] = Publisher(Entity.SALES, transactions[Entity.SALES], ledger, program.stop)
+    program.health.needs(running=lambda: not program.stop.is_set(), kafka=readiness.kafka_answers(settings))
     with ThreadPoolExecutor(max_workers=len(Entity), thread_name_prefix="generator") as threads:
         changing = [
             threads.submit(
@@ -132,7 +108,7 @@ def run(settings: GeneratorSettings, stop: threading.Event) -> None:
                 supplies[e],
                 timeline,
                 publishers[e],
-                stop,
+                program.stop,
             )
             for e in JOINED
         ]
@@ -147,9 +123,16 @@ def run(settings: GeneratorSettings, stop: threading.Event) -> None:
             evolutions.get(Entity.SALES),
         )
         selling = threads.submit(
-            sell, sales, supplies, timeline, publishers[Entity.SALES], stop, settings.generator_max_sales, progress
+            sell,
+            sales,
+            supplies,
+            timeline,
+            publishers[Entity.SALES],
+            program.stop,
+            settings.generator_max_sales,
+            progress,
         )
-        _watch(changing, selling, publishers, stop, simulated=settings.simulated)
+        _watch(changing, selling, publishers, program.stop, simulated=settings.simulated)
 
 
 def _watch(
@@ -176,16 +159,18 @@ def _watch(
         stop.set()
 
 
-def _register(registry: Registry, topic: str, schema: Any) -> int:
-    return wait_for(lambda: registry.register(f"{topic}-value", schema))
+def _register(program: Program, registry: Registry, topic: str, schema: Any) -> int:
+    return program.wait(lambda: registry.register(topics.topic(topic).subject, schema))
 
 
-def _evolutions(settings: GeneratorSettings, registry: Registry, start_us: int) -> dict[Entity, Evolution]:
+def _evolutions(
+    program: Program, settings: GeneratorSettings, registry: Registry, start_us: int
+) -> dict[Entity, Evolution]:
     """By entity, when its newer schema comes, which is registered now."""
     if settings.generator_evolve_after_s is None:
         return {}
     at_us = start_us + int(settings.generator_evolve_after_s * SECOND_US)
-    ids = {e: _register(registry, topics.raw(e), evolution.schema(e)) for e in Entity}
+    ids = {e: _register(program, registry, topics.raw(e), evolution.schema(e)) for e in Entity}
     encode: dict[Entity, Any] = {e: evolution.rows(e, ids[e]) for e in JOINED}
     encode[Entity.SALES] = evolution.columns(ids[Entity.SALES])
     return {e: Evolution(at_us, encode[e]) for e in Entity}

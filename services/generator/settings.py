@@ -18,7 +18,7 @@ _SLOWEST = 0.00001
 
 def _seldom(rate: float) -> float:
     if 0 < rate < _SLOWEST:
-        raise ValueError(f"must be 0 or at least {_SLOWEST:.5f}")
+        raise ValueError(f"is neither 0 nor at least {_SLOWEST:.5f}")
     return rate
 
 
@@ -46,7 +46,7 @@ class GeneratorSettings(Connections):
         int | None, Field(ge=1, le=10**12, description="a whole number from 1 to 10^12; unset means no limit")
     ] = None
     generator_seed: Annotated[
-        int | None, Field(ge=0, lt=2**63, description="a whole number from 0; unset means a random one")
+        int | None, Field(ge=0, lt=2**63, description="a whole number from 0 to 2^63 - 1; unset means a random one")
     ] = None
     generator_start_time: Moment = None
     generator_backfill_from: Moment = None

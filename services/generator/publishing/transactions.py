@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import TopicPartitionKey, latest_offsets, topic_partitions
-from retail_stream.kafka.reading import first_from
+from retail_stream.kafka.reading import record_at
 from retail_stream.settings import Connections
 from services.generator.publishing.producers import FENCED, REFUSED, TICK_S, Outage, transactional
 from services.generator.state.lease import Lease
@@ -170,11 +170,7 @@ class Transactions:
             return False
         place, offset = self._witness
         self.readable(place[0])
-        try:
-            first = first_from(self._connections, self._id, place, offset)
-        except KafkaException as e:
-            raise clients.unavailable(self._connections) from e
-        return first is not None and first.offset() == offset
+        return record_at(self._connections, place, offset) is not None
 
     def _wait_for(self, action: Callable[[], T]) -> T:
         """Try again while the broker is away, which the producers' own errors say."""

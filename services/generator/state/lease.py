@@ -19,7 +19,7 @@ from confluent_kafka.admin import NewTopic
 from retail_stream.errors import RetailStreamError
 from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
-from retail_stream.kafka.reading import first_from
+from retail_stream.kafka.reading import record_at
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
 
@@ -102,7 +102,7 @@ class Lease:
         end = end_offsets(self._connections, [place])[place]
         if end == 0:
             return None
-        message = first_from(self._connections, TOPIC, place, end - 1)
+        message = record_at(self._connections, place, end - 1)
         return None if message is None else message.value()
 
     @contextmanager

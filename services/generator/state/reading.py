@@ -36,7 +36,7 @@ class Reader:
     def __init__(self, connections: Connections, registry: Registry, schemas: dict[Entity, Any]) -> None:
         """``schemas``: the raw schema of each entity as parsed JSON."""
         self._connections = connections
-        self._writers = {e: SubjectSchemas(registry, f"{topics.raw(e)}-value") for e in Entity}
+        self._writers = {e: SubjectSchemas(registry, topics.topic(topics.raw(e)).subject) for e in Entity}
         self._readers = {e: RecordSchema(s) for e, s in schemas.items()}
 
     def dimension(self, entity: Entity) -> State:

@@ -130,7 +130,7 @@ def test_a_restart_goes_on_with_ids_and_state(connections: InitSettings, tmp_pat
     assert all(r.partition == partition_of(r.key, 4) for records in after.values() for r in records)
     sales = [row["transaction_id"] for row in rows(Entity.SALES, after[Entity.SALES])]
     assert sorted(sales) == list(range(1, 3001))
-    started = logged(tmp_path / "log", "started")[1]
+    started = logged(tmp_path / "log", "generator starts")[1]
     assert started["next_sale"] == 1501
     for entity, fixed in ((Entity.CUSTOMERS, "join_date"), (Entity.PRODUCTS, "brand"), (Entity.STORES, "open_date")):
         largest = max(int(r.key) for r in before[entity])
@@ -166,7 +166,7 @@ def test_no_id_is_given_twice_after_ends_that_nobody_can_read(connections: InitS
     def sell(sales: int, *faults: str) -> int:
         settings = {**CLEAN, **{f"GENERATOR_FAULT_{fault}": "1" for fault in faults}, "GENERATOR_SALES_PER_S": "0"}
         run(connections, tmp_path / "log", GENERATOR_MAX_SALES=str(sales), **settings)
-        return logged(tmp_path / "log", "started")[-1]["next_sale"]
+        return logged(tmp_path / "log", "generator starts")[-1]["next_sale"]
 
     assert sell(1500) == 1
     assert sell(40_000, "DUPLICATE") == 1501
@@ -234,7 +234,7 @@ def test_a_second_generator_ends_the_first_with_one_sentence(connections: InitSe
         eventually(lambda: count(connections, Entity.SALES) > 500, "sales arrive", every_s=0.2)
         with generator(connections, second, GENERATOR_MAX_SALES="1500", **CLEAN) as new:
             assert old.wait() == 1
-            assert [line["why"] for line in logged(first, "stopped")] == [
+            assert [line["why"] for line in logged(first, "generator stops")] == [
                 "Another generator has started on these topics; they have one at a time, so this one stops."
             ]
             assert new.wait(90) == 0, second.read_text()

@@ -36,12 +36,12 @@ def test_services_are_named_with_their_addresses() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
-        ("DASHBOARD_SERVICES", "cleaner", "name=host:port"),
+        ("DASHBOARD_SERVICES", "cleaner", "which is not name=host:port; allowed: name=host:port["),
         ("DASHBOARD_SERVICES", "cleaner=host:0", "'cleaner=host:0'"),
         ("DASHBOARD_PORT", "70000", "a port from 1 to 65535"),
         ("DASHBOARD_DATABASE_URL", "mysql://x", "postgresql://"),
-        ("DASHBOARD_ALLOWED_HOSTS", "foo*bar", "'foo*bar' is none"),
-        ("DASHBOARD_ALLOWED_HOSTS", "a,,b", "'' is none"),
+        ("DASHBOARD_ALLOWED_HOSTS", "foo*bar", "'foo*bar', which is not a name"),
+        ("DASHBOARD_ALLOWED_HOSTS", "a,,b", "'', which is not a name"),
         ("DASHBOARD_HOST", "", "an address or name of this machine"),
     ],
 )
