@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from commands.audit import engine as duck
 from commands.audit.layouts import Holds, holds
+from commands.audit.records import frame
 from commands.audit.versions import attributes, surrogate
 from retail_stream.entities import FIELDS, Entity
 from retail_stream.errors import RetailStreamError
@@ -87,6 +88,4 @@ def load(connection: Connection, target: duck.Engine, table: str, query: str) ->
         schema = {c.name: _DTYPES[c.type_code] for c in rows.description or ()}
         duck.create(target, table, schema)
         while batch := rows.fetchmany(_BATCH):
-            columns = zip(*batch, strict=True)
-            series = [pl.Series(n, v, dtype=t) for (n, t), v in zip(schema.items(), columns, strict=True)]
-            duck.insert(target, table, pl.DataFrame(series))
+            duck.insert(target, table, frame(batch, schema))

@@ -66,7 +66,7 @@ def read(connections: Connections, ranges: OffsetRanges, **config: Any) -> Itera
 
 
 def read_to_end(connections: Connections, *topics: str) -> Iterator[Message]:
-    """Every committed record of topics, up to where each partition ends when this is called; see :func:`read`.
+    """Every committed record of topics, up to where each partition ends when the iteration begins; see :func:`read`.
 
     Raises:
         Unavailable: as :func:`read`, or no broker answers.

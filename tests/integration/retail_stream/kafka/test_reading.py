@@ -45,19 +45,22 @@ def open_transaction(log: Log, partition: int, count: int) -> Iterator[Producer]
         producer.abort_transaction()
 
 
+@pytest.mark.parametrize("behind", [0, 1], ids=["at the end", "before a record"])
 @pytest.mark.parametrize("commits", [True, False])
-def test_a_read_waits_for_a_transaction_that_is_open(connections: Connections, new_log: NewLog, commits: bool) -> None:
+def test_a_read_waits_for_a_transaction_that_is_open(
+    connections: Connections, new_log: NewLog, commits: bool, behind: int
+) -> None:
     log = new_log(2)
     log.fill(3)
     with open_transaction(log, 1, 2) as producer:
         plain = log.producer()
-        log.append(plain, 1, 1)
+        log.append(plain, 1, behind)
         plain.flush()
         ends_it = threading.Timer(1.0, producer.commit_transaction if commits else producer.abort_transaction)
         ends_it.start()
         found = values(m for m in read_to_end(connections, log.topic) if m.partition() == 1)
         ends_it.join()
-    assert found == [0, 1, 2, 3, 4, 5] if commits else found == [0, 1, 2, 5]
+    assert found == [0, 1, 2, *([3, 4] if commits else []), *range(5, 5 + behind)]
 
 
 def test_a_read_ends_where_the_partitions_ended_when_it_began(connections: Connections, new_log: NewLog) -> None:
