@@ -19,7 +19,7 @@ from retail_stream.settings import Settings, load
 
 #: The empty string would be every address of the machine.
 Host = Annotated[
-    str, Field(pattern=r"^\S+$", description="a name or an address of this machine, such as 127.0.0.1 or 0.0.0.0")
+    str, Field(pattern=r"^\S+$", description="an address or name of this machine, such as 127.0.0.1 or 0.0.0.0")
 ]
 MetricsPort = Annotated[int, Field(ge=0, le=65535, description="a port from 1 to 65535, or 0 for a free one")]
 

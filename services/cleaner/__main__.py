@@ -28,7 +28,8 @@ def clean(program: Program, settings: CleanerSettings) -> int:
     program.wait(lambda: require_topics(settings, [t.name for t in TOPICS]))
     # Without the registry nothing can be decoded. Partitions then stay with a replica that may know the schemas.
     program.wait(partial(registry.versions, topic(raw(Entity.SALES)).subject))
-    app = build(settings, registry, Delivery(partial(clients.producer, settings)))
+    delivery = Delivery(partial(clients.producer, settings), program.stop)
+    app = build(settings, registry, delivery, program.wait)
     LAG.read = lambda: behind(app.progress())
     program.health.needs(assigned=lambda: app.is_settled, kafka=readiness.kafka_answers(settings))
     collect_garbage_rarely()
