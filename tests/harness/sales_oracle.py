@@ -110,7 +110,8 @@ def oracle(run: Feed) -> Outcome:
         idle, now = move.idle, move.now
         for p in move.mine:
             n = move.cut[p]
-            if (n or p not in idle) and stream is not None and top(marks[p], stream) != marks[p]:
+            mark = marks[p]
+            if (n or p not in idle) and stream is not None and (mark is None or mark < stream):
                 marks[p] = stream
                 out.rises.append((p, next_offset(run, p, done[p]), stream))
             for r in run.records[p][done[p] : done[p] + n]:

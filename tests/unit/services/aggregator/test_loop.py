@@ -154,9 +154,9 @@ def test_an_outage_for_longer_than_the_group_waits_for_a_poll_is_waited_for(stor
             cluster.produce(CLEAN, b"", partition=0, headers=[(SOURCE_OFFSET, as_big_endian(source))])
         cluster.flush(10)
 
-    def has_taken(sales: int) -> bool:
+    def has_stored(number: int) -> bool:
         assert thread.is_alive(), "the loop ended"
-        return len(stored.offsets) >= sales
+        return len(stored.offsets) >= number
 
     stored.positions = dict.fromkeys(range(4), 0)
     stored.away_for_s = 1.5 * INTERVAL_MS / 1000
@@ -164,12 +164,12 @@ def test_an_outage_for_longer_than_the_group_waits_for_a_poll_is_waited_for(stor
     thread = threading.Thread(target=running.run, daemon=True)
     publish(0)
     thread.start()
-    eventually(lambda: has_taken(5), lambda: f"5 sales; taken are {stored.offsets}", 30)
+    eventually(lambda: has_stored(5), lambda: f"5 sales; stored are {stored.offsets}", 30)
     stored.away = True
     publish(5)
-    eventually(lambda: has_taken(10), lambda: f"10 sales; taken are {stored.offsets}", 30)
+    eventually(lambda: has_stored(10), lambda: f"10 sales; stored are {stored.offsets}", 30)
     publish(10)
-    eventually(lambda: has_taken(15), lambda: f"15 sales; taken are {stored.offsets}", 30)
+    eventually(lambda: has_stored(15), lambda: f"15 sales; stored are {stored.offsets}", 30)
     stop.set()
     thread.join(10)
     assert stored.offsets == list(range(15))
