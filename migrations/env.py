@@ -1,4 +1,4 @@
-"""Alembic's entry: `retail-stream init` hands over the connection (see retail_stream/initialise.py)."""
+"""Alembic's entry: `retail-stream init` hands over the connection (see commands/init.py)."""
 
 from alembic import context
 

@@ -1,1 +1,1 @@
-"""What the services share: topics, schemas, the wire format, handles to Kafka and Postgres, and the commands."""
+"""What the services share: topics, schemas, the wire format, Kafka, Postgres, settings, and how a service starts."""

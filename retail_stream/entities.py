@@ -1,4 +1,4 @@
-"""The four entities of the retailer and the two fields that every layer needs to know of each."""
+"""The four entities of the retailer, and what their fields mean."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,11 +15,11 @@ class Entity(StrEnum):
 
 @dataclass(frozen=True)
 class Fields:
-    """What an entity's fields mean.
+    """The fields of an entity that have a meaning of their own.
 
     ``key``: its natural key, the record's Kafka key as decimal digits. ``time``: its event or sequence time.
     ``history_on``: the fields whose changes make new versions of a dimension; empty: all but key and time.
-    ``history_except``: fields that make none, and are updated in place on the version that they fall in.
+    ``history_except``: fields whose changes make no version, and are written to the version that they fall in.
     """
 
     key: str
@@ -28,7 +28,7 @@ class Fields:
     history_except: tuple[str, ...] = ()
 
 
-#: The declaration of each entity; a dimension is one that is not sales.
+#: The declaration of each entity; all but sales are dimensions.
 FIELDS = {
     Entity.SALES: Fields(key="store_id", time="event_time"),
     Entity.CUSTOMERS: Fields(key="customer_id", time="last_update_time"),

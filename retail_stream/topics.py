@@ -1,4 +1,4 @@
-"""Every topic of the pipeline, in one place. `retail-stream init` creates them; no broker does so on its own."""
+"""Every topic of the pipeline. `retail-stream init` creates them; brokers must not create topics by themselves."""
 
 import json
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ from typing import Any
 from retail_stream.entities import Entity
 from retail_stream.package_data import folder
 
-#: All producers place keys as Kafka's Java clients do, so that any tool finds a key where ours put it.
+#: The partitioner of Kafka's Java clients, for all producers: any tool then finds a key in the same partition.
 PARTITIONER = "murmur2_random"
 
 SCHEMAS = folder("schemas")
 
 
 class Result(StrEnum):
-    """Topics that are not one of an entity's three."""
+    """The topics that do not belong to an entity."""
 
     LATE = "sales.late"
     WINDOWS = "sales.windows"
@@ -33,23 +33,23 @@ class Group(StrEnum):
 
 
 def raw(entity: Entity) -> str:
-    """``<entity>.raw``: what the operational system said."""
+    """``<entity>.raw``: records as the operational system published them."""
     return f"{entity}.raw"
 
 
 def clean(entity: Entity) -> str:
-    """``<entity>.clean``: what passed the expectations, defaults applied."""
+    """``<entity>.clean``: records that met the expectations, with defaults applied."""
     return f"{entity}.clean"
 
 
 def dlq(entity: Entity) -> str:
-    """``<entity>.dlq``: what was rejected, in its original bytes."""
+    """``<entity>.dlq``: rejected records, in their original bytes."""
     return f"{entity}.dlq"
 
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic: its name, the file of its values' Avro schema (None: bytes as they came) and its broker settings."""
+    """A topic: its name, the file with the Avro schema of its values (None: any bytes) and its broker settings."""
 
     name: str
     schema_file: Path | None
@@ -72,10 +72,10 @@ class Topic:
         return schema
 
 
-# Kafka's default, said aloud: what the other limit has to exceed. It is a batch's size as compressed by its sender.
+# Kafka's default, stated because the other limit has to exceed it. It limits a batch as its producer compressed it.
 _RAW_BYTES = 1_048_588
-# A record gains headers on its way, and our compression may be weaker than that of whoever sent it: what fitted into a
-# raw topic must fit wherever it goes from there, or one large record would stop a service for good.
+# A record gains headers on its way, and our compression may be weaker than its producer's. What fits into a raw topic
+# must fit into every topic behind it, or one large record would stop a service for good.
 _DERIVED_BYTES = 16 * _RAW_BYTES
 
 _KEEP = {"retention.ms": "-1"}

@@ -4,9 +4,11 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
+from xdist.scheduler import LoadScopeScheduling
 
 from retail_stream.settings import Connections
 from retail_stream.warehouse import postgres
@@ -33,15 +35,20 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the folders, and keep the tests of a file that needs servers in one worker, in the order of the file."""
-    items.sort(key=lambda item: ORDER.index(_folder(item)))
-    for item in items:
-        if _folder(item) != "unit":
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(TESTS))))
+    """Order the folders as ORDER says."""
+    items.sort(key=lambda item: ORDER.index(item.path.relative_to(TESTS).parts[0]))
 
 
-def _folder(item: pytest.Item) -> str:
-    return item.path.relative_to(TESTS).parts[0]
+class FilesOrTests(LoadScopeScheduling):
+    """Give a worker one test of `unit`, or a whole file that needs servers: some of these files are one story."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith("tests/unit/") else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesOrTests:
+    """Distribute work by :class:`FilesOrTests`, whatever `--dist` says."""
+    return FilesOrTests(config, log)
 
 
 class Shared:

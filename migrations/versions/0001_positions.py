@@ -7,7 +7,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Create what every consumer of the warehouse stands on."""
+    """Create the tables that every consumer needs."""
     op.execute("""
         CREATE TABLE consumer_positions (
             consumer_group text NOT NULL,

@@ -7,7 +7,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Create the three dimensions; the database itself refuses an empty or overlapping version."""
+    """Create the three dimensions; constraints refuse empty and overlapping versions."""
     op.execute("CREATE EXTENSION IF NOT EXISTS btree_gist")
     op.execute("""
         CREATE TABLE customers_changes (

@@ -5,7 +5,7 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-# Sums get more digits than single amounts: a thousand sales of just under a thousand million pass fourteen digits.
+# Sums have more digits than amounts: a thousand sales of almost 10⁹ exceed fourteen digits.
 _WINDOWS = """
     CREATE TABLE {table} (
         window_size interval NOT NULL,
@@ -31,7 +31,7 @@ _WINDOWS = """
 
 
 def upgrade() -> None:
-    """Create what the aggregator writes, and the views over it."""
+    """Create the tables that the aggregator writes and the views over them."""
     op.execute(_WINDOWS.format(table="sales_by_window", id="store_id"))
     op.execute(_WINDOWS.format(table="sales_by_product_window", id="product_id"))
     op.execute("""
@@ -74,7 +74,7 @@ def upgrade() -> None:
             PRIMARY KEY (topic, partition)
         ) WITH (fillfactor = 50);
         COMMENT ON COLUMN partition_watermarks.idle_until IS
-            'idle is a lease that the owner renews; one that ran out is not idle, because nobody knows';
+            'idle is a lease that the owner renews; a partition whose lease ran out is not idle';
 
         CREATE TABLE replayed_rises (
             partition integer NOT NULL,
@@ -143,10 +143,10 @@ def upgrade() -> None:
 
 
 def _as_of(name: str, alias: str) -> str:
-    """Join the version of a dimension that is the last to begin by event_time, or, for older sales, its first one.
+    """SQL that joins the last version with valid_from <= event_time, or the first version for an older sale.
 
-    It is no match where it ended before event_time: in a gap after a delete there is none. Both lookups are one step
-    into the index, however long the history.
+    A version that ended before event_time does not match: in a gap after a delete there is none. Each lookup is one
+    step into the index, whatever the length of the history.
     """
     versions = f"SELECT v.* FROM dim_{name}s v WHERE v.{name}_id = f.{name}_id"
     return f"""

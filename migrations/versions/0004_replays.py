@@ -1,4 +1,4 @@
-"""Replays of dead letters that a consumer has seen: the second one of a record does not count."""
+"""The replays of dead letters that a consumer has seen; a second replay of one record does not count."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """One row for each consumer group and `replay.of`."""
+    """Create a row for each consumer group, partition and `replay.of`."""
     op.execute("""
         CREATE TABLE replays (
             consumer_group text NOT NULL,

@@ -1,4 +1,4 @@
-"""Dimensions as people ask for them; fields that came before their columns."""
+"""Views of current and past versions of dimensions; a column for fields that came before their own columns."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Add ``extra`` to the changes; per dimension a view of current rows and a function of those of any moment."""
+    """Add ``extra`` to the changes, and for each dimension a view and a function of versions."""
     for entity, key in (("customers", "customer_id"), ("products", "product_id"), ("stores", "store_id")):
         op.execute(f"""
             ALTER TABLE {entity}_changes ADD COLUMN extra json;

@@ -1,7 +1,8 @@
-"""Histories are guarded by B-trees and triggers; the exclusion constraints go.
+"""B-tree indexes and triggers guard the histories, in place of the exclusion constraints.
 
-A GiST index lost entries when two transactions wrote to it side by side (docs/decisions/0004), and what is not in the
-index is not excluded. A dimension in which that has happened is emptied: the merger makes it anew from the topic.
+A GiST index lost entries when two transactions wrote to it side by side (docs/decisions/0004); an exclusion constraint
+does not see a version that is missing in its index. A dimension with such an overlap is emptied, and the merger fills
+it again from the topic.
 """
 
 from alembic import op
@@ -11,7 +12,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Two trigger functions for any dimension, and for each one open version per key, and the triggers."""
+    """Create two trigger functions, and for each dimension its triggers and an index for one open version per key."""
     op.execute("""
         CREATE FUNCTION one_history_writer() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN

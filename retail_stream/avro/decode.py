@@ -3,7 +3,7 @@
 A value is the magic byte 0, a 4-byte big-endian schema id and one Avro record (Confluent wire format). Records of one
 writer schema are joined into the single block of an Avro object container file, which `polars.read_avro` decodes into
 columns several times faster than any record-by-record reader. Only records whose layout was followed to its end before
-(`avro_shape`) are joined, so that no damaged record can borrow bytes from its neighbour; others are read one by one.
+(`shape`) are joined, so that no damaged record can borrow bytes from its neighbour; others are read one by one.
 """
 
 import io
@@ -41,7 +41,7 @@ def frame(schema_id: int, payload: bytes) -> bytes:
 
 
 def schema_id(value: bytes | None) -> int | None:
-    """The schema id in a value's header, or None where there is no such header."""
+    """The schema id in a value's header, or None if it has no such header."""
     if value is None or len(value) < HEADER_BYTES or value[:1] != MAGIC:
         return None
     return int.from_bytes(value[1:HEADER_BYTES], "big")
@@ -70,20 +70,22 @@ def encode(schema: AvroSchema, record: Mapping[str, Any]) -> bytes:
 
 
 class RecordSchema:
-    """One writer schema, ready to decode its records."""
+    """The schema of records, ready to decode and describe them: a writer's, or a reader's."""
 
     def __init__(self, schema: AvroSchema) -> None:
         """``schema``: an Avro record schema as parsed JSON."""
         self.schema = schema
         self.plain = plain_schema(schema)
         #: column → dtype, for every field that polars can hold as a column
-        self.columns = {f["name"]: DTYPES[s] for f in self.plain["fields"] if (s := scalar(f["type"]))}
-        #: column → what it holds, for those that Postgres would not take every value of
+        self.columns: dict[str, pl.DataType] = {
+            f["name"]: DTYPES[s] for f in self.plain["fields"] if (s := scalar(f["type"]))
+        }
+        #: column → what it holds, where Postgres does not take every value
         self.holds = {
             f["name"]: h for f in schema["fields"] if f["name"] in self.columns and (h := holds_of(f["type"]))
         }
         self.names = frozenset(f["name"] for f in self.plain["fields"])
-        #: column → what a reader takes for it from a record whose writer does not know the field
+        #: column → its value in records of a writer that does not know the field
         self.defaults = {f["name"]: f["default"] for f in self.plain["fields"] if "default" in f}
 
     @cached_property
@@ -92,7 +94,7 @@ class RecordSchema:
 
     @cached_property
     def _shape(self) -> Shape | None:
-        """None where a field is no scalar: such records are read one by one."""
+        """None if a field is not a scalar: such records are read one by one."""
         types = [f["type"] for f in self.plain["fields"]]
         return Shape(types) if len(self.columns) == len(types) else None
 
@@ -138,9 +140,9 @@ class RecordSchema:
     def _blocks(
         self, values: Sequence[bytes], rows: Sequence[int], file: bytes | None = None
     ) -> tuple[pl.DataFrame, list[int]]:
-        """Decode sound records; a block that polars refuses (a text is no UTF-8) is halved until the bad are found.
+        """Decode sound records; a block that polars refuses (a text is not UTF-8) is halved until the bad are found.
 
-        ``file``: the rows as an Avro file, where that was made before.
+        ``file``: the rows as an Avro file, if it is made already.
         """
         if not rows:
             return pl.DataFrame(schema={**self.columns, ROW: pl.Int64()}), []
@@ -175,7 +177,7 @@ class RecordSchema:
 
 @dataclass(frozen=True)
 class Decoded:
-    """``table``: a row per good value, in order, its index among the values in ``row``; ``bad``: index → why not.
+    """``table``: a row per good value, in order, its index among the values in ``row``; ``bad``: index → what is wrong.
 
     Fields that have no column of their own (arrays, maps, records …) are in ``__nested``, a JSON object's text.
     """
@@ -190,10 +192,11 @@ def decode(
     reader: RecordSchema,
     groups: Mapping[int | None, Sequence[int]] | None = None,
 ) -> Decoded:
-    """Decode framed values of any mix of schema ids (``groups``: what :func:`by_schema` says of them, where known).
+    """Decode framed values of any mix of schema ids.
 
     ``writers``: schema id → writer schema, of the ids that are registered for the topic. ``reader``: the fields that
     every row must have, in the dtypes that every row gets; fields beyond them are kept as columns where they can be.
+    ``groups``: the result of :func:`by_schema`, if it is known.
     """
     bad: dict[int, str] = {}
     tables: list[pl.DataFrame] = []
@@ -221,7 +224,7 @@ def decode(
 
 
 def _unresolvable(writer: RecordSchema, reader: RecordSchema) -> str | None:
-    """The first field of the reader that the writer's records cannot fill (Avro schema resolution), or None."""
+    """The first field of the reader that the writer's records cannot fill by Avro's schema resolution, or None."""
     promotions: dict[Any, tuple[Any, ...]] = {pl.Int64(): (pl.Int32(),), pl.Float64(): (pl.Int32(), pl.Int64())}
     for name, dtype in reader.columns.items():
         given = writer.columns.get(name)

@@ -1,6 +1,7 @@
 """The schema registry, over Confluent's REST API.
 
-Every call has a time limit: a registry that does not answer is :class:`Unavailable`, never "no such schema".
+Every call has a time limit. A registry that does not answer raises :class:`Unavailable`, which does not mean "no such
+schema".
 """
 
 import json
@@ -27,14 +28,14 @@ _NONE = object()
 
 
 class Registry:
-    """A thin client: register, list, look up."""
+    """A thin client of a schema registry: register, list, look up."""
 
     def __init__(self, url: str) -> None:
         """``url``: base of the Confluent API, e.g. ``http://127.0.0.1:28081/apis/ccompat/v7``.
 
         A name and a password may stand before its host.
         """
-        #: for sentences; never the password
+        #: for messages: without name and password
         self.url = re.sub(r"//[^/@]*@", "//", url, count=1)
         _past_proxies(url)
         self._client = SchemaRegistryClient({"url": url, "timeout": _TIMEOUT_S, "max.retries": 1})
@@ -49,9 +50,11 @@ class Registry:
 
         def call() -> int:
             self._client.set_compatibility(subject_name=subject, level="BACKWARD")
-            return self._client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
+            number: int = self._client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
+            return number
 
-        return self._ask(call, None, f"refuses a schema for {subject}")
+        number: int = self._ask(call, None, f"refuses a schema for {subject}")
+        return number
 
     def versions(self, subject: str, known: Iterable[int] = ()) -> dict[int, tuple[int, AvroSchema]]:
         """Versions of a subject beyond the ``known`` version numbers: version → (schema id, schema)."""
@@ -64,7 +67,7 @@ class Registry:
         return found
 
     def schema(self, number: int) -> AvroSchema | None:
-        """The schema with an id, whatever its subject, or None where there is none.
+        """The schema with an id, whatever its subject, or None if there is none.
 
         Raises:
             Unavailable: the registry does not answer.
@@ -86,17 +89,17 @@ class Registry:
 
 
 def _past_proxies(url: str) -> None:
-    """A registry on this machine is asked directly, whatever http_proxy says; the client reads the environment."""
+    """Ask a registry on this machine directly, despite http_proxy: the client reads the environment."""
     host, but = urlsplit(url).hostname, getproxies().get("no", "")
     if host in _LOOPBACK and but != "*" and host not in but.split(","):
         os.environ["no_proxy"] = f"{but},{host}".strip(",")
 
 
 class SubjectSchemas:
-    """The writer schemas of one subject, by id, fetched when an id is first seen."""
+    """The schemas of one subject, by id; fetched when an id is first seen."""
 
     def __init__(self, registry: Registry, subject: str, wait: Wait = wait_for) -> None:
-        """``subject``: only ids registered under it are known; any other id is a stranger's.
+        """``subject``: only ids that are registered under it are known.
 
         ``wait``: what waits for a registry that is away.
         """
@@ -107,16 +110,16 @@ class SubjectSchemas:
         self._writers: dict[int, RecordSchema] = {}
 
     def get(self, ids: Iterable[int | None]) -> Mapping[int, RecordSchema]:
-        """Writers by id, at least those of ``ids`` that are registered. A registry that is away is waited for."""
+        """Schemas by id, at least those of ``ids`` that are registered. A registry that is away is waited for."""
         if any(i is not None and i not in self._writers for i in ids):
             self._wait(self._fetch)
         return self._writers
 
     def learn(self) -> None:
-        """Fetch what is registered now, so that the registry may go away later.
+        """Fetch what is registered now, so that these schemas stay known if the registry goes away.
 
         Raises:
-            Unavailable: it does not answer, or has nothing under the subject because `retail-stream init` has not run.
+            Unavailable: it does not answer, or the subject has no schema because `retail-stream init` has not run.
         """
         self._fetch()
         if not self._writers:

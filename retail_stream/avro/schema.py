@@ -47,7 +47,7 @@ def scalar(avro_type: Any) -> str | None:
 
 
 class Holds(StrEnum):
-    """What the fields hold for which Postgres has limits; ``TIME``: microseconds since 1970-01-01 UTC."""
+    """What a field holds, if Postgres has limits for it; ``TIME``: microseconds since 1970-01-01 UTC."""
 
     TEXT = "text"
     AMOUNT = "amount"
@@ -55,7 +55,7 @@ class Holds(StrEnum):
 
 
 def holds_of(avro_type: Any) -> Holds | None:
-    """What a field of this type holds; None for what needs no limits, or has no column."""
+    """What a field of this type holds; None if it needs no limits or has no column."""
     if isinstance(avro_type, list):
         rest = [t for t in avro_type if t != "null"]
         return holds_of(rest[0]) if len(rest) == 1 else None
@@ -65,7 +65,7 @@ def holds_of(avro_type: Any) -> Holds | None:
 
 
 def as_json(value: Any) -> str:
-    """Values of a record as JSON text, equal for equal values; bytes as Avro's JSON encoding has them (ISO 8859-1)."""
+    """Values of a record as JSON text, equal for equal values; bytes as in Avro's JSON encoding (ISO 8859-1)."""
     return json.dumps(_plain_json(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 

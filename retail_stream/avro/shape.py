@@ -1,9 +1,8 @@
-"""Which of many Avro records are well-formed, found for all of them at once: lengths are followed, values not read.
+"""Finds which of many Avro records are well-formed, all at once: it follows lengths and reads no values.
 
-Every record is walked through its fields at the same time, a field of all records in one step, so the cost is a few
-array operations a field.  A record is sound when its walk ends exactly where its bytes end; then a decoder that reads
-all of them as one block cannot run from one into the next.  What is not sound is *suspect*: it may still be Avro
-(varints longer than they need to be), which a slower reader has to decide.
+A step moves all records over one field, so the cost is a few array operations a field. A record is sound if its walk
+ends exactly where its bytes end. A decoder that reads sound records as one block cannot run from one into the next.
+Any other record is *suspect*: it may still be Avro (a varint can be longer than needed), which a slower reader decides.
 """
 
 from collections.abc import Sequence
@@ -56,11 +55,12 @@ class _Walk:
                 self._union(avro_type)
             else:
                 self._move(self._after(avro_type))
-        return self._good & (self._at == self._ends)
+        good: Flags = self._good & (self._at == self._ends)
+        return good
 
     def _move(self, at: Offsets) -> None:
         self._good &= at <= self._ends
-        # Whoever ran over the end goes on there, harmlessly.
+        # A walk that ran over the end goes on from the end and stays suspect.
         self._at = np.minimum(at, self._ends)
 
     def _union(self, branches: list[str]) -> None:
@@ -89,7 +89,7 @@ class _Walk:
                 return self._at + _FIXED_BYTES[avro_type]
 
     def _varint(self, most: int, top: int) -> tuple[npt.NDArray[np.uint64], Offsets]:
-        """Windows at, and sizes of, the varints here; suspect beyond ``most`` bytes, or if the last exceeds ``top``."""
+        """Windows at, and sizes of, the varints here; suspect beyond ``most`` bytes, or with a last above ``top``."""
         window = self._windows[self._at]
         stops = ~window & _CONTINUES
         # The bits up to and with the lowest stop bit: 8 for one byte, 16 for two, ...; also 64 where there is none.

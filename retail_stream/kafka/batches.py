@@ -1,7 +1,7 @@
 """Records of a clean topic as columns, and which of them are repeats.
 
-The cleaner is at-least-once with order kept, and numbers every record with its offset in the raw partition
-(``source.offset``): a record whose number is not larger than the largest before it was there already.
+The cleaner is at-least-once and keeps the order. Every clean record carries its offset in the raw partition
+(``source.offset``). A record whose number is not larger than all before it in its partition is a repeat.
 """
 
 import json
@@ -39,7 +39,7 @@ _MICROSECONDS = 1000  # in a millisecond
 def by_partition(
     messages: Iterable[Message],
 ) -> tuple[dict[TopicPartitionKey, list[Message]], dict[TopicPartitionKey, int]]:
-    """Sort polled messages into the records of each partition and, where its end was reached, the end's offset.
+    """Sort polled messages into records by partition, and the end offsets of partitions that were read to the end.
 
     Raises:
         Unavailable: the consumer reports an error other than the end of a partition.
@@ -51,40 +51,40 @@ def by_partition(
         for message, error in zip(polled, errors, strict=True):
             if error is None:
                 sound.append(message)
-                ends.pop(_place(message), None)
+                ends.pop(_partition_of(message), None)
             elif error.code() == KafkaError._PARTITION_EOF:
-                ends[_place(message)] = int(message.offset() or 0)
+                ends[_partition_of(message)] = int(message.offset() or 0)
             elif not error.retriable() and error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
                 raise Unavailable(f"Kafka: {error.str()}.")
         polled = sound
-    # A fetch brings long runs of one partition: they are cut out whole.
+    # A fetch brings long runs of records of one partition; each run is cut out as a whole.
     numbers = {name: i << 32 for i, name in enumerate(dict.fromkeys(map(Message.topic, polled)))}
-    places = np.fromiter(map(Message.partition, polled), np.int64, len(polled))
+    runs = np.fromiter(map(Message.partition, polled), np.int64, len(polled))
     if len(numbers) > 1:
-        places += np.fromiter(map(numbers.__getitem__, map(Message.topic, polled)), np.int64, len(polled))
+        runs += np.fromiter(map(numbers.__getitem__, map(Message.topic, polled)), np.int64, len(polled))
     records: dict[TopicPartitionKey, list[Message]] = {}
-    for start, end in pairwise([0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(polled)] if polled else ()):
-        records.setdefault(_place(polled[start]), []).extend(polled[start:end])
+    for start, end in pairwise([0, *(np.flatnonzero(np.diff(runs)) + 1).tolist(), len(polled)] if polled else ()):
+        records.setdefault(_partition_of(polled[start]), []).extend(polled[start:end])
     return records, ends
 
 
-def _place(message: Message) -> TopicPartitionKey:
+def _partition_of(message: Message) -> TopicPartitionKey:
     return str(message.topic()), int(message.partition() or 0)
 
 
 def table(
     messages: Sequence[Message], writers: SubjectSchemas, reader: RecordSchema, *, keep_extra: bool = False
 ) -> pl.DataFrame:
-    """Records of one clean partition as a frame, one row each, in order.
+    """The records of one clean partition as a frame, one row each, in order.
 
     Columns: ``offset`` and ``source_offset`` (int64; -1 where the header is missing), ``timestamp`` (the Kafka
     record's, int64 microseconds), ``key`` (its bytes), ``deleted`` (a tombstone: the reader's columns are null),
     ``sequence_time`` (of a tombstone: its header, else the record's timestamp; int64 microseconds), ``replay_of`` (the
-    header's bytes, null where there is none), then the reader's columns. ``keep_extra``: also ``extra``, the fields
-    that a newer writer adds and that are not null, as a JSON object's text; null for none.
+    header's bytes or null), then the reader's columns. ``keep_extra`` adds ``extra``: the text of a JSON object with
+    the fields that a newer writer adds and that are not null; null if there are none.
 
     Raises:
-        PoisonRecord: a value is not Avro of the topic's subject, which the cleaner lets nobody pass.
+        PoisonRecord: a value is not Avro of the topic's subject, so the cleaner did not write it.
     """
     values = list(map(Message.value, messages))
     groups = by_schema(values)
@@ -134,9 +134,9 @@ def _extra(decoded: pl.DataFrame, reader: RecordSchema) -> pl.Series:
 
 
 def without_repeats(rows: pl.DataFrame, source_offset: int) -> pl.DataFrame:
-    """Drop the rows whose ``source_offset`` is not larger than the largest before them in the partition.
+    """Drop the rows whose ``source_offset`` is not larger than all before it in the partition.
 
-    ``source_offset``: the largest seen before this batch, -1 for none. A row without the header (-1) is kept.
+    ``source_offset``: the largest before these rows, -1 for none. A row without the header (-1) is kept.
     """
     before = pl.col(SOURCE).cum_max().shift(1, fill_value=-1)
     largest = pl.max_horizontal(before, pl.lit(source_offset, dtype=pl.Int64))
@@ -144,11 +144,11 @@ def without_repeats(rows: pl.DataFrame, source_offset: int) -> pl.DataFrame:
 
 
 def _headers(messages: Sequence[Message]) -> dict[str, Any]:
-    own: list[list[tuple[str, bytes | None]] | None] = list(map(Message.headers, messages))
-    nothing = [None] * len(own)
-    if (sources := _only_sources(own)) is not None:
+    by_row: list[list[tuple[str, bytes | None]] | None] = list(map(Message.headers, messages))
+    nothing = [None] * len(by_row)
+    if (sources := _only_sources(by_row)) is not None:
         return {SOURCE: sources, SEQUENCE: nothing, REPLAY_OF: nothing}
-    named = [dict(headers or ()) for headers in own]
+    named = [dict(headers or ()) for headers in by_row]
     numbers = [big_endian(headers.get(SOURCE_OFFSET)) for headers in named]
     return {
         SOURCE: [-1 if number is None else number for number in numbers],
@@ -157,15 +157,15 @@ def _headers(messages: Sequence[Message]) -> dict[str, Any]:
     }
 
 
-def _only_sources(own: Sequence[Sequence[tuple[str, bytes | None]] | None]) -> np.ndarray | None:
-    """The source offsets, where every record has that header and no other: nearly always."""
+def _only_sources(by_row: Sequence[Sequence[tuple[str, bytes | None]] | None]) -> np.ndarray | None:
+    """The source offsets if every record has that header and no other, which is the usual case; else None."""
     try:
-        headers = list(chain.from_iterable(own))  # type: ignore[arg-type]
+        headers = list(chain.from_iterable(by_row))  # type: ignore[arg-type]
         numbers = list(map(_VALUE, headers))
-        if len(headers) != len(own) or not all(own) or set(map(_NAME, headers)) != {SOURCE_OFFSET}:
+        if len(headers) != len(by_row) or not all(by_row) or set(map(_NAME, headers)) != {SOURCE_OFFSET}:
             return None
         if set(map(len, numbers)) != {_NUMBER.itemsize}:
             return None
-    except TypeError:  # no headers at all, or one without a value
+    except TypeError:  # a record has no headers, or a header has no value
         return None
     return np.frombuffer(b"".join(numbers), _NUMBER).astype(np.int64)

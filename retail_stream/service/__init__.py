@@ -1,1 +1,1 @@
-"""What a running service has besides its work: logs, metrics, readiness, signals."""
+"""What a service needs besides its work: its start and end, logs, metrics, readiness, signals."""

@@ -1,4 +1,4 @@
-"""Logging of programs: one event a line on stderr, readable text or JSON (``LOG_FORMAT=json``), never a payload."""
+"""Logging: one event a line on stderr, as readable text or JSON (``LOG_FORMAT=json``), never with a payload."""
 
 import logging
 import sys
@@ -16,15 +16,15 @@ _NOISY = ("alembic", "httpcore2", "httpx", "httpx2")
 
 
 class LogSettings(Settings):
-    """How a program logs."""
+    """The format of the log."""
 
     log_format: Annotated[Literal["text", "json"], Field(description="text or json")] = "text"
 
 
 def configure(program: str) -> None:
-    """Send structlog, the standard library's loggers, warnings and what crashes through one renderer, to stderr.
+    """Write the events of structlog and of the standard library, warnings and crashes to stderr, in one format.
 
-    ``program``: its name, on every line.
+    ``program``: the name that every line carries.
 
     Raises:
         SettingsError: LOG_FORMAT is neither text nor json.
@@ -72,7 +72,7 @@ def configure(program: str) -> None:
 
 
 def _on_one_line(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """What anybody says may have line ends, and control characters of a terminal; only a traceback keeps its lines."""
+    """Escape line ends and control characters, which any text may contain; only a traceback keeps its lines."""
     shown = {name: _printable(value) if isinstance(value, str) else value for name, value in event.items()}
     shown["event"] = _escaped(str(event["event"]).strip())
     if isinstance(trace := event.get("exception"), str):
@@ -81,12 +81,12 @@ def _on_one_line(_: object, __: str, event: structlog.typing.EventDict) -> struc
 
 
 def _printable(value: str) -> str:
-    """The renderer quotes, and escapes, what has one of these; all else it writes as it is."""
+    """A value as the renderer may have it: it quotes and escapes only values with one of these characters."""
     return value if set(value) & set(" \t=\r\n\"'") else _escaped(value)
 
 
-def _escaped(said: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

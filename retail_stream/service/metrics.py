@@ -1,4 +1,4 @@
-"""Each service's metrics, liveness and readiness over HTTP: ``/metrics``, ``/healthz``, ``/readyz``."""
+"""A service's metrics, liveness and readiness over HTTP: ``/metrics``, ``/healthz``, ``/readyz``."""
 
 import errno
 import sys
@@ -23,20 +23,20 @@ Host = Annotated[
 ]
 MetricsPort = Annotated[int, Field(ge=0, le=65535, description="a port from 1 to 65535, or 0 for a free one")]
 
-#: How long a client may take to say what it wants.
+#: How long a client may take to send its request.
 _REQUEST_S = 10.0
 _log = structlog.get_logger(__name__)
 
 
 class Gauges(Collector):
-    """Gauges that are read when somebody scrapes them, so that they cost nothing otherwise.
+    """Gauges that are computed at each scrape, so that they cost nothing in between.
 
-    ``read`` gives the value for each combination of label values that there is now: a partition that went to another
-    worker leaves no sample behind. It is called from the scraper's thread. Without labels: ``{(): value}`` or ``{}``.
+    ``read`` returns label values → value, for all samples of now: a partition that went to another worker leaves none
+    behind. The server's threads call it. Without labels it returns ``{(): value}`` or ``{}``.
     """
 
     def __init__(self, name: str, documentation: str, *labels: str, registry: CollectorRegistry = REGISTRY) -> None:
-        """No samples until somebody sets ``read``."""
+        """No samples until ``read`` is set."""
         self._name, self._documentation, self._labels = name, documentation, labels
         self.read: Callable[[], Mapping[tuple[str, ...], float]] = dict
         registry.register(self)
@@ -57,9 +57,10 @@ class Gauges(Collector):
 
 
 class Health:
-    """What ``/readyz`` answers: 200 while every condition holds, else 503 and which do not. ``port``: it listens there.
+    """What ``/readyz`` answers: 200 while every condition holds, else 503 and the names of those that do not.
 
-    Conditions are asked at each request, in the server's thread.
+    Conditions are asked at each request, in the server's threads. ``port``: where the server listens, 0 while it does
+    not.
     """
 
     def __init__(self) -> None:
@@ -68,7 +69,7 @@ class Health:
         self._conditions: Mapping[str, Callable[[], bool]] = {"started": lambda: False}
 
     def needs(self, **conditions: Callable[[], bool]) -> None:
-        """From now on it is ready while all of these hold."""
+        """Be ready while all of these conditions hold; they replace earlier ones."""
         self._conditions = {"started": lambda: True, **conditions}
 
     def now(self) -> dict[str, bool]:
@@ -89,7 +90,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """One event instead of a traceback on stderr; a scraper that hangs up is none."""
+        """Log one event instead of a traceback on stderr, and nothing for a scraper that hangs up."""
         if not isinstance(error := sys.exception(), ConnectionError | TimeoutError):
             _log.error("a request for metrics failed", why=repr(error))
 
@@ -98,12 +99,12 @@ def serve(port: int) -> Health:
     """Serve on ``METRICS_HOST`` (default 127.0.0.1) in a daemon thread; a taken port falls back to a free one.
 
     Raises:
-        SettingsError: METRICS_HOST is empty or no address of this machine, or the port is not ours to take.
+        SettingsError: METRICS_HOST is not an address of this machine, or we have no permission for the port.
     """
     health = Health()
     _READY.read = lambda: {(name,): float(holds) for name, holds in health.now().items()}
-    # A second series for each counter and histogram, which tells nothing that process_start_time_seconds does not.
-    disable_created_metrics()
+    # Else each counter and histogram has a second series, which only repeats process_start_time_seconds.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
 
     class Handler(BaseHTTPRequestHandler):
         timeout = _REQUEST_S
@@ -129,7 +130,7 @@ def serve(port: int) -> Health:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """One line a probe would drown the log."""
+            """Nothing: a line for each probe would fill the log."""
 
     host = load(MetricsSettings).metrics_host
     try:
@@ -148,7 +149,7 @@ def serve(port: int) -> Health:
 
 
 def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
-    """On the port, or a free one where somebody else has it."""
+    """A server on the port, or on a free one if the port is taken."""
     try:
         return _Server((host, port), handler)
     except OSError as e:

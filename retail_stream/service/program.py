@@ -1,14 +1,16 @@
 """The start and the end of every service: settings, logs, metrics, signals, exit codes.
 
-def main() -> int:
-    return run_program("cleaner", CleanerSettings, clean)
+A service has this shape::
 
-def clean(program: Program, settings: CleanerSettings) -> None:
-    program.wait(...)                       # for servers; a signal ends the program here
-    program.health.needs(assigned=...)      # what /readyz asks
-    program.starts(kafka=...)               # from here on a signal sets program.stop
-    while not program.stop.is_set():
-        ...
+    def main() -> int:
+        return run_program("cleaner", CleanerSettings, clean)
+
+    def clean(program: Program, settings: CleanerSettings) -> None:
+        program.wait(...)                       # for servers; a signal ends the program here
+        program.health.needs(assigned=...)      # what /readyz asks
+        program.starts(kafka=...)               # from here on a signal sets program.stop
+        while not program.stop.is_set():
+            ...
 """
 
 import gc
@@ -69,24 +71,17 @@ class Program:
         os._exit(0)
 
 
-def run_program(
-    name: str,
-    settings: type[S],
-    work: Callable[[Program, S], int | None],
-    check: Callable[[S], None] = lambda _: None,
-) -> int:
+def run_program(name: str, settings: type[S], work: Callable[[Program, S], int | None]) -> int:
     """Run a service; returns the exit code. Its metrics are served if it has the setting METRICS_PORT.
 
     The code is what ``work`` returns (None: 0), also after SIGTERM and SIGINT; of a :class:`RetailStreamError` it is
     ``exit_code``: 2 for a wrong setting, which is one sentence on stderr, and 1 for what a person must look at.
-    ``check`` raises SettingsError for what the class of the settings cannot judge, before anything is opened.
     """
     program = Program(name)
     signals.listen(program.on_signal)
     try:
         logs.configure(name)
         config = load(settings)
-        check(config)
         port = getattr(config, "metrics_port", None)
         if port is not None:
             program.health = metrics.serve(port)

@@ -1,4 +1,4 @@
-"""Whether a server answers, for ``/readyz``: asked when somebody wants to know, and never waited for long."""
+"""Whether a server answers, for ``/readyz``: it is asked on demand, and no answer takes long."""
 
 import threading
 import time
@@ -14,18 +14,21 @@ from retail_stream.kafka import clients
 from retail_stream.settings import Connections
 from retail_stream.warehouse import postgres
 
-#: An answer is believed for so long: whoever asks in a loop is no load on the servers.
+#: How long an answer is used again, so that frequent requests put no load on the servers.
 FRESH_S = 1.0
-#: A server that is slower does not answer.
+#: A server that takes longer does not answer.
 PATIENCE_S = 1.5
-#: Whoever asks waits at most so long; until the patience is over, the last answer stands.
+#: How long a request waits at most. Until the patience is over, the last answer stands.
 WAIT_S = 0.3
-#: For one question to Kafka; Postgres has the engine's.
+#: The time limit of one question to Kafka; for Postgres it is the engine's.
 _LIMIT_S = 5.0
 
 
 class Probe:
-    """Any thread may call it. ``ask`` returns when the server has answered, and raises Unavailable when it did not."""
+    """Asks one server; any thread may call it.
+
+    ``ask`` returns when the server has answered, and raises Unavailable if it has not.
+    """
 
     def __init__(
         self,
@@ -34,7 +37,7 @@ class Probe:
         patience_s: float = PATIENCE_S,
         wait_s: float = WAIT_S,
     ) -> None:
-        """There is one ``ask`` at a time, however long it takes."""
+        """One ``ask`` runs at a time, however long it takes."""
         self._ask, self._fresh_s, self._patience_s, self._wait_s = ask, fresh_s, patience_s, wait_s
         self._lock = threading.Lock()
         self._asking: threading.Thread | None = None
@@ -47,7 +50,7 @@ class Probe:
             if self._asking is None or not self._asking.is_alive():
                 if time.monotonic() - self._answered_at < self._fresh_s:
                     return self._answered
-                # Not of a pool: a program that ends would wait for a thread that waits for a server.
+                # Not from a pool: at its end a program waits for those, and this one may wait for a server.
                 self._asking = threading.Thread(target=self._find_out, name="probe", daemon=True)
                 self._asked_at = time.monotonic()
                 self._asking.start()
@@ -63,12 +66,12 @@ class Probe:
         except Unavailable:
             pass
         finally:
-            # Another error is no answer, either; the thread's end logs it.
+            # Any other error is not an answer either; it ends the thread and is logged.
             self._answered, self._answered_at = answered, time.monotonic()
 
 
 def kafka_answers(connections: Connections) -> Probe:
-    """A broker gives out metadata."""
+    """Whether a broker answers with metadata."""
     client = clients.admin(connections)
 
     def ask() -> None:
@@ -81,7 +84,7 @@ def kafka_answers(connections: Connections) -> Probe:
 
 
 def postgres_answers(engine: Engine) -> Probe:
-    """The warehouse answers a query."""
+    """Whether the warehouse answers a query."""
 
     def ask() -> None:
         with postgres.outages(engine), engine.connect() as connection:

@@ -1,8 +1,8 @@
 """Consumer positions in Postgres, committed in the transaction of the results that they stand for.
 
-A row of ``consumer_positions`` says, for (group, topic, partition), which offset comes next, the largest
-``source.offset`` seen, and the epoch of its owner. Claiming a partition raises the epoch; a worker that lost the
-partition writes under an epoch that is no longer there, so its whole transaction rolls back (a fencing token).
+A row of ``consumer_positions`` holds, for (group, topic, partition), the next offset, the largest ``source.offset``
+seen, and the epoch of the owner. A claim raises the epoch, which is a fencing token: a worker that lost the partition
+writes with an old epoch, and its whole transaction rolls back.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from retail_stream.topics import Group
 
 @dataclass(frozen=True)
 class Position:
-    """Where a worker stands in a partition that it owns.
+    """The stored position of a worker in a partition that it owns.
 
     ``next_offset``: the first offset not yet in the results. ``source_offset``: the largest ``source.offset`` seen
     in the partition, -1 before the first; a record that carries no larger one is a repeat.
@@ -28,6 +28,11 @@ class Position:
     epoch: int
     next_offset: int
     source_offset: int
+
+    @property
+    def key(self) -> TopicPartitionKey:
+        """The partition with its topic."""
+        return self.topic, self.partition
 
 
 _CLAIM = text("""
@@ -46,36 +51,25 @@ _ADVANCE = text("""
 
 def stored(connection: Connection) -> dict[Group, dict[TopicPartitionKey, int]]:
     """The next offsets of every group that keeps its positions here."""
-    found: dict[Group, dict[TopicPartitionKey, int]] = {Group.SCD_MERGER: {}, Group.AGGREGATOR: {}}
+    offsets: dict[Group, dict[TopicPartitionKey, int]] = {Group.SCD_MERGER: {}, Group.AGGREGATOR: {}}
     query = "SELECT consumer_group, topic, partition, next_offset FROM consumer_positions"
     for group, topic, partition, offset in connection.execute(text(query)):
-        found[Group(group)][topic, partition] = offset
-    return found
+        offsets[Group(group)][topic, partition] = offset
+    return offsets
 
 
 def claim(connection: Connection, group: Group, topic: str, partition: int) -> Position:
-    """Become the owner of a partition: fences whoever was it before."""
+    """Become the owner of a partition and fence the owner before; a first claim starts at offset 0."""
     row = connection.execute(_CLAIM, {"group": group, "topic": topic, "partition": partition}).one()
     return Position(topic, partition, *row)
 
 
 def advance(connection: Connection, group: Group, positions: Iterable[Position]) -> None:
-    """Store positions, in a fixed order so that two workers never wait for each other in a circle.
+    """Store positions, in a fixed order so that two workers cannot deadlock.
 
     Raises:
         Fenced: another worker owns one of the partitions; the caller's transaction must roll back.
     """
-    for p in sorted(positions, key=lambda p: (p.topic, p.partition)):
-        result = connection.execute(
-            _ADVANCE,
-            {
-                "group": group,
-                "topic": p.topic,
-                "partition": p.partition,
-                "epoch": p.epoch,
-                "next_offset": p.next_offset,
-                "source_offset": p.source_offset,
-            },
-        )
-        if result.rowcount != 1:
+    for p in sorted(positions, key=lambda p: p.key):
+        if connection.execute(_ADVANCE, {"group": group, **vars(p)}).rowcount != 1:
             raise Fenced(f"{p.topic}/{p.partition} has another owner than epoch {p.epoch} of group {group}.")

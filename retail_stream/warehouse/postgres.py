@@ -1,4 +1,4 @@
-"""Handles to the warehouse: an engine, and COPY from a frame."""
+"""Engines for the warehouse, the errors of an outage, and COPY from a frame."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ def engine(database_url: str, **session: str) -> Engine:
         f"postgresql+psycopg://{rest}",
         pool_pre_ping=True,
         pool_size=2,
-        # Errors are logged, records are not.
+        # Errors are logged; parameters are records, which are not.
         hide_parameters=True,
         connect_args={
             "connect_timeout": _CONNECT_S,
@@ -48,8 +48,8 @@ def service_engine(database_url: str, service: str, **session: str) -> Engine:
     """An :func:`engine` for the short transactions of a service, whose replicas wait for each other's locks.
 
     A process that froze in mid-transaction (SIGSTOP, a paused machine) loses its session, and with it its locks: after
-    20 s, or, if that is in the middle of a statement, after 20 s when another one wants a lock. Who waits for a lock
-    is told :class:`Unavailable` every 5 s, so that it hears when it is to stop.
+    20 s, or, in the middle of a statement, after 20 s when another session wants a lock. A wait for a lock raises
+    :class:`Unavailable` every 5 s, so that a stop is noticed.
     """
     return engine(
         database_url,
@@ -69,9 +69,9 @@ def address(engine: Engine) -> str:
 
 
 def is_outage(error: DBAPIError | psycopg.Error) -> bool:
-    """Whether the server is away or going away, rather than refusing a statement (SQLSTATE classes 08, 57, 53).
+    """Whether the server is away or going away (SQLSTATE classes 08, 53 and 57), not refusing a statement.
 
-    COPY goes past SQLAlchemy, so its errors are the driver's own.
+    COPY bypasses SQLAlchemy, so its errors are the driver's own.
     """
     if isinstance(error, psycopg.Error):
         original: BaseException | None = error
@@ -84,14 +84,14 @@ def is_outage(error: DBAPIError | psycopg.Error) -> bool:
     state = getattr(original, "sqlstate", None)
     if state == _IDLE_IN_TRANSACTION:
         return True
-    # A statement that was cancelled, by statement_timeout for one: the server is there.
+    # A cancelled statement, for example by statement_timeout: the server answers.
     if state == _QUERY_CANCELLED:
         return False
     return isinstance(original, psycopg.OperationalError) and (state is None or state[:2] in ("08", "53", "57"))
 
 
 def is_rolled_back(error: DBAPIError | psycopg.Error) -> bool:
-    """Whether the server ended a transaction in favour of another: a deadlock or the like (SQLSTATE class 40)."""
+    """Whether the server rolled a transaction back in favour of another, as after a deadlock (SQLSTATE class 40)."""
     return _state(error).startswith("40")
 
 
@@ -107,8 +107,7 @@ def unavailable(engine: Engine) -> Unavailable:
 
 @contextmanager
 def outages(engine: Engine) -> Iterator[None]:
-    """Turn the errors of a server that is away, or goes away, into :class:`Unavailable`, and those of a transaction
-    that is to be tried again; others pass."""
+    """Raise :class:`Unavailable` for an outage and for a transaction that should be tried again; other errors pass."""
     try:
         yield
     except (DBAPIError, psycopg.Error) as e:
@@ -123,10 +122,10 @@ def outages(engine: Engine) -> Iterator[None]:
 
 
 def _end_frozen(engine: Engine) -> None:
-    """End sessions of the same service that have waited for their client for 20 s, in the middle of a statement.
+    """End sessions of the same service that have waited for their client for 20 s in the middle of a statement.
 
-    No timeout of Postgres does that: in COPY it waits for the next row without end, and the kernel of a process that
-    was stopped still answers for it.
+    Postgres has no timeout for that: COPY waits for the next row without end, and the kernel still acknowledges packets
+    for a process that was stopped.
     """
     with contextlib.suppress(DBAPIError), engine.begin() as connection:
         connection.execute(
@@ -154,9 +153,9 @@ def copy(connection: Connection, table: str, frame: pl.DataFrame, times: Sequenc
     frame = frame.with_columns(pl.col(name).cast(pl.Datetime("us")) for name in times)
     columns = ", ".join(f'"{c}"' for c in frame.columns)
     with cursor(connection) as cur, cur.copy(f"COPY {table} ({columns}) FROM STDIN (FORMAT csv)") as sink:
-        # In slices: Postgres takes one in while the next is written.
-        for part in frame.iter_slices(_SLICE):
+        # In slices, so that Postgres loads one while the next is written.
+        for rows in frame.iter_slices(_SLICE):
             out = io.BytesIO()
-            # An unquoted empty field is NULL to COPY and a quoted one the empty string: just what polars writes.
-            part.write_csv(out, include_header=False, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ", quote_style="necessary")
+            # COPY reads an unquoted empty field as NULL and a quoted one as the empty string; polars writes these.
+            rows.write_csv(out, include_header=False, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ", quote_style="necessary")
             sink.write(out.getbuffer())

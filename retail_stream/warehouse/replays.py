@@ -1,6 +1,6 @@
-"""Of the records of a partition that carry one ``replay.of``, the first counts: see `retail-stream dlq replay`.
+"""Of the records of a partition with the same ``replay.of``, the first counts; see `retail-stream dlq replay`.
 
-Which were seen is a table in Postgres, written in the transaction of the results; only batches that hold a replay ask.
+A table in Postgres holds those seen, written in the transaction of the results. Only batches with a replay query it.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from retail_stream.kafka.batches import REPLAY_OF
 from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.topics import Group
 
-# What fits into an index; ours are a topic, a partition and an offset. Anyone may write a longer one.
+# What fits into an index. Ours are a topic, a partition and an offset; other producers may write longer ones.
 _LONGEST = 512
 
 _SEEN = text("""
@@ -23,15 +23,16 @@ _SEEN = text("""
 """)
 
 
-def without_second(connection: Connection, group: Group, place: TopicPartitionKey, rows: pl.DataFrame) -> pl.DataFrame:
-    """Drop the rows whose ``replay_of`` is that of an earlier record of the partition, and remember the others.
+def without_second(connection: Connection, group: Group, tp: TopicPartitionKey, rows: pl.DataFrame) -> pl.DataFrame:
+    """Drop the rows whose ``replay_of`` an earlier record of the partition had, and store those of the others.
 
-    ``rows``: of one partition, in order, with the column ``replay_of`` (bytes; null = no replay).
+    ``rows``: of the partition ``tp``, in order, with the column ``replay_of`` (bytes; null: not a replay).
     """
     if REPLAY_OF not in rows.columns or rows[REPLAY_OF].null_count() == rows.height:
         return rows
     names = {value: _name(value) for value in rows[REPLAY_OF].drop_nulls().unique()}
-    parameters = {"group": group.value, "topic": place[0], "partition": place[1], "names": sorted(set(names.values()))}
+    stored = sorted(set(names.values()))
+    parameters = {"group": group.value, "topic": tp[0], "partition": tp[1], "names": stored}
     new = {bytes(row.replay_of) for row in connection.execute(_SEEN, parameters)}
     fresh = pl.Series([value for value, name in names.items() if name in new], dtype=pl.Binary)
     replay = pl.col(REPLAY_OF)

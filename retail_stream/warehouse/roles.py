@@ -1,4 +1,4 @@
-"""The role that only reads the warehouse: for the dashboard, and for people who only look."""
+"""The role that may only read the warehouse, for the dashboard and for analysts."""
 
 import structlog
 from sqlalchemy import Connection, text
@@ -7,7 +7,7 @@ from sqlalchemy.exc import ProgrammingError
 READER = "retail_stream_reader"
 _log = structlog.get_logger(__name__)
 
-# Roles belong to the whole server: two databases may be initialised at once.
+# Roles belong to the whole server, and two of its databases may be initialised at once.
 _CREATE = f"""
     DO $$ BEGIN
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{READER}') THEN
@@ -17,7 +17,7 @@ _CREATE = f"""
     END $$
 """
 _GRANTS = (
-    # Who made a role may grant it, but not take it without being granted it (Postgres 16 and newer).
+    # Since Postgres 16 the creator of a role may grant it, but needs a grant to use it.
     f"GRANT {READER} TO CURRENT_USER",
     f"GRANT USAGE ON SCHEMA public TO {READER}",
     f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READER}",
@@ -26,13 +26,13 @@ _GRANTS = (
 
 
 def create(connection: Connection) -> None:
-    """Create the role where it is missing and let it read every table, those of later migrations included.
+    """Create the role if it is missing and let it read every table, those of later migrations included.
 
-    A user who may not create roles is told what to do; the warehouse works without.
+    If the user may not create roles, a warning says what to do; the warehouse works without the role.
     """
     try:
         with connection.begin_nested():
-            # GRANT writes the same catalogue rows from wherever it is called: one at a time.
+            # GRANTs in two databases write the same rows of the catalogue, so they take turns.
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('retail_stream_reader'))"))
             connection.execute(text(_CREATE))
             for grant in _GRANTS:
@@ -41,7 +41,7 @@ def create(connection: Connection) -> None:
         if getattr(e.orig, "sqlstate", None) != "42501":  # insufficient_privilege
             raise
         _log.warning(
-            "no reader role",
-            why=f"This user may not create the role {READER}; the dashboard needs it, or DASHBOARD_DATABASE_URL with a "
-            "user of its own that may read.",
+            "reader role is missing",
+            why=f"This user may not create the role {READER}. Let an administrator create it for the dashboard, or set "
+            "DASHBOARD_DATABASE_URL with a user that may read.",
         )

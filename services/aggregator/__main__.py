@@ -2,23 +2,23 @@
 
 import sys
 import threading
+from functools import partial
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
-from retail_stream import topics
-from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.registry import Registry, SubjectSchemas
-from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import readiness
 from retail_stream.service.program import Program, collect_garbage_rarely, run_program
-from retail_stream.topics import TOPICS, Group, Result
+from retail_stream.topics import TOPICS, Group, Result, topic
 from retail_stream.warehouse import postgres
-from services.aggregator import loop, outbox, settings, warehouse
-from services.aggregator.desk import Desk
+from services.aggregator import outbox, settings, warehouse
+from services.aggregator.batch import CLEAN, Aggregator
+from services.aggregator.loop import Loop
+from services.aggregator.metrics import LAG
 from services.aggregator.relay import Relay
 from services.aggregator.upstream import Upstream
 
@@ -30,7 +30,7 @@ def main() -> int:
 
 def aggregate(program: Program, config: settings.AggregatorSettings) -> None:
     """Wait for the servers, then aggregate and publish until the program is to stop."""
-    desk, relay = build(program, config)
+    loop, relay, engine = build(program, config)
     outbox_failed = threading.Event()
 
     def publish() -> None:
@@ -42,16 +42,17 @@ def aggregate(program: Program, config: settings.AggregatorSettings) -> None:
             outbox_failed.set()
             program.stop.set()
 
+    LAG.read = loop.membership.lag
     program.health.needs(
-        assigned=desk.assigned.is_set,
+        assigned=lambda: loop.membership.joined,
         kafka=readiness.kafka_answers(config),
-        postgres=readiness.postgres_answers(desk.engine),
+        postgres=readiness.postgres_answers(engine),
     )
     collect_garbage_rarely()
     program.starts(**{k.lower(): v for k, v in config.shaping.items()})
     thread = threading.Thread(target=publish, name="outbox", daemon=True)
     thread.start()
-    loop.run(desk)
+    loop.run()
     program.stop.set()
     relay.wake.set()
     thread.join(5)
@@ -59,41 +60,31 @@ def aggregate(program: Program, config: settings.AggregatorSettings) -> None:
         raise RetailStreamError("Results are not published any more; the log says why.")
 
 
-def build(program: Program, config: settings.AggregatorSettings) -> tuple[Desk, Relay]:
-    """Wait for the servers, check the stored settings, and build what the loop and the relay work with."""
+def build(program: Program, config: settings.AggregatorSettings) -> tuple[Loop, Relay, Engine]:
+    """Wait for the servers, check the stored settings, and build the loop, the relay and the engine of the loop."""
     engine = postgres.service_engine(config.database_url, "aggregator")
     registry = Registry(config.schema_registry_url)
-    clean = topics.topic(topics.clean(Entity.SALES))
-    # A relay keeps its lock between transactions too: one that froze loses it after five minutes.
+    # A relay keeps its lock between transactions; a relay that froze loses it after five minutes.
     outbox_engine = postgres.service_engine(config.database_url, "outbox", idle_session_timeout="5min")
     relay = Relay(config, outbox_engine, program.stop)
-    writers = SubjectSchemas(registry, clean.subject, program.wait)
+    writers, rise_writers = (
+        SubjectSchemas(registry, topic(t).subject, program.wait) for t in (CLEAN, Result.WATERMARKS)
+    )
 
     def ready() -> dict[Result, int]:
         require_topics(config, [t.name for t in TOPICS])
         writers.learn()
-        ids = {t: registry.register(topics.topic(t).subject, schema) for t, schema in outbox.schemas().items()}
+        ids = {t: registry.register(topic(t).subject, schema) for t, schema in outbox.schemas().items()}
         with warehouse.transaction(engine) as connection:
             if connection.execute(text("SELECT to_regclass('outbox')")).scalar_one() is None:
                 raise Unavailable("The warehouse has no tables yet: `retail-stream init` creates them.")
             settings.keep(connection, config.shaping)
         return ids
 
-    desk = Desk(
-        settings=config,
-        topic=clean.name,
-        engine=engine,
-        consumer=lambda: clients.consumer(config, Group.AGGREGATOR),
-        writers=writers,
-        rise_writers=SubjectSchemas(registry, topics.topic(Result.WATERMARKS).subject, program.wait),
-        sale=RecordSchema(clean.schema()),
-        encoder=outbox.Encoder(program.wait(ready), config.rules),
-        upstream=Upstream(config),
-        published=relay.wake.set,
-        stop=program.stop,
-        assigned=threading.Event(),
-    )
-    return desk, relay
+    encoder = outbox.Encoder(program.wait(ready), config.rules)
+    aggregator = Aggregator(engine, config, encoder, writers, rise_writers, relay.wake.set, program.wait)
+    connect = partial(clients.consumer, config, Group.AGGREGATOR)
+    return Loop(connect, aggregator, Upstream(config), config.idle_timeout_s, program.stop), relay, engine
 
 
 if __name__ == "__main__":

@@ -1,95 +1,179 @@
-"""One transaction of the aggregator: gather what is stored → decide → write everything back, positions included."""
+"""One batch of clean sales: gather → decide → apply → positions, in one transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from confluent_kafka import Message
-from sqlalchemy import Connection
+import polars as pl
+from sqlalchemy import Connection, Engine
 
+from retail_stream import topics
+from retail_stream.avro.decode import RecordSchema
+from retail_stream.avro.registry import SubjectSchemas
+from retail_stream.entities import Entity
 from retail_stream.kafka import batches
+from retail_stream.kafka.membership import PartitionRecords
+from retail_stream.kafka.offsets import TopicPartitionKey, topic_partitions
 from retail_stream.topics import Group
+from retail_stream.waiting import Wait, wait_for
 from retail_stream.warehouse import positions, replays
 from retail_stream.warehouse.positions import Position
 from services.aggregator import facts, lifecycle, outbox, ownership, settings, warehouse, windows
-from services.aggregator.desk import Desk
-from services.aggregator.ownership import Owned
-from services.aggregator.step import Slice, State, Step, step
+from services.aggregator.ownership import OwnedPartition
+from services.aggregator.step import PartitionBatch, Step, StreamState, step
+
+CLEAN = topics.clean(Entity.SALES)
+_NUMBERS = dict.fromkeys((batches.OFFSET, batches.SOURCE, batches.TIMESTAMP), pl.Int64())
 
 
 @dataclass(frozen=True)
 class Applied:
-    """True once the transaction commits. ``published``: the outbox grew; ``facts``: how many were stored; ``results``:
+    """A batch that is committed.
 
-    how many for `sales.windows`, by kind and :class:`lifecycle.Outcome`.
+    ``owned``: our partitions after it. ``facts``: how many were stored. ``results``: how many went to `sales.windows`,
+    by kind and outcome. ``published``: whether the outbox grew.
     """
 
-    owned: Mapping[int, Owned]
+    owned: Mapping[TopicPartitionKey, OwnedPartition]
     step: Step
     facts: int
     results: Mapping[tuple[str, lifecycle.Outcome], int]
     published: bool
 
 
-def apply(
-    connection: Connection,
-    desk: Desk,
-    owned: Mapping[int, Owned],
-    parts: Mapping[int, Slice],
-    messages: Mapping[int, list[Message]],
-    idle: frozenset[int],
-) -> Applied:
-    """Take what was read of each of our partitions (``parts``, from ``messages``) into the warehouse.
+class Aggregator:
+    """Stores batches of clean sales in Postgres, as windows, facts and records for the outbox."""
 
-    ``idle``: those of ours that have been quiet long enough.
+    def __init__(
+        self,
+        engine: Engine,
+        config: settings.AggregatorSettings,
+        encoder: outbox.Encoder,
+        writers: SubjectSchemas,
+        rise_writers: SubjectSchemas,
+        published: Callable[[], None] = lambda: None,
+        wait: Wait = wait_for,
+    ) -> None:
+        """``writers``, ``rise_writers``: schemas of `sales.clean` and `sales.watermarks`.
 
-    Raises:
-        Fenced: another worker owns one of the partitions; the transaction must roll back.
-        SettingsError: a replica that began with an empty warehouse too has stored other settings.
-    """
-    rules = desk.settings.rules
-    # gather
-    marks = warehouse.lock(connection, desk.topic)
-    settings.compare(marks.settings, desk.settings.shaping)
-    # Whatever came of a partition, be it a repeat only, it is not quiet.
-    asleep = (idle & owned.keys()) - {p for p, part in parts.items() if part.rows.height}
-    others = marks.idle - owned.keys()
-    fresh = {
-        p: replace(s, rows=replays.without_second(connection, Group.AGGREGATOR, (desk.topic, p), s.rows))
-        for p, s in parts.items()
-    }
-    state = State(marks.watermarks, others | asleep, marks.stream, {p: o.held for p, o in owned.items()})
-    # decide
-    did = step(fresh, state, marks.now, rules)
-    past = did.stream.watermark
-    due = past if windows.may_be_due(rules.windows, rules.lateness, marks.stream.watermark, past) else None
-    stored = warehouse.window_rows(connection, did.deltas, due, rules.lateness)
-    settled = lifecycle.settle(stored, did.deltas, past, rules.lateness)
-    # apply
-    warehouse.save_windows(connection, settled.rows, marks.now)
-    stored_facts = facts.store(connection, did.sales) if desk.settings.fact_sales == "on" else 0
-    warehouse.save_identities(connection, did.chunks, did.watermarks)
-    grown = outbox.put(
-        connection,
-        [
-            *desk.encoder.rises(did.rises, marks.now),
-            *desk.encoder.late(did.sales, messages),
-            *desk.encoder.windows(settled.results, marks.now),
-        ],
-    )
-    epochs = {p: o.position.epoch for p, o in owned.items()}
-    warehouse.save_marks(connection, desk.topic, marks, did.stream, did.watermarks, epochs, asleep)
-    moved = {p: _moved(o.position, parts[p]) for p, o in owned.items()}
-    positions.advance(connection, Group.AGGREGATOR, [q for p, q in moved.items() if q != owned[p].position])
-    for p, part in parts.items():
-        if part.replayed:
-            ownership.forget_rises(connection, p, part.end)
-    now_owned = {
-        p: Owned(moved[p], did.held[p], tuple(r for r in o.replayed if r not in parts[p].replayed))
-        for p, o in owned.items()
-    }
-    return Applied(now_owned, did, stored_facts, lifecycle.outcomes(settled.results), grown)
+        ``published``: called when a committed transaction has put records into the outbox. ``wait``: what a claim waits
+        for servers with; may raise to give up.
+        """
+        self._engine, self._settings, self._encoder = engine, config, encoder
+        self._writers, self._rise_writers, self._published, self._wait = writers, rise_writers, published, wait
+        self._sale = RecordSchema(topics.topic(CLEAN).schema())
+        self._columns = {**_NUMBERS, batches.REPLAY_OF: pl.Binary(), **self._sale.columns}
+
+    def claim(self, partitions: Iterable[TopicPartitionKey]) -> Mapping[TopicPartitionKey, OwnedPartition]:
+        """Become the owner of partitions and return what is stored of them; servers that are away are waited for.
+
+        An empty warehouse takes over the rises that an earlier one recorded.
+        """
+        return self._wait(lambda: self._claim(partitions))
+
+    def _claim(self, partitions: Iterable[TopicPartitionKey]) -> Mapping[TopicPartitionKey, OwnedPartition]:
+        with warehouse.transaction(self._engine) as connection:
+            fresh = ownership.is_fresh(connection, CLEAN)
+        rises = ownership.read_recorded_rises(self._settings, self._rise_writers) if fresh else []
+        everywhere = [p for _, p in topic_partitions(self._settings, CLEAN)]
+        with warehouse.transaction(self._engine) as connection:
+            ownership.ensure_rows(connection, CLEAN, everywhere)
+            owned = ownership.claim(connection, CLEAN, [p for _, p in partitions], rises, self._encoder)
+        self._published()
+        return {o.position.key: o for o in owned.values()}
+
+    def rows(self, records: Mapping[TopicPartitionKey, PartitionRecords]) -> Mapping[int, pl.DataFrame]:
+        """The records of each partition as columns, repeats included; as :func:`batches.table`."""
+        return {p: batches.table(r.messages, self._writers, self._sale) for (_, p), r in records.items() if r.messages}
+
+    def store(
+        self,
+        owned: Mapping[TopicPartitionKey, OwnedPartition],
+        records: Mapping[TopicPartitionKey, PartitionRecords],
+        rows: Mapping[int, pl.DataFrame],
+        idle: frozenset[int],
+    ) -> Applied:
+        """Store a batch and the passing of time, in one transaction.
+
+        ``owned``: all our partitions. ``records``, ``rows``: the batch, of some of them. ``idle``: those that have been
+        quiet for the idle timeout.
+
+        Raises:
+            Fenced: another worker owns one of the partitions; the transaction was rolled back.
+            SettingsError: a replica that began with the same empty warehouse has stored other settings.
+            Unavailable: Postgres does not answer; whether the transaction was committed is not known.
+        """
+        ours = {p: o for (_, p), o in owned.items()}
+        read = {p: r for (_, p), r in records.items()}
+        batch = {p: self._batch(o, read.get(p), rows.get(p)) for p, o in ours.items()}
+        with warehouse.transaction(self._engine) as connection:
+            applied = self._apply(connection, ours, batch, read, idle)
+        if applied.published:
+            self._published()
+        return applied
+
+    def _apply(
+        self,
+        connection: Connection,
+        owned: Mapping[int, OwnedPartition],
+        batch: Mapping[int, PartitionBatch],
+        records: Mapping[int, PartitionRecords],
+        idle: frozenset[int],
+    ) -> Applied:
+        rules = self._settings.rules
+        # gather
+        before = warehouse.lock(connection, CLEAN)
+        settings.compare(before.settings, self._settings.shaping)
+        # A partition that got any record, even a second replay, is not idle.
+        our_idle = (idle & owned.keys()) - {p for p, b in batch.items() if b.rows.height}
+        counted = {
+            p: replace(b, rows=replays.without_second(connection, Group.AGGREGATOR, (CLEAN, p), b.rows))
+            for p, b in batch.items()
+        }
+        all_idle = (before.idle - owned.keys()) | our_idle
+        state = StreamState(before.watermarks, all_idle, before.stream, {p: o.held for p, o in owned.items()})
+        # decide
+        did = step(counted, state, before.now, rules)
+        past = did.stream.watermark
+        due = past if windows.may_be_due(rules.windows, rules.lateness, before.stream.watermark, past) else None
+        stored = warehouse.window_rows(connection, did.deltas, due, rules.lateness)
+        update = lifecycle.update_windows(stored, did.deltas, past, rules.lateness)
+        # apply
+        warehouse.save_windows(connection, update.rows, before.now)
+        new_facts = facts.store(connection, did.sales) if self._settings.fact_sales == "on" else 0
+        warehouse.save_identities(connection, did.chunks, did.watermarks)
+        published = outbox.put(
+            connection,
+            [
+                *self._encoder.rises(did.rises, before.now),
+                *self._encoder.late(did.sales, records),
+                *self._encoder.windows(update.results, before.now),
+            ],
+        )
+        epochs = {p: o.position.epoch for p, o in owned.items()}
+        warehouse.save_watermarks(connection, CLEAN, before, did.stream, did.watermarks, epochs, our_idle)
+        moved = {p: _moved(o.position, batch[p]) for p, o in owned.items()}
+        positions.advance(connection, Group.AGGREGATOR, [q for p, q in moved.items() if q != owned[p].position])
+        for p, b in batch.items():
+            if b.recorded_rises:
+                ownership.forget_rises(connection, p, b.end)
+        now_owned = {
+            moved[p].key: OwnedPartition(moved[p], did.held[p], o.recorded_rises[len(batch[p].recorded_rises) :])
+            for p, o in owned.items()
+        }
+        return Applied(now_owned, did, new_facts, lifecycle.outcomes(update.results), published)
+
+    def _batch(
+        self, owned: OwnedPartition, records: PartitionRecords | None, rows: pl.DataFrame | None
+    ) -> PartitionBatch:
+        """The rows of one partition without repeats, and the recorded rises that belong to them."""
+        position = owned.position
+        end = position.next_offset if records is None else records.end
+        rows = pl.DataFrame(schema=self._columns) if rows is None else rows.select(list(self._columns))
+        rows = batches.without_repeats(rows, position.source_offset)
+        rises = tuple(r for r in owned.recorded_rises if r.next_offset <= end)
+        return PartitionBatch(position.next_offset, end, rows, rises)
 
 
-def _moved(position: Position, part: Slice) -> Position:
-    largest = max(position.source_offset, part.rows[batches.SOURCE].max() if part.rows.height else -1)  # type: ignore[type-var]
-    return Position(position.topic, position.partition, position.epoch, part.end, largest)  # type: ignore[arg-type]
+def _moved(position: Position, batch: PartitionBatch) -> Position:
+    source_offset = max([position.source_offset, *batch.rows[batches.SOURCE].top_k(1)])
+    return replace(position, next_offset=batch.end, source_offset=source_offset)

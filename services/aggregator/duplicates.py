@@ -1,8 +1,9 @@
 """Sales that their source published again: an identity counts once for as long as one of its windows is held.
 
-An identity is (transaction_id, event_time, store_id). It is held until the watermark of its own partition comes to its
-expiry (last window's end + allowed lateness), judged before each record: so a replay decides the same. Whoever comes
-after that is too late for every window, and `fact_sales` refuses it by its key.
+An identity is (transaction_id, event_time, store_id). It is held until the watermark of its own partition reaches its
+expiry: the end of its last window + the allowed lateness. That is judged by the watermark before each record, so a
+second reading decides the same. A sale that comes after its expiry is too late for every window, and the key of
+`fact_sales` refuses a second one.
 """
 
 from collections import defaultdict
@@ -25,9 +26,10 @@ _DTYPES: Final[tuple[np.dtype, ...]] = (np.dtype("<i8"), np.dtype("<i8"), np.dty
 
 @dataclass(frozen=True)
 class Chunk:
-    """Identities of one or more batches; ``low`` and ``high``: their smallest and largest transaction_id.
+    """Identities of one or more batches.
 
-    ``expires``: when the last of them does. Holding one longer changes nothing: each sale is judged by its own time.
+    ``low``, ``high``: the smallest and largest transaction_id, both inclusive. ``expires``: when the last identity
+    does, in microseconds. To hold one longer changes nothing: each sale is judged by its own expiry.
     """
 
     rows: pl.DataFrame
@@ -50,19 +52,20 @@ def chunk(rows: pl.DataFrame) -> Chunk | None:
 
 
 @dataclass(frozen=True)
-class Told:
-    """Sales told apart: ``sales`` in order without ``duplicates`` (their number); ``held``: what is new to hold.
+class Deduplicated:
+    """Sales without duplicates, in order.
 
-    ``conflicts``: sales whose transaction_id is held with another time or store; they are sales of their own.
+    ``new``: the identities to hold from now on. ``duplicates``: how many sales were dropped. ``conflicts``: how many
+    sales have a transaction_id that is held with another time or store; they are sales of their own.
     """
 
     sales: pl.DataFrame
-    held: Chunk | None
+    new: Chunk | None
     duplicates: int
     conflicts: int
 
 
-def tell_apart(rows: pl.DataFrame, held: Held) -> Told:
+def deduplicate(rows: pl.DataFrame, held: Held) -> Deduplicated:
     """Drop every sale whose identity came before it in the partition and is still held when it comes.
 
     ``rows``: sales of one partition in order, with BEFORE and EXPIRES.
@@ -74,9 +77,9 @@ def tell_apart(rows: pl.DataFrame, held: Held) -> Told:
     known = pl.concat(near).join(rows.select("transaction_id"), on="transaction_id", how="semi") if near else None
     repeated = ids.n_unique() < rows.height
     if not repeated and (known is None or known.is_empty()):
-        return Told(rows, chunk(rows.filter(live)), 0, 0)
-    seen = rows.with_row_index("place").select("place", live.alias("live"), *IDENTITY)
-    first = pl.col("place") == pl.col("place").min().over(IDENTITY)
+        return Deduplicated(rows, chunk(rows.filter(live)), 0, 0)
+    seen = rows.with_row_index("row").select("row", live.alias("live"), *IDENTITY)
+    first = pl.col("row") == pl.col("row").min().over(IDENTITY)
     if known is not None:
         seen = seen.join(known.with_columns(known=True), on=IDENTITY, how="left", maintain_order="left")
         first &= pl.col("known").is_null()
@@ -86,11 +89,11 @@ def tell_apart(rows: pl.DataFrame, held: Held) -> Told:
     conflicts = new.height - new["transaction_id"].n_unique()
     if known is not None:
         conflicts += new.join(known, on="transaction_id", how="semi").height
-    return Told(sales, chunk(new), rows.height - sales.height, conflicts)
+    return Deduplicated(sales, chunk(new), rows.height - sales.height, conflicts)
 
 
 def hold(held: Held, new: Chunk | None, watermark: Watermark) -> Held:
-    """Add a chunk, let go of what the partition's watermark has passed, and merge small neighbours."""
+    """Add a chunk, drop the chunks that the partition's watermark has passed, and merge small neighbours."""
     kept = [c for c in held if not at_or_past(watermark, c.expires)]
     if new is not None and not at_or_past(watermark, new.expires):
         kept.append(new)
@@ -102,7 +105,7 @@ def hold(held: Held, new: Chunk | None, watermark: Watermark) -> Held:
 
 
 def load(stored: Iterable[tuple[int, bytes]]) -> Held:
-    """What is held, from rows of (expires, :func:`as_bytes`) in the order in which they came; one chunk an hour."""
+    """Held identities from stored rows of (expires, :func:`as_bytes`), oldest first; one chunk for each hour."""
     by_hour: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
     for expires, payload in stored:
         by_hour[expires // _HOUR].append((expires, payload))
@@ -122,11 +125,11 @@ def as_bytes(identities: pl.DataFrame) -> bytes:
 
 
 def from_bytes(payloads: Iterable[bytes]) -> pl.DataFrame:
-    """The inverse of :func:`as_bytes`, of several payloads one after the other."""
-    parts: list[list[np.ndarray]] = [[np.empty(0, d)] for d in _DTYPES]
+    """The identities of several :func:`as_bytes`, one after the other."""
+    columns: list[list[np.ndarray]] = [[np.empty(0, d)] for d in _DTYPES]
     for payload in payloads:
-        n, place = len(payload) // 20, 0
-        for part, dtype in zip(parts, _DTYPES, strict=True):
-            part.append(np.frombuffer(payload, dtype, n, place))
-            place += n * dtype.itemsize
-    return pl.DataFrame({c: np.concatenate(part) for c, part in zip(IDENTITY, parts, strict=True)})
+        n, start = len(payload) // 20, 0
+        for column, dtype in zip(columns, _DTYPES, strict=True):
+            column.append(np.frombuffer(payload, dtype, n, start))
+            start += n * dtype.itemsize
+    return pl.DataFrame({name: np.concatenate(column) for name, column in zip(IDENTITY, columns, strict=True)})

@@ -9,8 +9,8 @@ from services.aggregator.duplicates import EXPIRES, IDENTITY
 from services.aggregator.totals import cents
 from services.aggregator.watermark import BEFORE
 
-#: Days with a partition of their own; a day more, once it has a sale in the default partition, stays there. Postgres
-#: locks every partition that a query may read, and has room for some thousand locks. README.md: how to make room.
+#: The most days with a partition of their own; the sales of further days go to the default partition. Postgres locks
+#: every partition that a query may read and has room for some thousand locks. README.md says how to make room.
 MOST_DAYS = 400
 _LAST_DAY = 2_932_896  # 9999-12-31
 _DAY = 86_400_000_000
@@ -20,10 +20,10 @@ _DEFAULT = "fact_sales_other_days"
 
 
 def store(connection: Connection, sales: pl.DataFrame) -> int:
-    """Insert the sales that are not there yet, and say how many; the first of an identity counts.
+    """Insert the sales that are not stored yet and return their number; the first of an identity counts.
 
-    ``sales``: without held duplicates, with BEFORE and EXPIRES. One whose identity is still held is new for certain,
-    so it goes straight into the table; only the others, too late for every window, are compared with it.
+    ``sales``: of a :class:`step.Step`, with BEFORE and EXPIRES. A sale whose identity is still held is certainly new
+    and is copied into the table. Only the others, too late for every window, are compared with stored facts.
     """
     if sales.is_empty():
         return 0
@@ -39,7 +39,7 @@ def store(connection: Connection, sales: pl.DataFrame) -> int:
         with connection.begin_nested():
             postgres.copy(connection, "fact_sales", certain := rows.filter(held), times=["event_time"])
     except psycopg.errors.UniqueViolation:
-        # One store's sales in two partitions, by a stranger's producer: each partition counts its own.
+        # A foreign producer put the sales of one store into two partitions; duplicates are known within a partition.
         return _insert_new(connection, rows)
     return certain.height + _insert_new(connection, rows.filter(~held))
 
@@ -56,8 +56,8 @@ def _insert_new(connection: Connection, rows: pl.DataFrame) -> int:
 
 
 def _ensure_days(connection: Connection, days: list[int]) -> None:
-    """Attach a partition for each day (number since 1970-01-01 UTC) that has none."""
-    there = set(
+    """Attach a partition of the table for each day that has none; days are numbered from 1970-01-01 UTC."""
+    attached = set(
         connection.execute(
             text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'fact_sales'::regclass")
         ).scalars()
@@ -65,24 +65,24 @@ def _ensure_days(connection: Connection, days: list[int]) -> None:
     for day in days:
         first, after = (str(pl.select(pl.lit(d).cast(pl.Date)).item()) for d in (day, min(day + 1, _LAST_DAY)))
         name = f"fact_sales_{first.replace('-', '_')}"
-        if name in there:
+        if name in attached:
             continue
         bounds = f"FOR VALUES FROM ('{first}') TO ({'MAXVALUE' if day == _LAST_DAY else repr(after)})"
-        if len(there - {_DEFAULT}) >= MOST_DAYS:
+        if len(attached - {_DEFAULT}) >= MOST_DAYS:
             name, bounds = _DEFAULT, "DEFAULT"
-        if _DEFAULT in there and (name == _DEFAULT or _in_default(connection, first)):
+        if _DEFAULT in attached and (name == _DEFAULT or _in_default(connection, first)):
             continue
-        # Attaching to a parent without a default partition blocks no reader; creating one in place would.
+        # ATTACH to a parent without a default partition blocks no reader; CREATE TABLE … PARTITION OF would.
         connection.execute(text(f"CREATE TABLE {name} (LIKE fact_sales INCLUDING ALL)"))
         connection.execute(text(f"ALTER TABLE fact_sales ATTACH PARTITION {name} {bounds}"))
-        there.add(name)
+        attached.add(name)
 
 
 def _in_default(connection: Connection, day: str) -> bool:
-    """Whether the default partition has sales of a day: the day cannot have a partition of its own then."""
+    """Whether the default partition has sales of a day; then that day cannot have a partition of its own."""
     query = f"""
         SELECT EXISTS (SELECT FROM {_DEFAULT}
                        WHERE event_time >= CAST(:day AS timestamptz)
                          AND event_time < CAST(:day AS timestamptz) + interval '1 day')
     """
-    return connection.execute(text(query), {"day": day}).scalar_one()
+    return bool(connection.execute(text(query), {"day": day}).scalar_one())

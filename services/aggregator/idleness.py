@@ -6,14 +6,14 @@ Since = Mapping[int, float]
 
 
 def observe(since: Since, quiet: Collection[int], at: float) -> Since:
-    """Since when each partition has been quiet without a break, as far as was looked.
+    """The time since which each partition has been quiet at every look.
 
-    ``quiet``: the partitions of which it is known, at ``at``, that nothing is on its way in them. A partition that is
-    not among them, be it busy or unknown, starts anew.
+    ``quiet``: partitions known to have nothing in flight at time ``at``. A partition missing from it is busy or
+    unknown, and its clock restarts.
     """
     return {p: since.get(p, at) for p in quiet}
 
 
 def idle(since: Since, at: float, timeout: float) -> frozenset[int]:
-    """Partitions that have been quiet for ``timeout`` seconds (inclusive) at ``at``."""
+    """The partitions that have been quiet for at least ``timeout`` seconds at ``at``."""
     return frozenset(p for p, start in since.items() if at - start >= timeout)

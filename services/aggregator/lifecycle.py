@@ -1,8 +1,8 @@
 """The life of a window's row: open → fired → (revised …) → final.
 
-             end                    end + lateness
-… open ……… | fired, revision 0 …… | final, never changes again
-stream's watermark ─────▶            (a sale in time adds 1 to the revision of a fired row)
+stream's watermark ────▶ end ──────────────────▶ end + lateness ─────▶
+                  open    |  fired, revision 0      |  final: never changes again
+                          |  a sale in time: revision + 1
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ REVISION: Final = "revision"
 STATE: Final = "state"
 
 
-class State(StrEnum):
-    """States of a window."""
+class WindowState(StrEnum):
+    """The state of a window's row."""
 
     OPEN = "open"
     FIRED = "fired"
@@ -28,7 +28,7 @@ class State(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a result says of its window."""
+    """The kinds of results: a window fires, is revised, or becomes final."""
 
     FIRED = "fired"
     REVISED = "revised"
@@ -39,8 +39,8 @@ ROWS: Final = {**SCHEMA, REVISION: pl.Int32(), STATE: pl.String()}
 
 
 @dataclass(frozen=True)
-class Settled:
-    """Frames with the columns of ROWS, in key order: ``rows`` are to be written, ``results`` are for `sales.windows`.
+class WindowUpdate:
+    """Frames with the columns of ROWS, in key order: ``rows`` to be written, ``results`` for `sales.windows`.
 
     A row that fires and becomes final at once is twice in ``results``, fired first.
     """
@@ -49,18 +49,21 @@ class Settled:
     results: pl.DataFrame
 
 
-def settle(stored: pl.DataFrame, deltas: pl.DataFrame, watermark: Watermark, lateness: int) -> Settled:
-    """Add ``deltas`` (as totals.SCHEMA) to the ``stored`` rows (ROWS) and let the stream's ``watermark`` act on them.
+def update_windows(stored: pl.DataFrame, deltas: pl.DataFrame, watermark: Watermark, lateness: int) -> WindowUpdate:
+    """Add ``deltas`` (as totals.SCHEMA) to the ``stored`` rows (ROWS), then fire and finalise what is due.
 
-    ``stored`` holds every row that a delta is for and every row that may be due; none of those a delta is for is
-    final, because a partition's watermark is never behind the stream's where its records are judged.
+    ``stored`` holds every row that a delta is for and every row that may be due at the stream's ``watermark``. No delta
+    is for a final row: a partition's watermark is never behind the stream's when its records are judged.
+    ``lateness``: microseconds.
     """
     if stored.is_empty() and deltas.is_empty():
-        return Settled(stored, stored)
+        return WindowUpdate(stored, stored)
     new = deltas.lazy().with_columns(pl.lit(None, pl.Int32).alias(REVISION), pl.lit(None, pl.String).alias(STATE))
     past = pl.lit(watermark, pl.Int64)
     end = pl.col(START) + pl.col(SIZE)
-    was_open, was_fired, was_final = (pl.col("was") == s for s in (State.OPEN, State.FIRED, State.FINAL))
+    was_open, was_fired, was_final = (
+        pl.col("was") == s for s in (WindowState.OPEN, WindowState.FIRED, WindowState.FINAL)
+    )
     # A key has one stored row at most and one delta at most, and only the stored one has a state.
     rows = (
         pl.concat([stored.lazy(), new])
@@ -68,7 +71,7 @@ def settle(stored: pl.DataFrame, deltas: pl.DataFrame, watermark: Watermark, lat
         .agg(
             *(pl.col(m).sum() for m in MEASURES),
             pl.col(REVISION).max().fill_null(0),
-            pl.col(STATE).max().fill_null(State.OPEN.value).alias("was"),
+            pl.col(STATE).max().fill_null(WindowState.OPEN.value).alias("was"),
             pl.col(STATE).is_null().any().alias("added"),
         )
         .with_columns(
@@ -79,9 +82,9 @@ def settle(stored: pl.DataFrame, deltas: pl.DataFrame, watermark: Watermark, lat
         .with_columns(
             (pl.col(REVISION) + pl.col("revised")).cast(pl.Int32).alias(REVISION),
             pl.when("ends")
-            .then(pl.lit(State.FINAL.value))
+            .then(pl.lit(WindowState.FINAL.value))
             .when("fires")
-            .then(pl.lit(State.FIRED.value))
+            .then(pl.lit(WindowState.FIRED.value))
             .otherwise("was")
             .alias(STATE),
         )
@@ -89,22 +92,22 @@ def settle(stored: pl.DataFrame, deltas: pl.DataFrame, watermark: Watermark, lat
         .sort(WINDOW_KEY)
         .collect()
     )
-    assert State.FINAL not in rows["was"], "a final row changes"
-    fired = rows.filter(rows["revised"] | rows["fires"]).with_columns(pl.lit(State.FIRED.value).alias(STATE))
+    assert WindowState.FINAL not in rows["was"], "a final row changes"
+    fired = rows.filter(rows["revised"] | rows["fires"]).with_columns(pl.lit(WindowState.FIRED.value).alias(STATE))
     results = pl.concat([fired, rows.filter(rows["ends"])]).sort(WINDOW_KEY, maintain_order=True)
-    return Settled(rows.select(*ROWS), results.select(*ROWS))
+    return WindowUpdate(rows.select(*ROWS), results.select(*ROWS))
 
 
 def outcomes(results: pl.DataFrame) -> Mapping[tuple[str, Outcome], int]:
-    """How many of the ``results`` of :class:`Settled` there are, by kind and what they say."""
+    """Count the ``results`` of a :class:`WindowUpdate`, by kind and outcome."""
     if results.is_empty():
         return {}
-    what = (
-        pl.when(pl.col(STATE) == State.FINAL.value)
+    outcome = (
+        pl.when(pl.col(STATE) == WindowState.FINAL.value)
         .then(pl.lit(Outcome.FINAL.value))
         .when(pl.col(REVISION) > 0)
         .then(pl.lit(Outcome.REVISED.value))
         .otherwise(pl.lit(Outcome.FIRED.value))
     )
-    counted = results.group_by(pl.col(KIND).cast(pl.String), what.alias("what")).len()
-    return {(kind, Outcome(outcome)): number for kind, outcome, number in counted.rows()}
+    counted = results.group_by(pl.col(KIND).cast(pl.String), outcome.alias("outcome")).len()
+    return {(kind, Outcome(name)): number for kind, name, number in counted.rows()}

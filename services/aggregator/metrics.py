@@ -1,4 +1,4 @@
-"""What the aggregator counts. Names are part of the dashboards; add, do not rename."""
+"""The metrics of the aggregator. Dashboards use their names: add metrics, do not rename them."""
 
 import time
 from collections.abc import Mapping
@@ -43,14 +43,14 @@ LAG = Gauges(
 HELD = Gauge("aggregator_held_identities", "Identities of sales held, of this worker's partitions")
 LEADS = Gauge("aggregator_outbox_leads", "1 while this worker publishes the outbox: one of all replicas does")
 
-# A counter that appears with its first event has no rate for it.
+# A counter that appears with its first event has no rate for that event.
 for _kind in KINDS:
     for _outcome in Outcome:
         WINDOWS.labels(_kind, _outcome)
 
 
 def count(applied: Applied) -> None:
-    """Count a committed step."""
+    """Count a committed batch."""
     step = applied.step
     SALES.inc(step.sales.height)
     DUPLICATES.inc(step.duplicates)
@@ -65,7 +65,7 @@ def count(applied: Applied) -> None:
 
 
 def forget() -> None:
-    """The partitions are somebody else's: what was known of them and of the stream is not kept up any more."""
+    """Drop the gauges of our partitions and of the stream: after a rebalance they are not updated any more."""
     HELD.set(0)
     _show(Stream(), {})
 

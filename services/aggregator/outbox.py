@@ -1,4 +1,4 @@
-"""Records for Kafka as rows of the outbox, written with the results that they tell of (relay.py publishes them)."""
+"""Records for Kafka as rows of the outbox, written in the transaction of the results; relay.py publishes them."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from retail_stream.avro.decode import encode, frame
 from retail_stream.avro.schema import AvroSchema, plain_schema
 from retail_stream.kafka.batches import OFFSET
+from retail_stream.kafka.membership import PartitionRecords
 from retail_stream.topics import Result, topic
 from retail_stream.warehouse import postgres
 from services.aggregator.lifecycle import REVISION, STATE
@@ -23,13 +24,13 @@ from services.aggregator.warehouse import instant
 from services.aggregator.watermark import BEFORE, Rise
 from services.aggregator.windows import SECOND
 
-# What was missed, by how much, and by which watermark: UTF-8 text. The first two are lists of the same length.
+# Headers, in UTF-8: the windows that were missed and the seconds by which (lists of one length), the watermark.
 LATE_WINDOWS, LATE_BY, LATE_WATERMARK, CLEAN_OFFSET = "late.windows", "late.by_s", "late.watermark", "clean.offset"
 
 
 @dataclass(frozen=True)
-class Record:
-    """A record to be published. ``partition`` None: by the key."""
+class OutboxRecord:
+    """A record to be published; ``partition`` None: the partition of the key."""
 
     topic: Result
     partition: int | None
@@ -40,12 +41,12 @@ class Record:
 
 
 def schemas() -> Mapping[Result, Mapping[str, Any]]:
-    """Avro schemas of the two topics whose values are written here."""
+    """Avro schemas of `sales.windows` and `sales.watermarks`, the two topics that have values of their own."""
     return {t: topic(t).schema() for t in (Result.WINDOWS, Result.WATERMARKS)}
 
 
 class Encoder:
-    """Turns what a step decided into records."""
+    """Encodes the decisions of a step as records."""
 
     def __init__(self, ids: Mapping[Result, int], rules: Rules) -> None:
         """``ids``: the registry's id of each of :func:`schemas`."""
@@ -59,10 +60,13 @@ class Encoder:
     def _value(self, topic: Result, record: dict[str, Any]) -> bytes:
         return frame(self._ids[topic], self._avro[topic](record))
 
-    def rises(self, rises: Iterable[Rise], now: int) -> list[Record]:
-        """`sales.watermarks`: the partition's number is the key, and the partition the same."""
+    def rises(self, rises: Iterable[Rise], now: int) -> list[OutboxRecord]:
+        """Records of `sales.watermarks`, in the partition of the same number; the number is the key, too.
+
+        ``now``: microseconds, here and below.
+        """
         return [
-            Record(
+            OutboxRecord(
                 Result.WATERMARKS,
                 r.partition,
                 str(r.partition).encode(),
@@ -76,8 +80,8 @@ class Encoder:
             for r in rises
         ]
 
-    def windows(self, results: pl.DataFrame, now: int) -> list[Record]:
-        """`sales.windows`: ``results`` as lifecycle.Settled has them, keyed by the id."""
+    def windows(self, results: pl.DataFrame, now: int) -> list[OutboxRecord]:
+        """Records of `sales.windows`, keyed by the id; ``results``: of a :class:`lifecycle.WindowUpdate`."""
         records = []
         for row in results.iter_rows(named=True):
             net = row["gross_sales"] - row["returns_amount"] - row["discounts"]
@@ -95,20 +99,21 @@ class Encoder:
                 "updated_at": now,
             }
             key = str(row[ID]).encode()
-            records.append(Record(Result.WINDOWS, None, key, self._value(Result.WINDOWS, value), (), now // 1000))
+            encoded = self._value(Result.WINDOWS, value)
+            records.append(OutboxRecord(Result.WINDOWS, None, key, encoded, (), now // 1000))
         return records
 
-    def late(self, sales: pl.DataFrame, messages: Mapping[int, Iterable[Message]]) -> list[Record]:
-        """`sales.late`: the clean record as it is, in the same partition, with headers that say why.
+    def late(self, sales: pl.DataFrame, records: Mapping[int, PartitionRecords]) -> list[OutboxRecord]:
+        """Records of `sales.late`: the clean record as it is, in the same partition, with headers that say why.
 
-        ``sales``: as step.Step has them; ``messages``: what was read, by partition.
+        ``sales``: of a :class:`step.Step`; ``records``: the batch that they came from.
         """
         late = sales.filter(LATE).select(PARTITION, OFFSET, "event_time", BEFORE).rows() if sales.height else []
         wanted = {(p, o) for p, o, _, _ in late}
-        found = {(p, m.offset()): m for p, ms in messages.items() for m in ms if (p, m.offset()) in wanted}
-        return [self._late(found[p, offset], time, before) for p, offset, time, before in late]
+        messages = {(p, m.offset()): m for p, r in records.items() for m in r.messages if (p, m.offset()) in wanted}
+        return [self._late(messages[p, offset], time, before) for p, offset, time, before in late]
 
-    def _late(self, message: Message, event_time: int, watermark: int) -> Record:
+    def _late(self, message: Message, event_time: int, watermark: int) -> OutboxRecord:
         missed = [
             (f"{w.name}@{_iso(end - w.size)}", f"{(watermark - end - self._rules.lateness) / SECOND:.6f}")
             for w in self._rules.windows
@@ -123,11 +128,11 @@ class Encoder:
         }
         headers = [*(message.headers() or ()), *((n, v.encode()) for n, v in why.items())]
         stamp = message.timestamp()[1]
-        return Record(Result.LATE, message.partition(), message.key(), message.value(), tuple(headers), stamp)  # type: ignore[arg-type]
+        return OutboxRecord(Result.LATE, message.partition(), message.key(), message.value(), tuple(headers), stamp)
 
 
-def put(connection: Connection, records: Iterable[Record]) -> bool:
-    """Write records to the outbox, in order; returns whether there were any."""
+def put(connection: Connection, records: Iterable[OutboxRecord]) -> bool:
+    """Write records to the outbox, in order; return whether there were any."""
     rows = [
         (
             r.topic.value,

@@ -1,4 +1,4 @@
-"""Claiming partitions of `sales.clean`, and what their owner holds in memory of them."""
+"""Claiming partitions of `sales.clean`, and the state that an owner keeps of each in memory."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,16 +21,25 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Owned:
-    """A partition of ours. ``replayed``: rises that an earlier warehouse recorded for offsets still to come."""
+class OwnedPartition:
+    """A partition of ours.
+
+    ``held``: the identities of sales that count once. ``recorded_rises``: rises that an earlier warehouse recorded for
+    offsets still to come, by offset.
+    """
 
     position: Position
     held: Held
-    replayed: tuple[Rise, ...]
+    recorded_rises: tuple[Rise, ...]
+
+    @property
+    def next_offset(self) -> int:
+        """The first offset that is not in the results."""
+        return self.position.next_offset
 
 
-def recorded_rises(connections: Connections, writers: SubjectSchemas) -> list[Rise]:
-    """Every rise on `sales.watermarks`, read to its end. Rare: only an empty warehouse asks.
+def read_recorded_rises(connections: Connections, writers: SubjectSchemas) -> list[Rise]:
+    """Every rise on `sales.watermarks`, read to its end. Rare: only the first claim of an empty warehouse reads it.
 
     Raises:
         Unavailable: no broker answers.
@@ -42,30 +51,31 @@ def recorded_rises(connections: Connections, writers: SubjectSchemas) -> list[Ri
         writer = writers.get([number]).get(number) if number is not None else None
         record = writer.record(value[HEADER_BYTES:]) if writer is not None else None
         if record is None:
-            place = f"{message.topic()}/{message.partition()}@{message.offset()}"
-            _log.warning("not ours, passed over", record=place)
+            where = f"{message.topic()}/{message.partition()}@{message.offset()}"
+            _log.warning("not a rise of a watermark, skipped", record=where)
             continue
         rises.append(Rise(record["partition"], record["next_offset"], record["watermark"]))
     return rises
 
 
 def is_fresh(connection: Connection, topic: str) -> bool:
-    """Whether this warehouse has read nothing at all yet.
+    """Whether this warehouse has not read any record yet.
 
-    Whoever claims partitions of such a one keeps the recorded rises of all partitions, so that nobody has to look
-    again: neither the owner of the others, nor the one of a partition that never gets a record.
+    The first worker to claim partitions of a fresh warehouse stores the recorded rises of all partitions, so later
+    claims never re-read `sales.watermarks`.
     """
-    return connection.execute(
+    answer = connection.execute(
         text(
             "SELECT NOT EXISTS (SELECT FROM consumer_positions "
             "WHERE consumer_group = :group AND topic = :topic AND next_offset > 0)"
         ),
         {"group": Group.AGGREGATOR.value, "topic": topic},
-    ).scalar_one()
+    )
+    return bool(answer.scalar_one())
 
 
 def ensure_rows(connection: Connection, topic: str, partitions: Iterable[int]) -> None:
-    """A watermark row for every partition of the topic: one without a row would hold nothing back."""
+    """Insert a watermark row for each partition that has none: a partition without a row holds nothing back."""
     for partition in sorted(partitions):
         connection.execute(
             text("INSERT INTO partition_watermarks (topic, partition) VALUES (:topic, :p) ON CONFLICT DO NOTHING"),
@@ -75,20 +85,20 @@ def ensure_rows(connection: Connection, topic: str, partitions: Iterable[int]) -
 
 def claim(
     connection: Connection, topic: str, partitions: Iterable[int], rises: Iterable[Rise], encoder: outbox.Encoder
-) -> Mapping[int, Owned]:
-    """Become the owner of partitions: fences whoever was it, ends their idleness, loads what is held of them.
+) -> Mapping[int, OwnedPartition]:
+    """Become the owner of partitions: fence the owner before, end their idleness, load what is held of them.
 
-    ``rises``: what :func:`recorded_rises` found, for a fresh warehouse; kept until their offsets are passed.
-    A partition that slept while the stream went on wakes with this, and is raised to it.
+    ``rises``: of :func:`read_recorded_rises`, for a fresh warehouse; stored until their offsets are passed.
+    A partition whose watermark is behind the stream's is raised to it.
     """
-    marks = warehouse.lock(connection, topic)
-    _keep_rises(connection, rises)
+    before = warehouse.lock(connection, topic)
+    _store_rises(connection, rises)
     raised: list[Rise] = []
-    owned: dict[int, Owned] = {}
+    owned: dict[int, OwnedPartition] = {}
     for p in sorted(partitions):
         position = positions.claim(connection, Group.AGGREGATOR, topic, p)
-        mark = watermark.later(marks.watermarks[p], marks.stream.watermark)
-        if mark is not None and mark != marks.watermarks[p]:
+        mark = watermark.later(before.watermarks[p], before.stream.watermark)
+        if mark is not None and mark != before.watermarks[p]:
             raised.append(Rise(p, position.next_offset, mark))
         connection.execute(
             text(
@@ -97,27 +107,27 @@ def claim(
             ),
             {"epoch": position.epoch, "mark": warehouse.instant(mark), "topic": topic, "p": p},
         )
-        owned[p] = Owned(position, _held(connection, p), _replayed(connection, p))
-    outbox.put(connection, encoder.rises(raised, marks.now))
+        owned[p] = OwnedPartition(position, _held(connection, p), _stored_rises(connection, p))
+    outbox.put(connection, encoder.rises(raised, before.now))
     return owned
 
 
 def forget_rises(connection: Connection, partition: int, end: int) -> None:
-    """Drop what was replayed up to and with the rise at ``end``."""
+    """Delete the recorded rises of a partition up to the offset ``end``, inclusive: they are applied."""
     connection.execute(
         text("DELETE FROM replayed_rises WHERE partition = :p AND next_offset <= :end"), {"p": partition, "end": end}
     )
 
 
-def _keep_rises(connection: Connection, rises: Iterable[Rise]) -> None:
-    """Of all partitions. One that its partition has passed meanwhile was applied there, and changes nothing."""
+def _store_rises(connection: Connection, rises: Iterable[Rise]) -> None:
+    """Store rises of all partitions. One whose offset is passed already was applied there and changes nothing."""
     rows = [{"p": r.partition, "next_offset": r.next_offset, "mark": warehouse.instant(r.watermark)} for r in rises]
     if rows:
         insert = text("INSERT INTO replayed_rises VALUES (:p, :next_offset, :mark) ON CONFLICT DO NOTHING")
         connection.execute(insert, rows)
 
 
-def _replayed(connection: Connection, partition: int) -> tuple[Rise, ...]:
+def _stored_rises(connection: Connection, partition: int) -> tuple[Rise, ...]:
     rows = connection.execute(
         text("SELECT next_offset, watermark FROM replayed_rises WHERE partition = :p ORDER BY next_offset"),
         {"p": partition},

@@ -1,9 +1,9 @@
-"""Publishes the outbox: every record once, as a `read_committed` reader sees it, whatever dies when.
+"""Publishes the outbox: a `read_committed` reader sees every record exactly once, across crashes at any point.
 
-One relay leads, by an advisory lock in Postgres. Its Kafka transactions all have one transactional id, so a new leader
-fences an old one that does not know yet. Each record carries the header ``outbox.id`` = <warehouse>/<id>: a leader
-looks up the last one that Kafka has, deletes the outbox up to it, and goes on behind it. So it does not matter whether
-a crash came before or after a commit.
+One relay of all replicas leads: the one with an advisory lock in Postgres. All leaders use one transactional id, so a
+new leader fences the one before. Each record carries the header ``outbox.id`` = <warehouse>/<id>. A new leader looks up
+the last id that Kafka has, deletes the outbox up to it, and goes on behind it. So a crash may come before or after the
+commit of a transaction.
 """
 
 import threading
@@ -33,68 +33,68 @@ _log = structlog.get_logger(__name__)
 
 
 class Relay:
-    """``wake``: set it when something was put into the outbox; ``stop`` ends :meth:`run`."""
+    """Publishes the outbox while it leads. Set ``wake`` after a transaction that wrote to the outbox."""
 
     def __init__(self, connections: Connections, engine: Engine, stop: threading.Event) -> None:
-        """``engine``: one of its own, because a relay keeps a connection for as long as it leads."""
+        """``engine``: not shared, because a relay keeps a connection for as long as it leads. ``stop``: ends run."""
         self._connections = connections
         self._engine = engine
         self._stop = stop
         self.wake = threading.Event()
 
     def run(self) -> None:
-        """Lead whenever nobody else does, until ``stop``."""
-        said = False
+        """Lead whenever no other relay does, until ``stop`` is set."""
+        logged = False
         while not self._stop.is_set():
             try:
                 with self._leading() as connection:
                     if connection is not None:
-                        said = False
+                        logged = False
                         metrics.LEADS.set(1)
                         self._publish_all(connection)
             except Unavailable as e:
-                if not said:
+                if not logged:
                     _log.warning("outbox waits", why=str(e))
-                said = True
+                logged = True
             metrics.LEADS.set(0)
             self._stop.wait(_LOOK_S)
 
     @contextmanager
     def _leading(self) -> Iterator[Connection | None]:
-        """A connection that holds the lock, or None if another relay has it."""
+        """A connection that holds the lock, or None while another relay has it."""
         with postgres.outages(self._engine), self._engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             leads = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK}).scalar_one()
             try:
                 yield connection if leads else None
             finally:
-                # The lock belongs to the session: a pooled connection would keep it.
+                # The lock belongs to the session; a connection in the pool would keep it.
                 connection.invalidate()
 
     def _publish_all(self, connection: Connection) -> None:
-        mine = str(connection.execute(text("SELECT id FROM warehouse_id")).scalar_one())
+        warehouse = str(connection.execute(text("SELECT id FROM warehouse_id")).scalar_one())
         producer = clients.producer(
             self._connections,
             **{
-                "transactional.id": f"retail-stream.outbox.{mine}",
+                "transactional.id": f"retail-stream.outbox.{warehouse}",
                 "transaction.timeout.ms": 30_000,
                 "message.timeout.ms": 20_000,
             },
         )
         try:
             producer.init_transactions(30.0)
-            last = self._last_published(mine)
+            last = self._last_published(warehouse)
             connection.execute(text("DELETE FROM outbox WHERE id <= :last"), {"last": last})
             _log.info("outbox leads", last=last)
             while not self._stop.is_set():
-                if not self._publish(connection, producer, mine):
+                if not self._publish(connection, producer, warehouse):
                     self.wake.wait(_LOOK_S)
                     self.wake.clear()
         except KafkaException as e:
-            # Whether the last transaction was committed is found out as by a new leader.
+            # Whether the last transaction was committed is not known; the next leader looks it up.
             raise Unavailable(f"{clients.unavailable(self._connections)} ({e.args[0].str()})") from e
 
-    def _publish(self, connection: Connection, producer: Producer, mine: str) -> bool:
+    def _publish(self, connection: Connection, producer: Producer, warehouse: str) -> bool:
         rows = connection.execute(
             text("SELECT id, topic, partition, key, value, headers, timestamp_ms FROM outbox ORDER BY id LIMIT :most"),
             {"most": _MOST},
@@ -109,7 +109,7 @@ class Relay:
                 value=value,
                 headers=[
                     *((name, None if v is None else bytes.fromhex(v)) for name, v in headers),
-                    (OUTBOX_ID, f"{mine}/{number}".encode()),
+                    (OUTBOX_ID, f"{warehouse}/{number}".encode()),
                 ],
                 timestamp=stamp,
                 **({} if partition is None else {"partition": partition}),
@@ -120,29 +120,29 @@ class Relay:
         metrics.PUBLISHED.inc(len(rows))
         return True
 
-    def _last_published(self, mine: str) -> int:
-        """The largest id of this warehouse's outbox among the committed records; 0 for none.
+    def _last_published(self, warehouse: str) -> int:
+        """The largest outbox id of this warehouse among the committed records; 0 if there is none.
 
-        In each partition they ascend, so that the last one of ours is the largest.
+        Ids ascend within a partition, so the last one is the largest.
         """
-        places = topic_partitions(self._connections, *_TOPICS)
-        ends = end_offsets(self._connections, places)
-        return max((self._last_in(place, ends[place], mine) for place in places), default=0)
+        partitions = topic_partitions(self._connections, *_TOPICS)
+        ends = end_offsets(self._connections, partitions)
+        return max((self._last_in(tp, ends[tp], warehouse) for tp in partitions), default=0)
 
-    def _last_in(self, place: TopicPartitionKey, end: int, mine: str) -> int:
-        """The largest id of ours in a partition: look ever further back, until one is found."""
+    def _last_in(self, tp: TopicPartitionKey, end: int, warehouse: str) -> int:
+        """The largest outbox id in a partition; looks further and further back until it finds one."""
         back, upto = 64, end
         while upto > 0:
             start = max(0, upto - back)
-            batches = read(self._connections, {place: range(start, upto)})
-            if found := max((number_of(m, mine) for batch in batches for m in batch), default=0):
-                return found
+            batches = read(self._connections, {tp: range(start, upto)})
+            if largest := max((number_of(m, warehouse) for batch in batches for m in batch), default=0):
+                return largest
             back, upto = back * 8, start
         return 0
 
 
-def number_of(message: Message, mine: str) -> int:
-    """Its number in the outbox of the warehouse ``mine``; 0 for a record of whoever else."""
+def number_of(message: Message, warehouse: str) -> int:
+    """The number in the record's ``outbox.id``, or 0 if the record is not from this warehouse."""
     owner, _, number = (headers_by_name(message).get(OUTBOX_ID) or b"").partition(b"/")
-    # As long as Postgres' largest bigint.
-    return int(number) if owner == mine.encode() and number.isdigit() and len(number) <= 19 else 0
+    # 19 digits: as many as the largest bigint of Postgres has.
+    return int(number) if owner == warehouse.encode() and number.isdigit() and len(number) <= 19 else 0

@@ -1,4 +1,4 @@
-"""Settings of the aggregator, and the guard that keeps those that shape results as the stored state knows them."""
+"""Settings of the aggregator; those that shape results are stored with the state and may not change."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -12,7 +12,7 @@ from retail_stream.settings import Connections
 from services.aggregator.step import Rules
 from services.aggregator.windows import SECOND, parse
 
-# A hundred days: beyond that a mistyped unit is likelier than a wish.
+# A hundred days; a longer time is more likely a mistyped unit.
 _LONGEST_S = 8_640_000
 _Seconds = Annotated[int, Field(ge=0, le=_LONGEST_S, description=f"whole seconds from 0 to {_LONGEST_S}")]
 
@@ -33,12 +33,12 @@ class AggregatorSettings(Connections):
 
     @property
     def rules(self) -> Rules:
-        """What the pure part needs of them."""
+        """The settings that the pure part needs."""
         return Rules(parse(self.sales_windows), self.watermark_delay_s * SECOND, self.allowed_lateness_s * SECOND)
 
     @property
     def shaping(self) -> dict[str, str]:
-        """The settings that shape results, by variable, in one spelling each."""
+        """The settings that shape results, by variable, each in its canonical spelling."""
         return {
             "SALES_WINDOWS": self.sales_windows,
             "WATERMARK_DELAY_S": str(self.watermark_delay_s),
@@ -62,7 +62,7 @@ def keep(connection: Connection, shaping: dict[str, str]) -> None:
     Raises:
         SettingsError: one of them differs, and the warehouse has read sales already.
     """
-    # Two replicas that start at once: the second waits here, and compares.
+    # Of two replicas that start at once, the second waits here and compares.
     connection.execute(text("SELECT FROM stream_watermark FOR UPDATE"))
     if not connection.execute(_STARTED).scalar_one():
         connection.execute(_STORE, [{"name": n, "value": v} for n, v in shaping.items()])
@@ -80,5 +80,5 @@ def compare(stored: Mapping[str, str], shaping: Mapping[str, str]) -> None:
         if stored.get(name) != value:
             raise SettingsError(
                 f"{name}={value!r}: the warehouse was computed with {stored.get(name)!r}; "
-                f"allowed: that value, or an empty warehouse."
+                f"allowed: that value, or any value with an empty warehouse."
             )

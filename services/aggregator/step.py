@@ -1,8 +1,8 @@
 """One step: what a batch of sales, and the passing of time, do to the state. Pure.
 
-judge     each record by its partition's watermark before it: duplicate? too late for which windows?
-stream    the watermarks of all partitions, and which are idle, make the stream's
-(settle   what the stream's watermark does to window rows: lifecycle.py, once the stored rows are at hand)
+1. Each record is judged by its partition's watermark before it: is it a duplicate, for which windows is it too late?
+2. The watermarks of all partitions that are not idle make the stream's watermark.
+3. The stream's watermark fires and finalises rows of windows: lifecycle.py, with the stored rows.
 """
 
 from collections.abc import Mapping
@@ -30,10 +30,11 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class State:
-    """What is known before a step. ``watermarks``: of every partition of the topic, whoever owns it.
+class StreamState:
+    """The state of the stream before a step.
 
-    ``held``: identities, of our own partitions. ``idle``: partitions that are idle now, ours and others'.
+    ``watermarks``: of every partition of the topic, ours and others'. ``idle``: those of them that are idle now.
+    ``held``: the identities of sales that count once, of our own partitions.
     """
 
     watermarks: Mapping[int, Watermark]
@@ -43,24 +44,26 @@ class State:
 
 
 @dataclass(frozen=True)
-class Slice:
-    """What was read of one of our partitions: ``rows`` (repeats dropped) of offsets [start, end), in order.
+class PartitionBatch:
+    """The sales of one of our partitions in the offsets [start, end): ``rows`` in order, without repeats.
 
-    ``replayed``: rises that a former warehouse recorded for these offsets, up to and with ``end``.
+    ``recorded_rises``: rises that an earlier warehouse recorded for the offsets up to ``end``, inclusive.
     """
 
     start: int
     end: int
     rows: pl.DataFrame
-    replayed: tuple[Rise, ...] = ()
+    recorded_rises: tuple[Rise, ...] = ()
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step decided. ``sales``: every sale that is no duplicate, with PARTITION, BEFORE and EXPIRES; with a flag
+    """The decision of a step.
 
-    LATE: too late for one of its windows; ``deltas``: as totals.SCHEMA; ``rises``: to be
-    recorded; ``watermarks``, ``held`` and ``chunks`` (what is new to hold): of our partitions.
+    ``sales``: every sale that is not a duplicate, with PARTITION, BEFORE, EXPIRES and the flag LATE (too late for one
+    of its windows). ``deltas``: what they add to windows, as totals.SCHEMA. ``rises``: to be recorded.
+    ``watermarks``, ``held`` and ``chunks`` (the new identities in ``held``): of our partitions.
+    ``duplicates``, ``conflicts``: numbers of sales, as in :class:`duplicates.Deduplicated`.
     """
 
     sales: pl.DataFrame
@@ -74,36 +77,36 @@ class Step:
     conflicts: int
 
 
-def step(slices: Mapping[int, Slice], state: State, now: int, rules: Rules) -> Step:
-    """Judge what was read of each of our partitions (all of them are in ``slices``) and move the watermarks on.
+def step(batch: Mapping[int, PartitionBatch], state: StreamState, now: int, rules: Rules) -> Step:
+    """Judge the sales of each of our partitions (``batch`` has all of them) and move the watermarks on.
 
-    A partition of ours that is not idle and is behind the stream, or has records, wakes: it is raised to the stream
-    before its records are judged, and the rise is recorded, so that nothing final changes.
+    A partition that has sales, or is not idle, is awake. One that is awake and behind the stream is raised to the
+    stream before its sales are judged, so that nothing final changes; the rise is recorded. ``now``: microseconds.
     """
     marks: dict[int, Watermark] = {}
-    told: dict[int, duplicates.Told] = {}
+    deduplicated: dict[int, duplicates.Deduplicated] = {}
     rises: list[Rise] = []
-    for p, part in slices.items():
+    for p, read in batch.items():
         mark = state.watermarks[p]
-        awake = p not in state.idle or part.rows.height > 0
+        awake = p not in state.idle or read.rows.height > 0
         if awake and watermark.later(mark, state.stream.watermark) != mark:
             mark = watermark.later(mark, state.stream.watermark)
-            rises.append(Rise(p, part.start, mark))  # type: ignore[arg-type]
-        rows, marks[p] = watermark.judge_by(part.rows, mark, rules.delay, part.replayed)
+            rises.append(Rise(p, read.start, mark))  # type: ignore[arg-type]
+        rows, marks[p] = watermark.judge_by(read.rows, mark, rules.delay, read.recorded_rises)
         if rows.height:
             rows = rows.with_columns(
                 pl.lit(p, pl.Int32).alias(PARTITION),
                 windows.expiry(rules.windows, rules.lateness).alias(EXPIRES),
                 pl.any_horizontal(w.missed(rules.lateness) > 0 for w in rules.windows).alias(LATE),
             )
-            told[p] = duplicates.tell_apart(rows, state.held[p])
-    idle = state.idle - told.keys()
+            deduplicated[p] = duplicates.deduplicate(rows, state.held[p])
+    idle = state.idle - deduplicated.keys()
     flow = watermark.stream(state.stream, {**state.watermarks, **marks}, idle, now)
-    chunks = {p: t.held for p, t in told.items() if t.held is not None}
-    held = {p: duplicates.hold(state.held[p], chunks.get(p), marks[p]) for p in slices}
-    sales = pl.concat([t.sales for t in told.values()]) if told else pl.DataFrame()
+    chunks = {p: d.new for p, d in deduplicated.items() if d.new is not None}
+    held = {p: duplicates.hold(state.held[p], chunks.get(p), marks[p]) for p in batch}
+    sales = pl.concat([d.sales for d in deduplicated.values()]) if deduplicated else pl.DataFrame()
     deltas = pl.DataFrame(schema=totals.SCHEMA)
-    if told:
+    if deduplicated:
         deltas = totals.per_window(totals.measured(sales), rules.windows, rules.lateness)
     return Step(
         sales=sales,
@@ -113,6 +116,6 @@ def step(slices: Mapping[int, Slice], state: State, now: int, rules: Rules) -> S
         stream=flow,
         held=held,
         chunks=chunks,
-        duplicates=sum(t.duplicates for t in told.values()),
-        conflicts=sum(t.conflicts for t in told.values()),
+        duplicates=sum(d.duplicates for d in deduplicated.values()),
+        conflicts=sum(d.conflicts for d in deduplicated.values()),
     )

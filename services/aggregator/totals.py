@@ -1,4 +1,4 @@
-"""Totals of sales: exact, in integer cents, per window and store or product."""
+"""Totals of sales, exact in integer cents, for each window and store or product."""
 
 from collections.abc import Iterable, Mapping
 from itertools import product
@@ -11,7 +11,7 @@ from services.aggregator.windows import Window
 COUNTS: Final = ("transactions", "units_sold", "units_returned")
 CENTS: Final = ("gross_sales", "returns_amount", "discounts", "taxes")
 MEASURES: Final = (*COUNTS, *CENTS)
-#: The two tables of windows: kind → the column of a sale that a row's id is of.
+#: The two kinds of totals: kind → the column of a sale that holds the id.
 KINDS: Final[Mapping[str, str]] = {"product": "product_id", "store": "store_id"}
 KIND_TYPE: Final = pl.Enum(list(KINDS))
 KIND: Final = "kind"
@@ -29,12 +29,12 @@ SCHEMA: Final[dict[str, pl.DataType]] = {
 
 
 def cents(amount: str) -> pl.Expr:
-    """Integer cents of a column of doubles: the IEEE product amount x 100, rounded half to even."""
+    """A column of doubles as integer cents: the IEEE double product amount x 100, rounded half to even."""
     return (pl.col(amount) * 100.0).round(0, mode="half_to_even").cast(pl.Int64)
 
 
 def measured(rows: pl.DataFrame) -> pl.DataFrame:
-    """Replace a sale's quantity and amounts by what it adds to each measure.
+    """Replace the quantity and amounts of each sale by the measures that it adds.
 
     A negative quantity is a return. Discounts and taxes keep their sign, of sales and returns alike.
     """
@@ -54,12 +54,12 @@ def measured(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def per_window(sales: pl.DataFrame, windows: Iterable[Window], lateness: int) -> pl.DataFrame:
-    """Sums of measured sales for each window that they are in time for, per store and per product.
+    """Sum measured sales for each window that they are in time for, per store and per product.
 
     Returns one row for each (kind, size, start, id), sorted by them, with the columns of SCHEMA.
     """
     sums = [pl.col(m).sum() for m in MEASURES]
-    parts = [pl.LazyFrame(schema=SCHEMA)]
+    frames = [pl.LazyFrame(schema=SCHEMA)]
     for window, (kind, id_column) in product(windows, KINDS.items()):
         panes = (
             sales.lazy()
@@ -67,11 +67,11 @@ def per_window(sales: pl.DataFrame, windows: Iterable[Window], lateness: int) ->
             .agg(sums)
             .filter(pl.col("missed") < window.panes)
         )
-        # Sums of a pane go to each window over it, without those that are missed: one row here stands for many sales.
+        # The sums of a pane go to each window over it that is not missed; a row here is the sum of many sales.
         if window.panes > 1:
             numbers = pl.int_ranges(pl.col("missed") + 1, window.panes + 1)
             start = pl.col(START) + pl.col("number") * window.slide - window.size
             panes = panes.with_columns(numbers.alias("number")).explode("number").with_columns(start)
         kind_and_size = (pl.lit(kind, KIND_TYPE).alias(KIND), pl.lit(window.size, pl.Int64).alias(SIZE))
-        parts.append(panes.select(*kind_and_size, START, ID, *MEASURES))
-    return pl.concat(parts).group_by(WINDOW_KEY).agg(sums).sort(WINDOW_KEY).collect()
+        frames.append(panes.select(*kind_and_size, START, ID, *MEASURES))
+    return pl.concat(frames).group_by(WINDOW_KEY).agg(sums).sort(WINDOW_KEY).collect()

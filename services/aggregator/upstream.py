@@ -1,4 +1,4 @@
-"""Whether anything is on its way to a partition of `sales.clean`: an outage upstream is not quiet."""
+"""Whether the cleaner has records on their way to a partition of `sales.clean`: an outage upstream is not quiet."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,29 +14,29 @@ _CLEAN = topics.clean(Entity.SALES)
 
 
 class Upstream:
-    """Looks at the cleaner's lag, with the broker's own offsets."""
+    """The lag of the cleaner, from the offsets that the broker has."""
 
     def __init__(self, connections: Connections) -> None:
         """Opens nothing yet."""
         self._connections = connections
-        #: Offsets of a raw partition, from the committed one to the end, that hold no record: transaction markers only.
+        #: Offsets of a raw partition, from the committed one to the end, that hold transaction markers only.
         self._markers: dict[TopicPartitionKey, range] = {}
 
     def drained(self, partitions: Iterable[int]) -> Mapping[int, int]:
-        """Of these partitions, those of which the cleaner has handled all of `sales.raw`: → end of `sales.clean`.
+        """Those partitions whose records in `sales.raw` are all cleaned, each with its end in `sales.clean`.
 
-        Whoever has read up to that end has read all that was published before this call.
+        A reader at that end has read every record that was published to `sales.raw` before this call.
 
         Raises:
-            Unavailable: no broker answers, so nothing is known.
+            Unavailable: no broker answers, so the lag is not known.
         """
-        # The order matters: what the cleaner committed lies, cleaned, before an end that is asked for afterwards.
+        # Committed offsets first: records that the cleaner has committed lie before a clean end that is read later.
         asked = [(topic, p) for p in partitions for topic in (_RAW, _CLEAN)]
-        raw = [place for place in asked if place[0] == _RAW]
+        raw = [tp for tp in asked if tp[0] == _RAW]
         committed = committed_offsets(self._connections, Group.CLEANER, raw)
         ends = end_offsets(self._connections, asked)
-        ahead = {place: range(committed.get(place, 0), ends[place]) for place in raw}
-        asks = {place: offsets for place, offsets in ahead.items() if self._markers.get(place) != offsets}
-        left = count_records(self._connections, asks)
-        self._markers.update({place: offsets for place, offsets in asks.items() if left[place] <= 0})
+        ahead = {tp: range(committed.get(tp, 0), ends[tp]) for tp in raw}
+        unknown = {tp: offsets for tp, offsets in ahead.items() if self._markers.get(tp) != offsets}
+        left = count_records(self._connections, unknown)
+        self._markers.update({tp: offsets for tp, offsets in unknown.items() if left[tp] <= 0})
         return {p: ends[_CLEAN, p] for topic, p in raw if left.get((topic, p), 0) <= 0}

@@ -1,7 +1,7 @@
 """The aggregator's state in Postgres: read under one lock, written back in one transaction.
 
-The row of ``stream_watermark`` is locked first by whoever changes anything here. So replicas take turns, agree on what
-has fired, and the ids of the outbox are in commit order.
+Every transaction that changes this state first locks the row of ``stream_watermark``. So replicas take turns and agree
+on what has fired, and the ids of the outbox are in commit order.
 """
 
 import io
@@ -22,7 +22,7 @@ from services.aggregator.watermark import Stream, Watermark
 from services.aggregator.windows import SECOND
 
 TABLES = {"store": "sales_by_window", "product": "sales_by_product_window"}
-#: An owner renews the lease of an idle partition with every tick; others believe it for this long.
+#: How long a partition stays idle in the eyes of other workers; its owner renews that with every tick.
 LEASE = timedelta(seconds=10)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -31,7 +31,7 @@ _LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 def instant(micros: Watermark) -> datetime | None:
-    """Microseconds since 1970 as Postgres takes them; what is beyond the years 1 to 9999 is their end."""
+    """Microseconds since 1970 as a timestamp for Postgres, limited to the years 1 to 9999."""
     return None if micros is None else _EPOCH + min(max(micros, _FIRST), _LAST) * _MICROSECOND
 
 
@@ -45,17 +45,18 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction: commits at the end, rolls back on any exception.
 
     Raises:
-        Unavailable: the server is away or went away; whether a commit under way took place is not known then.
+        Unavailable: the server is away or went away; whether the transaction was committed is not known.
     """
     with postgres.outages(engine), engine.begin() as connection:
         yield connection
 
 
 @dataclass(frozen=True)
-class Marks:
-    """Watermarks as stored. ``idle``: partitions under a lease that is still good at ``now`` (the database's clock).
+class StoredState:
+    """The stored watermarks, of all partitions.
 
-    ``settings``: those that shape results, as they are stored.
+    ``idle``: partitions whose lease of idleness is valid at ``now``, microseconds on the database's clock.
+    ``settings``: the stored settings that shape results.
     """
 
     stream: Stream
@@ -66,14 +67,14 @@ class Marks:
     settings: Mapping[str, str]
 
 
-def lock(connection: Connection, topic: str) -> Marks:
-    """Take the lock, wait for whoever has it, and read the watermarks."""
-    # A batch's statements are few and known: plans that read whole tables, or compile, would only be bad guesses.
+def lock(connection: Connection, topic: str) -> StoredState:
+    """Wait for the lock, take it until the transaction ends, and read the watermarks."""
+    # The statements of a batch are few and known; without statistics the planner would guess scans of whole tables.
     connection.execute(text("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"))
     mark, advanced = connection.execute(
         text("SELECT watermark, advanced_at FROM stream_watermark WHERE topic = :topic FOR UPDATE"), {"topic": topic}
     ).one()
-    # A statement of its own: the clock is read when the lock is ours, and the rows as the last holder left them.
+    # A second statement, so that it sees the rows as the last holder of the lock left them, and the clock after it.
     rows = connection.execute(
         text(
             "SELECT partition, epoch, watermark, idle AND idle_until > clock_timestamp() FROM partition_watermarks "
@@ -84,7 +85,7 @@ def lock(connection: Connection, topic: str) -> Marks:
     now, settings = connection.execute(
         text("SELECT clock_timestamp(), (SELECT json_object_agg(name, value) FROM stored_settings)")
     ).one()
-    return Marks(
+    return StoredState(
         Stream(micros(mark), micros(advanced)),
         {p: micros(w) for p, _, w, _ in rows},
         {p: epoch for p, epoch, _, _ in rows},
@@ -94,16 +95,18 @@ def lock(connection: Connection, topic: str) -> Marks:
     )
 
 
-def save_marks(
+def save_watermarks(
     connection: Connection,
     topic: str,
-    before: Marks,
+    before: StoredState,
     stream: Stream,
     watermarks: Mapping[int, Watermark],
     epochs: Mapping[int, int],
     idle: Iterable[int],
 ) -> None:
-    """Write the watermarks of our partitions and the stream's; an idle partition's lease is renewed.
+    """Write the watermarks of our partitions and of the stream; renew the leases of our ``idle`` partitions.
+
+    ``epochs``: of our partitions, as claimed.
 
     Raises:
         Fenced: another worker owns one of the partitions.
@@ -135,7 +138,7 @@ def save_marks(
 
 
 def save_identities(connection: Connection, chunks: Mapping[int, Chunk], watermarks: Mapping[int, Watermark]) -> None:
-    """Hold new identities; let go of those that the watermarks have passed."""
+    """Store new identities and delete those that the watermarks have passed."""
     for partition, chunk in sorted(chunks.items()):
         connection.execute(
             text("INSERT INTO sale_identities (partition, expires, identities) VALUES (:partition, :expires, :rows)"),
@@ -150,11 +153,11 @@ def save_identities(connection: Connection, chunks: Mapping[int, Chunk], waterma
 
 
 def window_rows(connection: Connection, touched: pl.DataFrame, past: Watermark, lateness: int) -> pl.DataFrame:
-    """Stored window rows (columns lifecycle.ROWS) with a key of ``touched``, and those that are due.
+    """Stored window rows (columns lifecycle.ROWS) that have a key of ``touched`` or are due.
 
-    ``past``: the stream's watermark; None: nothing can be due.
+    ``past``: the stream's watermark, in microseconds; None if no window can be due. ``lateness``: microseconds.
     """
-    parts = [pl.DataFrame(schema=ROWS)]
+    frames = [pl.DataFrame(schema=ROWS)]
     for kind, table in TABLES.items():
         keys = touched.filter(pl.col(KIND) == kind)
         if keys.height:
@@ -163,16 +166,16 @@ def window_rows(connection: Connection, touched: pl.DataFrame, past: Watermark, 
                 JOIN {table} w ON w.window_size = make_interval(secs => k.size)
                     AND w.window_start = to_timestamp(k.start) AND w.{KINDS[kind]} = k.id
             """
-            parts.append(_read(connection, kind, query, [_array(keys[c], c != ID) for c in (SIZE, START, ID)]))
+            frames.append(_read(connection, kind, query, [_array(keys[c], c != ID) for c in (SIZE, START, ID)]))
         for state, time in (("open", past), ("fired", None if past is None else past - lateness)):
             if time is not None:
                 due = f"FROM {table} w WHERE state = '{state}' AND window_end <= %s"
-                parts.append(_read(connection, kind, due, [instant(time)]))
-    return pl.concat(parts).unique(WINDOW_KEY)
+                frames.append(_read(connection, kind, due, [instant(time)]))
+    return pl.concat(frames).unique(WINDOW_KEY)
 
 
 def save_windows(connection: Connection, rows: pl.DataFrame, now: int) -> None:
-    """Write window rows (columns lifecycle.ROWS), new or not, in key order."""
+    """Insert or update window rows (columns lifecycle.ROWS), in key order; ``now``: microseconds."""
     for kind, table in TABLES.items():
         mine = rows.filter(pl.col(KIND) == kind)
         if mine.is_empty():
@@ -201,12 +204,12 @@ def save_windows(connection: Connection, rows: pl.DataFrame, now: int) -> None:
 
 
 def _array(column: pl.Series, seconds: bool = False) -> str:
-    """A column as a Postgres array literal; windows begin and end on whole seconds, so that seconds are exact."""
+    """A column as a literal of a Postgres array; ``seconds``: from microseconds, exact for the bounds of windows."""
     values = column // SECOND if seconds else column
-    return "{" + values.cast(pl.String).str.join(",").item() + "}"
+    return "{" + str(values.cast(pl.String).str.join(",").item()) + "}"
 
 
-def _read(connection: Connection, kind: str, source: str, parameters: list) -> pl.DataFrame:
+def _read(connection: Connection, kind: str, source: str, parameters: list[object]) -> pl.DataFrame:
     sums = ", ".join([*(f"w.{c}" for c in COUNTS), *(f"(w.{c} * 100)::bigint" for c in CENTS)])
     statement = f"""
         COPY (SELECT (extract(epoch FROM w.window_size) * {SECOND})::bigint,
@@ -214,7 +217,7 @@ def _read(connection: Connection, kind: str, source: str, parameters: list) -> p
                      w.{KINDS[kind]}, {sums}, w.revision, w.state {source}) TO STDOUT (FORMAT csv)
     """
     with postgres.cursor(connection) as cursor, cursor.copy(statement, parameters) as rows:
-        content = b"".join(bytes(part) for part in rows)
+        content = b"".join(bytes(block) for block in rows)
     schema = {name: dtype for name, dtype in ROWS.items() if name != KIND}
     frame = (
         pl.read_csv(io.BytesIO(content), has_header=False, schema=schema) if content else pl.DataFrame(schema=schema)

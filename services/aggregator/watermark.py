@@ -1,8 +1,8 @@
-"""Watermarks: how far event time is known to have come, per partition and for the stream.
+"""Watermarks: how far event time has come, per partition and for the stream.
 
     seen      min(event_time, record timestamp)
-    before    largest seen BEFORE a record, less the delay: what that record's lateness is judged by
-    stream    smallest of the partitions that are not idle
+    before    the largest seen in earlier records, less the delay: decides whether this record is late
+    stream    the smallest of the partitions that are not idle
 
 Times are int64 microseconds since 1970-01-01 UTC; None is minus infinity, before the first record.
 """
@@ -19,13 +19,13 @@ Watermark = int | None
 
 BEFORE = "watermark_before"
 _NONE = np.iinfo(np.int64).min
-#: Real time is added to the watermark of an idle stream only as far as somebody kept looking at it.
+#: Between two looks at an idle stream at most so many microseconds are added; a longer gap adds nothing.
 LONGEST_LOOK_AWAY = 10_000_000
 
 
 @dataclass(frozen=True)
 class Rise:
-    """A rise that a partition's own records did not cause; it holds from the record at ``next_offset`` on."""
+    """A rise of a partition's watermark that its own records did not cause, from ``next_offset`` (inclusive) on."""
 
     partition: int
     next_offset: int
@@ -34,38 +34,41 @@ class Rise:
 
 @dataclass(frozen=True)
 class Stream:
-    """The watermark of the stream; ``advanced_at``: while all partitions are idle, up to when it has gone on."""
+    """The watermark of the stream.
+
+    ``advanced_at``: while all partitions are idle, the time up to which it has followed real time; else None.
+    """
 
     watermark: Watermark = None
     advanced_at: int | None = None
 
 
 def later(*watermarks: Watermark) -> Watermark:
-    """The largest; None where all are."""
+    """The largest watermark; None if all are None."""
     return max((w for w in watermarks if w is not None), default=None)
 
 
 def at_or_past(watermark: Watermark, time: int) -> bool:
-    """Whether event time has come to ``time`` (inclusive)."""
+    """Whether event time has reached ``time`` (inclusive)."""
     return watermark is not None and watermark >= time
 
 
 def judge_by(
     rows: pl.DataFrame, watermark: Watermark, delay: int, rises: Iterable[Rise] = ()
 ) -> tuple[pl.DataFrame, Watermark]:
-    """Give each record of one partition the watermark before it (column BEFORE, null = none yet).
+    """Add to each record of one partition the watermark before it (column BEFORE, null: none yet).
 
-    ``rows`` are in offset order; ``watermark`` is the partition's before all of them. ``rises`` (in any order) are
-    applied from their offsets on, also behind the last record. Returns the rows and the watermark after them all.
+    ``rows`` are in offset order; ``watermark`` is the partition's before all of them. ``rises`` (in any order) apply
+    from their offsets on, also behind the last record. Returns the rows and the watermark after all of them.
     """
     seen = np.minimum(rows["event_time"].to_numpy(), rows[TIMESTAMP].to_numpy()) - delay
     raised = np.full(rows.height + 1, _NONE, dtype=np.int64)
     raised[0] = _NONE if watermark is None else watermark
     offsets = rows[OFFSET].to_numpy()
     for rise in rises:
-        place = np.searchsorted(offsets, rise.next_offset)
-        raised[place] = max(raised[place], rise.watermark)
-    # Place i is the moment before record i: what records up to i - 1 showed, and what rises up to i say.
+        index = np.searchsorted(offsets, rise.next_offset)
+        raised[index] = max(raised[index], rise.watermark)
+    # Index i stands for the moment before record i, after the records up to i - 1 and the rises up to i.
     marks = np.maximum.accumulate(np.maximum(raised, np.concatenate(([_NONE], seen))))
     none = int(np.searchsorted(marks, _NONE, side="right"))
     unknown = pl.Series(BEFORE, [None] * min(none, rows.height), dtype=pl.Int64)
@@ -74,10 +77,10 @@ def judge_by(
 
 
 def stream(was: Stream, partitions: Mapping[int, Watermark], idle: Collection[int], now: int) -> Stream:
-    """The stream's watermark, given those of ALL partitions of the topic and which of them are idle at ``now``.
+    """The stream's watermark from those of ALL partitions of the topic; ``idle``: which of them are idle at ``now``.
 
-    Never smaller than ``was``. While all are idle it goes on from the largest partition watermark at the pace of
-    ``now``; a gap of more than LONGEST_LOOK_AWAY in that, or a step back of the clock, adds nothing.
+    It never goes back. While all are idle it goes on from the largest partition watermark at the pace of ``now``; a
+    gap of more than LONGEST_LOOK_AWAY, or a step back of the clock, adds nothing.
     """
     busy = [w for p, w in partitions.items() if p not in idle]
     if busy or not partitions:

@@ -1,12 +1,12 @@
-"""Windows in event time: which of them a sale falls into, and the life of a window.
+"""Windows in event time: which of them a sale is in, and which of those it misses.
 
-A window is [start, end): start inclusive, end exclusive, aligned to 1970-01-01T00:00:00Z, with floor, so that it holds
-before 1970 too. Times are int64 microseconds UTC.
+A window is [start, end): start inclusive, end exclusive. Starts are multiples of the slide since 1970-01-01T00:00:00Z,
+also before 1970. Times are int64 microseconds UTC.
 
     tumbling 1m     |---w0---|---w1---|---w2---|          a time is in one window
     hopping 3m/1m   |-----------w0-------------|
-                             |-----------w1-------------|  a time is in size / slide windows; the part of the time line
-                             | pane   |                    that all of them share is its pane [floor(t/slide), + slide)
+                             |-----------w1-------------|  a time is in size / slide windows; they share its
+                             | pane   |                    pane [start, start + slide), start = floor(time / slide)
 """
 
 import re
@@ -32,20 +32,20 @@ class Window:
 
     @property
     def name(self) -> str:
-        """The size as configured, which `sales.windows` carries."""
+        """The size as configured, as `sales.windows` carries it."""
         return self.text.partition("/")[0]
 
     @property
     def panes(self) -> int:
-        """How many windows a time is in."""
+        """The number of windows that a time is in."""
         return self.size // self.slide
 
     def pane(self) -> pl.Expr:
-        """Start of the pane, and of the last window, that ``event_time`` is in."""
+        """Start of the pane that ``event_time`` is in, which is also the start of its last window."""
         return pl.col("event_time") // self.slide * self.slide
 
     def missed(self, lateness: int) -> pl.Expr:
-        """How many of its windows a sale is too late for: the oldest ones, whose end + lateness <= BEFORE.
+        """The number of its windows that a sale is too late for: the oldest ones, with end + lateness <= BEFORE.
 
         The windows of a pane end at pane + slide, pane + 2 slide, … pane + size.
         """
@@ -53,7 +53,7 @@ class Window:
         return passed.clip(0, self.panes).fill_null(0).cast(pl.Int32)
 
     def ends(self, event_time: int) -> list[int]:
-        """Ends of the windows that a time is in, oldest first."""
+        """The exclusive ends of the windows that a time is in, oldest first."""
         pane = event_time // self.slide * self.slide
         return [pane + i * self.slide for i in range(1, self.panes + 1)]
 
@@ -62,7 +62,7 @@ def parse(text: str) -> tuple[Window, ...]:
     """Windows from a list like ``1m,1h,5m/1m``, the shortest first.
 
     Raises:
-        ValueError: one sentence that says what is wrong with which part.
+        ValueError: what is wrong with which part, as a predicate.
     """
     windows: dict[int, Window] = {}
     for part in (p.strip() for p in text.split(",")):
@@ -85,12 +85,12 @@ def parse(text: str) -> tuple[Window, ...]:
 
 
 def expiry(windows: tuple[Window, ...], lateness: int) -> pl.Expr:
-    """When the last window that a sale is in becomes final: largest end + lateness."""
+    """The time at which the last window of a sale becomes final: its largest end + lateness."""
     return pl.max_horizontal(w.pane() + w.size for w in windows) + lateness
 
 
 def may_be_due(windows: tuple[Window, ...], lateness: int, was: Watermark, is_now: Watermark) -> bool:
-    """Whether some window's end, or end + lateness, lies in (was, is_now]: a cheap no before asking the warehouse."""
+    """Whether the end, or end + lateness, of some window may lie in (was, is_now]; if not, no query is needed."""
     if was is None or is_now is None:
         return is_now is not None
     return any((is_now - by) // w.slide > (was - by) // w.slide for w in windows for by in (0, lateness))

@@ -1,1 +1,1 @@
-"""The cleaner: raw records in, clean records and dead letters out, nothing rejected without a trace."""
+"""The cleaner: raw records in, clean records and dead letters out, and every rejected record traceable."""

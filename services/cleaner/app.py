@@ -26,7 +26,7 @@ from services.cleaner.transport import App, Chunk, Chunking
 
 T = TypeVar("T")
 
-#: Records of one entity that are sent before their delivery is waited for: a third of a second's work.
+#: How many records of one entity are sent before their delivery is awaited: a third of a second's work.
 MOST_SENT = 100_000
 
 
@@ -38,18 +38,18 @@ def build(settings: CleanerSettings, registry: Registry, delivery: Delivery, wai
         broker_credentials=credentials(settings),
         chunking=Chunking(librdkafka=settings.librdkafka()),
     )
-    # One thread for all that computes: several would only wait for each other's interpreter lock. The event loop keeps
-    # the group's heartbeats going meanwhile.
-    desk = ThreadPoolExecutor(1, thread_name_prefix="cleaner")
+    # One thread computes for all entities: several would only wait for the interpreter lock. Meanwhile the event loop
+    # sends the group's heartbeats.
+    computing = ThreadPoolExecutor(1, thread_name_prefix="cleaner")
     for entity in Entity:
         schema = topics.topic(topics.raw(entity)).schema()
         forwarder = Forwarder(entity, registry, delivery, RecordSchema(schema), wait)
-        _agent(app, desk, forwarder, RejectRatio(entity, settings.dlq_max_ratio))
+        _agent(app, computing, forwarder, RejectRatio(entity, settings.dlq_max_ratio))
     return app
 
 
 def credentials(security: KafkaSecurity) -> faust.SASLCredentials | faust.SSLCredentials | None:
-    """What ``librdkafka()`` says, for the client that Faust is a member of the group with."""
+    """The same as ``librdkafka()``, for the aiokafka client of Faust."""
     context = security.ssl_context()
     if security.sasl and security.kafka_sasl_password is not None:
         return faust.SASLCredentials(
@@ -61,29 +61,29 @@ def credentials(security: KafkaSecurity) -> faust.SASLCredentials | faust.SSLCre
     return None if context is None else faust.SSLCredentials(context)
 
 
-def _agent(app: App, desk: ThreadPoolExecutor, forwarder: Forwarder, ratio: RejectRatio) -> None:
+def _agent(app: App, computing: ThreadPoolExecutor, forwarder: Forwarder, ratio: RejectRatio) -> None:
     @app.agent(app.topic(topics.raw(forwarder.entity)), name=f"clean_{forwarder.entity}")
     async def agent(chunks: Any) -> None:
-        def at_desk(work: Callable[..., T], *arguments: Any) -> Awaitable[T]:
-            return asyncio.get_running_loop().run_in_executor(desk, work, *arguments)
+        def compute(work: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+            return asyncio.get_running_loop().run_in_executor(computing, work, *arguments)
 
         sent: list[Sent] = []
         chunk: Chunk
         async for chunk in chunks:
             try:
-                sent.append(await at_desk(forwarder.send, chunk.records))
+                sent.append(await compute(forwarder.send, chunk.records))
             except NotLearnt as new:
-                # In a thread of its own: while the registry is away, other entities go on.
+                # In another thread: while the registry is away, other entities go on.
                 await asyncio.to_thread(forwarder.learn, new.ids)
-                sent.append(await at_desk(forwarder.send, chunk.records))
+                sent.append(await compute(forwarder.send, chunk.records))
             why = ratio.observe(sent[-1].records, sent[-1].cleaned.rejected)
             # Waiting for the brokers costs as much for several chunks as for one.
-            if why is None and sum(one.records for one in sent) < MOST_SENT and chunks.more_waits:
-                chunks.hold_back()
+            if why is None and sum(one.records for one in sent) < MOST_SENT and chunks.has_more:
+                chunks.defer()
                 continue
-            await at_desk(forwarder.finish, sent)
+            await compute(forwarder.finish, sent)
             sent.clear()
             if why is not None:
-                # What tripped it is delivered and counts as done; only what follows is left for later.
+                # The chunk that tripped the ratio is delivered and acknowledged; what follows it is not.
                 chunks.acknowledge()
                 raise why

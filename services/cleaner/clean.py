@@ -19,7 +19,7 @@ from services.cleaner.verdict import KEY, RECORD_TIME, Verdict, judge
 Field = tuple[str, Holds]
 
 _MICROSECONDS = 1000  # in a millisecond
-# Kafka takes timestamps of which the microseconds have no place in 64 bits; all of them are far from any year allowed.
+# In microseconds some of Kafka's timestamps do not fit into 64 bits; all of those are far from any allowed year.
 _FAR = 2**62 // _MICROSECONDS
 
 #: Fields that are null or a string in raw records and always a string in clean ones.
@@ -31,8 +31,8 @@ class Raw:
     """Raw records of one partition, as parallel columns.
 
     ``timestamps``: Kafka's record timestamps, milliseconds. ``sequence_times``: for tombstones, the header
-    ``sequence.time`` in microseconds, or None where a header is there but is no such number; else the timestamp.
-    ``unreadable``: rows whose headers cannot be read. ``groups``: rows by schema id, see ``wire.by_schema``.
+    ``sequence.time`` in microseconds, or None if the header is not such a number; rows without it have the timestamp.
+    ``unreadable``: rows whose headers cannot be read. ``groups``: rows by schema id, see :func:`by_schema`.
     """
 
     entity: Entity
@@ -49,9 +49,9 @@ class Raw:
 
 @dataclass
 class Cleaned:
-    """``values``: the clean values, row by row; without meaning for the rows in ``rejected``.
+    """The clean values, row by row, and the records that have none.
 
-    ``counts``: (action, rule) → how many records broke it.
+    ``values``: of rows in ``rejected`` they have no meaning. ``counts``: (action, rule) → how many records broke it.
     """
 
     values: Sequence[bytes | None]
@@ -60,7 +60,7 @@ class Cleaned:
 
     @property
     def good(self) -> list[bool]:
-        """Row by row, whether it is not rejected."""
+        """Row by row, whether the record is not rejected."""
         flags = [True] * len(self.values)
         for row in self.rejected:
             flags[row] = False
@@ -97,7 +97,7 @@ def clean(
         rejected[row] = Rejected(broken, Stage.TRANSFORMATION, f"{raw.entity} record breaks: {', '.join(broken)}")
     for row in raw.unreadable:
         broken = (declared.HEADERS_READABLE, *(rejected[row].rules if row in rejected else ()))
-        rejected[row] = Rejected(broken, Stage.HEADER_CONVERTER, "its headers are lost: the name of one is no UTF-8")
+        rejected[row] = Rejected(broken, Stage.HEADER_CONVERTER, "its headers are lost: the name of one is not UTF-8")
         counts[Action.REJECT, declared.HEADERS_READABLE] += 1
     values = _values(raw, writers, targets, verdict, rejected)
     return Cleaned(values, rejected, counts)
@@ -106,7 +106,7 @@ def clean(
 def _beyond(
     table: pl.DataFrame, raw: Raw, writers: Mapping[int, RecordSchema], reader: RecordSchema
 ) -> tuple[Field, ...]:
-    """Fields of the batch that only a newer writer has: a later migration will make columns of them."""
+    """Fields of the batch that only a newer writer has; a later migration may make columns of them."""
     new = [name for name in table.columns if name not in (*reader.columns, ROW, NESTED)]
     if not new:
         return ()
@@ -131,7 +131,7 @@ def _texts(keys: Sequence[bytes | None]) -> pl.Series:
     try:
         return pl.Series(KEY, keys, dtype=pl.Binary).cast(pl.String)
     except pl.exceptions.ComputeError:
-        # At least one is no UTF-8.
+        # At least one is not UTF-8.
         return pl.Series(KEY, [_text(k) for k in keys], dtype=pl.String)
 
 

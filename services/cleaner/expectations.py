@@ -1,9 +1,9 @@
-"""What a record must be, declared: one line a rule, and nothing else decides.
+"""The rules that a record must meet, one line each; nothing else decides.
 
-A condition is SQL over the record's fields and ``key`` (text; null where the Kafka key is missing or no UTF-8) and
-``record_time`` (the Kafka record's timestamp); times are microseconds since 1970-01-01 UTC. It says what a good record
-is, and must be true or false, never NULL, for every record. Comparisons are the total order of Polars and Postgres,
-where NaN is larger than everything.
+A condition is SQL over the record's fields and ``key`` (text; null if the Kafka key is missing or not UTF-8) and
+``record_time`` (the Kafka record's timestamp); times are microseconds since 1970-01-01 UTC. It is true
+for a good record, and must be true or false, never NULL, for every record. Comparisons are the total order of Polars
+and Postgres, where NaN is larger than everything.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ class Rule:
     default: str = ""
 
 
-#: The rules that stand before all others, on bytes that have no fields yet.
+#: The rules before all others, on bytes that have no fields yet.
 HEADERS_READABLE = "headers_readable"
 VALUE_PRESENT = "value_present"
 VALID_AVRO = "valid_avro"
@@ -57,7 +57,7 @@ def _key_and_time(entity: Entity) -> tuple[Rule, ...]:
 
 
 def _storable(fields: Mapping[str, Holds], time: str) -> Iterator[Rule]:
-    """What Postgres would refuse, or round to something else; null is for other rules to judge."""
+    """Rules against what Postgres would refuse or round; other rules judge null."""
     texts, amounts, times = ([f for f, held in fields.items() if held is kind] for kind in Holds)
     if amounts:
         # Also refuses NaN and the infinities.
@@ -105,7 +105,7 @@ def rules(entity: Entity, beyond: tuple[tuple[str, Holds], ...] = ()) -> tuple[R
 #: The rules as they are declared.
 RULES: Mapping[Entity, tuple[Rule, ...]] = {entity: rules(entity) for entity in Entity}
 
-#: A delete has no fields but its key and its ``sequence_time`` (the header's, else the record's timestamp).
+#: A delete has only its key and its ``sequence_time`` (the header's, else the record's timestamp).
 TOMBSTONE_RULES: tuple[Rule, ...] = (
     Rule("key_matches", "id IS NOT NULL AND key = CAST(id AS VARCHAR)"),
     Rule("time_in_range", f"sequence_time {_YEARS_1900_TO_9999}"),
@@ -113,5 +113,5 @@ TOMBSTONE_RULES: tuple[Rule, ...] = (
     Rule("sequence_time_valid", "sequence_time_valid"),
 )
 
-#: Of the rules as they stand; a dead letter carries it, so that a later reader knows by which rules it was judged.
+#: The version of these rules. A dead letter carries it, so that a reader knows which rules judged the record.
 RULES_VERSION = hashlib.sha256(repr((RULES, TOMBSTONE_RULES)).encode()).hexdigest()[:12]

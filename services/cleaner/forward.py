@@ -22,7 +22,7 @@ from services.cleaner.verdict import FailedExpectation
 
 
 class NotLearnt(Exception):
-    """Schema ids have to be looked up first (`Forwarder.learn`), which can take as long as the registry is away."""
+    """Schema ids must be looked up first with :meth:`Forwarder.learn`, which waits for a registry that is away."""
 
     def __init__(self, ids: Set[int]) -> None:
         """``ids``: those of the batch."""
@@ -32,8 +32,11 @@ class NotLearnt(Exception):
 
 @dataclass(frozen=True)
 class Sent:
-    """A chunk on its way: how many ``records`` it had, what they became, the ``oldest`` of their timestamps
-    (milliseconds), and when the work on it ``began`` (seconds of the performance counter)."""
+    """A chunk whose records are sent and perhaps not delivered.
+
+    ``records``: how many it had. ``oldest``: the smallest of their timestamps, in milliseconds. ``began``: when the
+    work on it began, in seconds of the performance counter.
+    """
 
     records: int
     cleaned: Cleaned
@@ -67,7 +70,7 @@ class Forwarder:
         Raises:
             NotLearnt: there are schema ids that were not looked up yet; nothing was sent.
             FailedExpectation: a record broke a rule with the action ``fail``; nothing was sent.
-            KafkaException: a record cannot be delivered, ever.
+            KafkaException: a record can never be delivered.
         """
         began = time.perf_counter()
         records = Records.of(messages)
@@ -77,9 +80,9 @@ class Forwarder:
         targets = self._targets.get({})
         if not ids <= self._asked:
             raise NotLearnt(ids)
-        # An id that is not registered may be by the time of the next batch.
+        # An id that is not registered now may be registered by the next batch.
         self._asked &= targets.keys()
-        # To be freed here and now, not one by one on the event loop.
+        # Freed here and now, not one by one on the event loop.
         messages.clear()
         try:
             cleaned = clean(raw, writers, self._reader, targets)
@@ -94,7 +97,7 @@ class Forwarder:
         """Wait until the brokers have acknowledged everything that was sent, then count it.
 
         Raises:
-            KafkaException: a record cannot be delivered, ever.
+            KafkaException: a record can never be delivered.
         """
         self._delivery.finish()
         for one in sent:

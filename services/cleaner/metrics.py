@@ -1,4 +1,4 @@
-"""What the cleaner counts."""
+"""The metrics of the cleaner."""
 
 import time
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ LAG = Gauges(
 
 
 def count(entity: Entity, records: int, cleaned: Cleaned) -> None:
-    """``records``: how many were read and became ``cleaned``."""
+    """Count a delivered batch; ``records``: how many were read and became ``cleaned``."""
     RECORDS_IN.labels(entity).inc(records)
     RECORDS_REJECTED.labels(entity).inc(len(cleaned.rejected))
     RECORDS_OUT.labels(entity).inc(records - len(cleaned.rejected))
@@ -44,16 +44,19 @@ def count(entity: Entity, records: int, cleaned: Cleaned) -> None:
 
 
 def observe(entity: Entity, records: int, oldest: int, began: float) -> None:
-    """A batch was delivered just now; ``oldest``: of its records' timestamps, ms; ``began``: ``perf_counter`` then."""
+    """Observe a batch that was delivered just now.
+
+    ``oldest``: the smallest timestamp of its records, in milliseconds. ``began``: ``perf_counter`` at its arrival.
+    """
     BATCH_RECORDS.observe(records)
     BATCH_SECONDS.observe(time.perf_counter() - began)
     LATENCY_SECONDS.labels(entity).observe(max(0.0, time.time() - oldest / 1000))
 
 
 def behind(progress: Mapping[tuple[str, int], Progress]) -> dict[tuple[str, ...], float]:
-    """What LAG says of the partitions that this process owns; of those whose end is known."""
+    """The lag of each partition that this process owns and whose end is known, by topic and partition."""
     return {
-        # Nothing acknowledged, nothing committed: raw topics keep everything, so all of it is to be done.
+        # Nothing acknowledged means nothing committed: raw topics keep everything, so the lag is all of it.
         (topic, str(partition)): at.end - (at.acknowledged or 0)
         for (topic, partition), at in progress.items()
         if at.end is not None
@@ -61,7 +64,7 @@ def behind(progress: Mapping[tuple[str, int], Progress]) -> dict[tuple[str, ...]
 
 
 def _begin_at_zero() -> None:
-    """A counter that appears with its first event has no rate for it."""
+    """Make each counter appear at zero: one that appears with its first event has no rate for that event."""
     before_fields = [expectations.HEADERS_READABLE, expectations.VALUE_PRESENT, expectations.VALID_AVRO]
     for entity in Entity:
         for counter in (RECORDS_IN, RECORDS_OUT, RECORDS_REJECTED):

@@ -13,7 +13,7 @@ from services.cleaner.clean import Raw
 
 Headers = list[tuple[str, bytes | None]]
 
-#: In place of headers that cannot be read; recognised by its identity.
+#: Stands for headers that cannot be read; recognised by its identity.
 _LOST: Headers = []
 
 _as_big_endian = struct.Struct(">q").pack
@@ -46,12 +46,12 @@ class Records:
 
     @property
     def headers(self) -> Sequence[Headers | None]:
-        """Row by row; None where there are none, or none that can be read."""
+        """Row by row; None if a record has no headers, or none that can be read."""
         return self._headers[0]
 
     @property
     def unreadable(self) -> Set[int]:
-        """Rows whose headers the client cannot read: the name of one is no UTF-8."""
+        """Rows whose headers the client cannot read, because the name of one is not UTF-8."""
         return self._headers[1]
 
     @cached_property
@@ -62,8 +62,8 @@ class Records:
             try:
                 headers.extend(rest)
             except (SystemError, UnicodeDecodeError):
-                # It keeps a list with holes, and would hand that out to whoever asks it again: as the next try of a
-                # batch with a new schema id does.
+                # The client keeps a list with holes and would return it to the next caller, such as the second attempt
+                # of a batch with a new schema id.
                 self.messages[len(headers)].set_headers(_LOST)
                 headers.append(_LOST)
         lost = {row for row, own in enumerate(headers) if own is _LOST}
@@ -73,7 +73,7 @@ class Records:
         return len(self.values)
 
     def raw(self, entity: Entity) -> Raw:
-        """What the rules need of them."""
+        """The records as the rules need them."""
         tombstones = None in self.values
         sequence_times = {
             row: big_endian(dict(headers)[SEQUENCE_TIME])
@@ -84,7 +84,7 @@ class Records:
 
     def with_source(self) -> Iterator[Headers]:
         """Each record's headers and ``source.offset``."""
-        # Not a list: ten thousand of these alive at once would keep the garbage collector busy for nothing.
+        # Not a list: ten thousand of these at once would keep the garbage collector busy.
         for own, offset in zip(self.headers, self.offsets, strict=True):
             source = (SOURCE_OFFSET, _as_big_endian(offset))
             yield [source] if own is None else [*own, source]

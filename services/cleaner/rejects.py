@@ -10,7 +10,7 @@ WINDOW = 10_000
 
 
 class RejectRatio:
-    """Watches the last 10,000 records of one entity in this process; says nothing before it has seen that many."""
+    """The share of rejects among the last 10,000 records of one entity, once this process has seen that many."""
 
     def __init__(self, entity: Entity, most: float) -> None:
         """``most``: the share of rejected records, 0 to 1, that is still accepted."""
@@ -21,7 +21,7 @@ class RejectRatio:
         self._rejected: deque[int] = deque()
 
     def observe(self, records: int, rejected: Iterable[int]) -> TooManyRejects | None:
-        """Take the next records into account; an answer says that too many of the last were rejected.
+        """Count the next records; the error is returned, not raised, if too many of the last ones were rejected.
 
         ``rejected``: which of these ``records``, by index, in any order.
         """

@@ -23,7 +23,7 @@ class Targets:
         self._targets: dict[int, Target] = {}
 
     def get(self, writers: Mapping[int, RecordSchema]) -> Mapping[int, Target]:
-        """Targets of all the given raw schemas."""
+        """Clean schemas by raw schema id, at least those of the given raw schemas."""
         for number, writer in writers.items():
             if number not in self._targets:
                 schema = clean_schema(self._entity, writer.schema)

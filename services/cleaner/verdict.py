@@ -1,4 +1,4 @@
-"""Judging a frame of records against the declared rules: pure, every rule evaluated once, every broken one reported."""
+"""Judges a frame of records by the declared rules: each rule is evaluated once, and each broken rule is reported."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ class FailedExpectation(RetailStreamError):
     """A record broke a rule whose action is ``fail``; ``row``: its number in the table."""
 
     def __init__(self, row: int, rule: Rule, place: str = "") -> None:
-        """``place``: the record's topic, partition and offset, where they are known."""
+        """``place``: the record's topic, partition and offset, if they are known."""
         super().__init__(
             f"{place or f'Row {row}'} breaks the rule {rule.name}, which stops the cleaner: expected {rule.condition}."
         )
@@ -28,7 +28,9 @@ class FailedExpectation(RetailStreamError):
 
 @dataclass
 class Verdict:
-    """``rejected``: row → names of all broken reject rules; ``defaults``: row → field → the value it gets.
+    """What the rules decide. ``rejected``: row → names of all broken reject rules.
+
+    ``defaults``: row → field → the value it gets.
 
     ``counts``: (action, rule) → how many records broke it.
     """
@@ -58,7 +60,7 @@ def judge(table: pl.DataFrame, rules: Sequence[Rule]) -> Verdict:
 
 @lru_cache
 def _conditions(rules: tuple[Rule, ...]) -> tuple[pl.Expr, ...]:
-    # Parsed once: for a small batch the parsing would cost more than the judging.
+    # Parsed once: for a small batch parsing costs more than judging.
     return tuple(pl.sql_expr(r.condition).fill_null(value=False).alias(r.name) for r in rules)
 
 

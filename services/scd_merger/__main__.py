@@ -5,6 +5,7 @@ from functools import partial
 
 from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.kafka import clients
+from retail_stream.kafka.membership import Membership
 from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import readiness
 from retail_stream.service.program import Program, collect_garbage_rarely, run_program
@@ -14,7 +15,6 @@ from services.scd_merger.batch import Merger
 from services.scd_merger.dimensions import dimensions
 from services.scd_merger.loop import run
 from services.scd_merger.metrics import LAG
-from services.scd_merger.reader import Reader
 from services.scd_merger.settings import MergerSettings
 
 
@@ -33,17 +33,17 @@ def merge(program: Program, settings: MergerSettings) -> None:
         program.wait(known.learn)
     engine = postgres.service_engine(settings.database_url, "scd_merger")
     merger = Merger(engine, declared.values(), writers, program.wait)
-    reader = Reader(partial(clients.consumer, settings, Group.SCD_MERGER), declared, merger.claim)
-    LAG.read = reader.lag
+    membership = Membership(partial(clients.consumer, settings, Group.SCD_MERGER), declared, merger.claim)
+    LAG.read = membership.lag
     program.health.needs(
-        assigned=lambda: reader.joined,
+        assigned=lambda: membership.joined,
         kafka=readiness.kafka_answers(settings),
         postgres=readiness.postgres_answers(engine),
     )
     collect_garbage_rarely()
     program.starts(kafka=settings.kafka_bootstrap_servers, postgres=postgres.address(engine))
     try:
-        run(reader, merger, program.stop)
+        run(membership, merger, program.stop)
     finally:
         engine.dispose()
 

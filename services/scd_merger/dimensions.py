@@ -1,7 +1,7 @@
 """A dimension is a declaration: its natural key, its sequence column, and which attributes have a history.
 
-It is a line in `retail_stream.entities` and a schema in ``schemas/clean``; everything else (the frames' columns, the
-SQL, the tables that the migration has to create) follows from them.
+The declaration is a line in `retail_stream.entities` and a schema in ``schemas/clean``. Everything else follows from
+these: the columns of frames, the SQL, the tables that a migration has to create.
 """
 
 from collections.abc import Iterable
@@ -17,8 +17,8 @@ from retail_stream.errors import SettingsError
 from retail_stream.kafka.batches import EXTRA
 
 
-class Kind(StrEnum):
-    """What an attribute holds; ``TIME`` is int64 microseconds since 1970-01-01 UTC in every frame."""
+class AttributeType(StrEnum):
+    """The type of an attribute; ``TIME`` is int64 microseconds since 1970-01-01 UTC in every frame."""
 
     INTEGER = "integer"
     MONEY = "money"
@@ -27,21 +27,21 @@ class Kind(StrEnum):
     FLAG = "flag"
 
 
-_KINDS = {
-    "int": Kind.INTEGER,
-    "long": Kind.INTEGER,
-    "double": Kind.MONEY,
-    "string": Kind.TEXT,
-    "boolean": Kind.FLAG,
+_TYPES = {
+    "int": AttributeType.INTEGER,
+    "long": AttributeType.INTEGER,
+    "double": AttributeType.MONEY,
+    "string": AttributeType.TEXT,
+    "boolean": AttributeType.FLAG,
 }
 _DTYPES = {
-    Kind.INTEGER: pl.Int64(),
-    Kind.MONEY: pl.Float64(),
-    Kind.TEXT: pl.String(),
-    Kind.TIME: pl.Int64(),
-    Kind.FLAG: pl.Boolean(),
+    AttributeType.INTEGER: pl.Int64(),
+    AttributeType.MONEY: pl.Float64(),
+    AttributeType.TEXT: pl.String(),
+    AttributeType.TIME: pl.Int64(),
+    AttributeType.FLAG: pl.Boolean(),
 }
-#: Columns that every dimension has beside its attributes.
+#: The columns that every dimension has beside its attributes.
 _TAKEN = frozenset(("deleted", EXTRA, "valid_from", "valid_to", "is_current"))
 
 _CENTS = 100
@@ -51,7 +51,7 @@ TIME_DTYPE = pl.Int64()
 
 
 def cents(amount: pl.Expr) -> pl.Expr:
-    """An amount rounded to cents, half to even: the double that numeric(14,2) reads back as."""
+    """An amount rounded to cents, half to even, as the double that is read back from numeric(14,2)."""
     return (amount * _CENTS).round(0, mode="half_to_even") / _CENTS
 
 
@@ -59,15 +59,15 @@ def cents(amount: pl.Expr) -> pl.Expr:
 class Dimension:
     """One dimension.
 
-    ``key``: the natural key. ``sequence``: the time that orders the changes of a key; a version's ``valid_from`` is
-    the sequence of its first change. ``attributes``: columns in the clean schema's order, which is also the order in
-    which two changes of one moment are compared. ``untracked``: those of them whose changes make no version.
+    ``key``: the natural key. ``sequence``: the time that orders the changes of a key; a version's ``valid_from`` is the
+    sequence of its first change. ``attributes``: columns in the order of the clean schema, in which two changes of one
+    time are compared. ``untracked``: the attributes whose changes do not make versions.
     """
 
     entity: Entity
     key: str
     sequence: str
-    attributes: dict[str, Kind]
+    attributes: dict[str, AttributeType]
     surrogate: str
     untracked: tuple[str, ...] = ()
 
@@ -78,7 +78,7 @@ class Dimension:
 
     @property
     def compared(self) -> list[str]:
-        """Columns in which changes of one moment may differ, in the order in which they are compared."""
+        """The columns in which changes of one time may differ, in the order in which they are compared."""
         return [*self.attributes, EXTRA]
 
     @property
@@ -93,14 +93,16 @@ class Dimension:
 
     @property
     def changes_table(self) -> str:
-        """The table of winning changes: what is needed to split a version later."""
+        """The table of winning changes, by which a late change can split a version."""
         return f"{self.entity}_changes"
 
     @property
     def change_schema(self) -> dict[str, pl.DataType]:
-        """Columns of a frame of changes: natural key, sequence, ``deleted``, the attributes, then ``extra``: fields
-        that the declaration does not know yet, as a JSON object's text, null for none."""
-        attributes = {name: _DTYPES[kind] for name, kind in self.attributes.items()}
+        """Columns of a frame of changes: natural key, sequence, ``deleted``, the attributes, ``extra``.
+
+        ``extra``: the fields that the declaration does not know yet, as the text of a JSON object; null for none.
+        """
+        attributes = {name: _DTYPES[t] for name, t in self.attributes.items()}
         return {
             self.key: KEY_DTYPE,
             self.sequence: TIME_DTYPE,
@@ -110,42 +112,42 @@ class Dimension:
         }
 
     def dtypes(self, names: Iterable[str]) -> dict[str, pl.DataType]:
-        """Data types of attributes."""
+        """The data types of attributes in frames."""
         return {name: _DTYPES[self.attributes[name]] for name in names}
 
-    def of_kind(self, kind: Kind) -> list[str]:
-        """Attributes of one kind."""
-        return [name for name, k in self.attributes.items() if k == kind]
+    def of_type(self, wanted: AttributeType) -> list[str]:
+        """The attributes of one type, in order."""
+        return [name for name, t in self.attributes.items() if t == wanted]
 
 
 def declare(entity: Entity, schema: AvroSchema, fields: Fields | None = None) -> Dimension:
-    """The declaration of an entity's dimension, whose attributes are all fields but the key and the sequence.
+    """Declare the dimension of an entity; its attributes are all fields but the key and the sequence.
 
-    ``schema``: the clean Avro schema as parsed JSON. ``fields``: what `retail_stream.entities.FIELDS` says.
+    ``schema``: the clean Avro schema as parsed JSON. ``fields``: default `retail_stream.entities.FIELDS`.
 
     Raises:
-        SettingsError: the declaration does not fit the schema, or a field is of a type that no column is made for.
+        SettingsError: the declaration does not fit the schema, or a field has a type without a column type.
     """
     fields = fields or FIELDS[entity]
-    kinds = {f["name"]: _kind(entity, f["name"], f["type"]) for f in schema["fields"]}
-    attributes = {name: kind for name, kind in kinds.items() if name not in (fields.key, fields.time)}
+    types = {f["name"]: _type(entity, f["name"], f["type"]) for f in schema["fields"]}
+    attributes = {name: t for name, t in types.items() if name not in (fields.key, fields.time)}
     allowed = ", ".join(attributes)
     for name in (fields.key, fields.time):
-        if name not in kinds:
-            raise SettingsError(f"{entity}: there is no field {name!r}; allowed: {', '.join(kinds)}.")
+        if name not in types:
+            raise SettingsError(f"{entity}: the schema has no field {name!r}; allowed: {', '.join(types)}.")
     for name in (*fields.history_on, *fields.history_except):
         if name not in attributes:
-            raise SettingsError(f"{entity}: no history is kept of {name!r}; allowed: {allowed}.")
+            raise SettingsError(f"{entity}: {name!r} is not an attribute that can have a history; allowed: {allowed}.")
     if fields.history_on and fields.history_except:
-        raise SettingsError(f"{entity}: either history_on or history_except; both are given.")
+        raise SettingsError(f"{entity}: history_on and history_except are both set; allowed: one of them.")
     for field in schema["fields"]:
         if field.get("default") is not None:
             raise SettingsError(
-                f"{entity}: field {field['name']!r} has the default {field['default']!r}; allowed: null."
+                f"{entity}: field {field['name']!r} has the default {field['default']!r}; allowed: null or none."
             )
     if clash := sorted(_TAKEN & attributes.keys()):
         raise SettingsError(
-            f"{entity}: a dimension has a column {clash[0]!r} of its own; the field needs another name."
+            f"{entity}: field {clash[0]!r} has the name of a column that every dimension has; allowed: another name."
         )
     untracked = fields.history_except or tuple(
         n for n in attributes if fields.history_on and n not in fields.history_on
@@ -164,14 +166,14 @@ def clean_schema(entity: Entity) -> AvroSchema:
     return topics.topic(topics.clean(entity)).schema()
 
 
-def _kind(entity: Entity, name: str, avro_type: object) -> Kind:
+def _type(entity: Entity, name: str, avro_type: object) -> AttributeType:
     if isinstance(avro_type, list):
-        return _kind(entity, name, next(t for t in avro_type if t != "null"))
+        return _type(entity, name, next(t for t in avro_type if t != "null"))
     if isinstance(avro_type, dict):
         if avro_type.get("logicalType") == "timestamp-micros":
-            return Kind.TIME
-        return _kind(entity, name, avro_type["type"])
-    if avro_type not in _KINDS:
-        allowed = ", ".join([*_KINDS, "timestamp-micros"])
+            return AttributeType.TIME
+        return _type(entity, name, avro_type["type"])
+    if avro_type not in _TYPES:
+        allowed = ", ".join([*_TYPES, "timestamp-micros"])
         raise SettingsError(f"{entity}: field {name!r} has the type {avro_type!r}; allowed: {allowed}.")
-    return _KINDS[str(avro_type)]
+    return _TYPES[str(avro_type)]

@@ -1,4 +1,4 @@
-"""Records of a clean topic, and stored ones that are read again, as changes of a dimension."""
+"""Clean records, and stored changes with fields from before their columns, as changes of a dimension."""
 
 import json
 import re
@@ -15,18 +15,18 @@ from services.scd_merger.dimensions import Dimension
 _DECIMAL = re.compile(rb"-?[0-9]{1,18}")
 
 
-def changes(dimension: Dimension, rows: pl.DataFrame, place: TopicPartitionKey) -> pl.DataFrame:
-    """A frame of changes from the rows of :func:`retail_stream.kafka.batches.table`, one each, in order.
+def changes(dimension: Dimension, rows: pl.DataFrame, tp: TopicPartitionKey) -> pl.DataFrame:
+    """A frame of changes (``dimension.change_schema``) from the ``rows`` of :func:`batches.table`, one each, in order.
 
     A tombstone's natural key is its Kafka key and its time is ``sequence_time``; its attributes are null.
 
     Raises:
-        PoisonRecord: a tombstone's key is no decimal number.
+        PoisonRecord: the key of a tombstone is not a decimal number.
     """
     tombstones = rows.filter(DELETED).select(OFFSET, KEY).rows()
     for offset, key in tombstones:
         if key is None or not _DECIMAL.fullmatch(key):
-            raise PoisonRecord(f"{place[0]}/{place[1]}@{offset}: the key of this delete is no decimal id.")
+            raise PoisonRecord(f"{tp[0]}/{tp[1]}@{offset}: the key of this delete is not a decimal id.")
     keys = pl.DataFrame(
         {OFFSET: [o for o, _ in tombstones], "_id": [int(k) for _, k in tombstones]},
         schema={OFFSET: pl.Int64, "_id": pl.Int64},
@@ -41,10 +41,10 @@ def changes(dimension: Dimension, rows: pl.DataFrame, place: TopicPartitionKey) 
     )
 
 
-def understood(dimension: Dimension, outdated: pl.DataFrame) -> pl.DataFrame:
-    """Changes as they would come today: what ``extra`` holds of attributes moves into their columns.
+def with_known_fields(dimension: Dimension, outdated: pl.DataFrame) -> pl.DataFrame:
+    """Stored changes with the attributes that ``extra`` holds moved into their columns.
 
-    Such a change beats the stored one at its moment, since null is smaller than anything.
+    Such a change wins against the stored one of its time, because null is smaller than any value.
     """
     columns: dict[str, list[Any]] = outdated.to_dict(as_series=False)
     for row, extra in enumerate(columns[EXTRA]):

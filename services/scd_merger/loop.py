@@ -1,4 +1,4 @@
-"""The merger's loop: poll, take, hint, until told to stop."""
+"""The merger's loop: poll a batch → store it → commit the positions, until a signal stops it."""
 
 import threading
 import time
@@ -6,38 +6,42 @@ import time
 import structlog
 
 from retail_stream.errors import Fenced, Unavailable
+from retail_stream.kafka.membership import Membership
 from retail_stream.waiting import Stopped
+from retail_stream.warehouse.positions import Position
 from services.scd_merger import metrics
 from services.scd_merger.batch import Merger
-from services.scd_merger.reader import Reader
 
-_BREATH_S = 1.0
+# Changes of one key that come together cost less than one by one.
+_MOST = 40_000
+_LINGER_S = 0.1
+_RETRY_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
-def run(reader: Reader, merger: Merger, stop: threading.Event) -> None:
+def run(membership: Membership[Position], merger: Merger, stop: threading.Event) -> None:
     """Merge what comes until ``stop`` is set, then leave the group.
 
     Raises:
-        PoisonRecord: one record cannot be stored; whatever else came is.
+        PoisonRecord: one record cannot be stored; all others of its batch are, up to it in its own partition.
     """
-    reader.join()
     try:
+        membership.join()
         while not stop.is_set():
             try:
-                if batch := reader.poll():
+                if batch := membership.poll(_MOST, _LINGER_S):
                     with metrics.BATCH_SECONDS.time():
-                        reader.moved(merger.take(reader.positions, batch))
-                reader.hint(time.monotonic())
+                        membership.advance(merger.store(membership.owned, batch))
+                membership.commit(time.monotonic())
             except Fenced as e:
                 metrics.FENCED.inc()
-                _log.warning("fenced", why=str(e))
-                reader.rejoin()
+                _log.warning("fenced, joins the group again", why=str(e))
+                membership.rejoin()
             except Unavailable as e:
-                _log.warning("reading again from the stored positions", why=str(e))
-                stop.wait(_BREATH_S)
-                reader.rejoin()
+                _log.warning("joins the group again", why=str(e))
+                stop.wait(_RETRY_S)
+                membership.rejoin()
     except Stopped:
         pass
     finally:
-        reader.leave()
+        membership.leave()

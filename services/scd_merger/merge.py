@@ -1,37 +1,42 @@
-"""The decision: what a batch of changes does to the history of its keys, as a pure function over frames.
+"""The decision: what a batch of changes does to the histories of its keys, as a pure function over frames.
 
-The table of versions is a function of the *set* of changes. Per key they are ordered by time; of several at one moment
-the last in (a delete after an upsert, then the larger tuple of attributes, null smallest) wins and the others leave no
-version. A change whose state (deleted, or its attributes) differs from its predecessor's is a **boundary**; before the
-first change a key is deleted. An upsert that is a boundary starts a version, and the next boundary ends it::
+The table of versions is a function of the *set* of changes. The changes of a key are ordered by time. Of several at one
+time, the last wins and the others leave no version: a delete is after an upsert, then the larger tuple of attributes is
+last, null smallest. A change whose state (deleted, or its attributes) differs from its predecessor's is a **boundary**;
+before its first change a key is deleted. An upsert that is a boundary starts a version, and the next boundary ends it.
 
-    a@10   a@11   delete@12   b@20
-    |--------------)          |-----------        boundaries: 10, 12, 20
+    the change        10   11   12   15   20        boundaries
+    a@10              |a--------------------▶       10
+    a@11              |a--------------------▶       10               equal to its predecessor
+    delete@12         |a-------)                    10 12
+    b@20              |a-------)         |b-▶       10 12 20         a does not come back
+    b@15, late        |a-------)    |b------▶       10 12 15         b@20 is equal to its predecessor now
+    b@11, late        |a--)|b--)    |b------▶       10 11 12 15      wins over a@11 and splits the version
 
 A late change can alter the boundaries at its own time and at its stored successor, nowhere else. So a few neighbours
-decide it, however long the key's history is (see :class:`Neighbours`).
+decide, whatever the length of the history (see :class:`Neighbours`).
 
-Only tracked attributes make boundaries. Of its untracked ones a version has the values of the last change before its
-end; a change that is no boundary therefore updates them in place.
+Only tracked attributes make boundaries. The untracked attributes of a version have the values of the last change before
+its end, so a change that is not a boundary updates them in place.
 """
 
 from dataclasses import dataclass
 
 import polars as pl
 
-from services.scd_merger.dimensions import Dimension, Kind, cents
+from services.scd_merger.dimensions import AttributeType, Dimension, cents
 
 FROM = "valid_from"
 TO = "valid_to"
 DELETED = "deleted"
 
-_FRESH = "_fresh"  # the row is a change of this batch that won its moment
+_FRESH = "_fresh"  # the row is a change of this batch that won its time
 _REPLACES = "_replaces"  # ... over a stored one
 _START = "_start"  # a stored version starts here ...
 _OLD_TO = "_old_to"  # ... and ends there
 _EDGE = "_edge"  # a stored version starts or ends here
 _BOUNDARY = "_boundary"
-_TOUCHED = "_touched"  # what is before this row may be another than it was
+_TOUCHED = "_touched"  # this row may have another predecessor than before
 _RUN = "_run"  # rows from one boundary up to the next have one number
 _WAS = "_was_"  # before the name of an untracked attribute: its value in the stored version that starts here
 _LAST = "_last_"  # ... and in the one that ended where this one ends
@@ -40,11 +45,11 @@ _NEVER = 2**63 - 1
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What is stored around the (key, time) pairs of a batch; rows may repeat, and more than asked for does no harm.
+    """The stored rows around the (key, time) pairs of a batch; rows may repeat, and further rows do no harm.
 
-    ``changes``: a frame of changes, for each pair the last one before the time and the first two from it on (the one
-    of the very moment and its successor). ``versions``: key, ``valid_from``, ``valid_to`` (null: open), the untracked
-    attributes, for each pair the last version that starts before the time and the first two that start from it on.
+    ``changes``: a frame of changes, for each pair the last one before the time and the first two at or after it.
+    ``versions``: key, ``valid_from``, ``valid_to`` (null: open) and the untracked attributes, for each pair the last
+    version that starts before the time and the first two that start at or after it.
     """
 
     changes: pl.DataFrame
@@ -55,10 +60,10 @@ class Neighbours:
 class Plan:
     """Writes, in an order in which no intermediate state has overlapping versions; rows in (key, time) order.
 
-    ``vanished``, ``shrunk``, ``extended``: key, ``valid_from``, ``valid_to``: versions to delete, then those that get
-    an earlier end, then those that get a later one (null: none). ``rewritten``: versions that stay where they are
-    with other attributes, ``refreshed``: those where only the untracked ones are others. ``opened``: new versions.
-    ``added``, ``replaced``: winning changes at moments that had none, and that had another.
+    ``vanished``, ``shrunk``, ``extended``: key, ``valid_from`` and new ``valid_to`` (null: open) of versions that are
+    deleted, end earlier, or end later. ``rewritten``: versions that keep their start and get other attributes.
+    ``refreshed``: versions of which only untracked attributes change. ``opened``: new versions.
+    ``added``, ``replaced``: winning changes at times that had none, and at times that had another.
     """
 
     vanished: pl.DataFrame
@@ -72,18 +77,18 @@ class Plan:
 
 
 def winners(dimension: Dimension, changes: pl.DataFrame) -> pl.DataFrame:
-    """One change per (key, time), the last by the tie rule; sorted by key and time."""
+    """The winning change of each (key, time), sorted by key and time."""
     moment = [dimension.key, dimension.sequence]
     ordered = changes.sort([*moment, DELETED, *dimension.compared], nulls_last=False)
     return ordered.filter(_differs_from(ordered, moment, -1))
 
 
 def merge(dimension: Dimension, changes: pl.DataFrame, stored: Neighbours) -> Plan:
-    """Decide what ``changes`` (of any number, order and repetition) do to what is stored."""
+    """Decide what ``changes`` (any number, in any order, repeated or not) do to the ``stored`` versions and changes."""
     key, time = dimension.key, dimension.sequence
     line = _timeline(dimension, changes, stored)
     first = _differs_from(line, [key], 1)
-    # Only a change of this batch and the one right behind it can see another predecessor than before.
+    # Only a change of this batch and the change right behind it can have another predecessor than before.
     touched = line[_FRESH] | (line[_FRESH].shift(1, fill_value=False) & ~first)
     differs = (~line[DELETED] & first) | (_differs_from(line, [DELETED, *dimension.tracked], 1) & ~first)
     line = line.with_columns(
@@ -115,9 +120,8 @@ def merge(dimension: Dimension, changes: pl.DataFrame, stored: Neighbours) -> Pl
 def _timeline(dimension: Dimension, changes: pl.DataFrame, stored: Neighbours) -> pl.DataFrame:
     """Winning changes, new and stored, and the edges of stored versions: one row per (key, time), in that order.
 
-    Rows that stand next to each other may have stored changes between them, but never a new one and a stored one:
-    whoever neighbours a new change in truth does so here. An edge whose change was not read stands for it; its
-    attributes are unknown, and nothing here depends on them.
+    The true neighbours of a new change are its neighbours here. Between two stored rows there may be changes that were
+    not read. An edge whose change was not read stands for it; its attributes are unknown and not used.
     """
     moment = [dimension.key, dimension.sequence]
     both = pl.concat(
@@ -128,7 +132,7 @@ def _timeline(dimension: Dimension, changes: pl.DataFrame, stored: Neighbours) -
     ).sort(
         [*moment, DELETED, *dimension.compared, _FRESH],
         nulls_last=False,
-        # Of two equal changes the stored one comes last and wins: a duplicate is nothing new.
+        # Of two equal changes the stored one is last and wins, so a duplicate changes nothing.
         descending=[False] * (3 + len(dimension.compared)) + [True],
     )
     beaten = ~_differs_from(both, moment, 1)
@@ -136,7 +140,7 @@ def _timeline(dimension: Dimension, changes: pl.DataFrame, stored: Neighbours) -
     line = both.join(_edges(dimension, stored.versions), on=moment, how="full", coalesce=True).sort(moment)
     return line.with_columns(
         pl.col(_FRESH, _REPLACES, _START, _EDGE).fill_null(False),
-        # An edge without a change of its own is a version's start, or else the delete that ended one.
+        # An edge without a change is the start of a version, or else the delete that ended one.
         pl.col(DELETED).fill_null(~pl.col(_START).fill_null(False)),
     )
 
@@ -144,10 +148,10 @@ def _timeline(dimension: Dimension, changes: pl.DataFrame, stored: Neighbours) -
 def _with_last_values(
     dimension: Dimension, line: pl.DataFrame, first: pl.Series, versions: pl.DataFrame
 ) -> pl.DataFrame:
-    """The line with the untracked attributes that the version starting in a row gets: those of its last change.
+    """Set the untracked attributes of each row to those of the last change of the version that starts there.
 
-    That is known where the version ends in front of a touched row, as what stands before one was read, or with a change
-    of this batch. Any other end is where a stored version ended before, and that one has the values.
+    The last change is known if it is of this batch or stands before a touched row. Any other version ends where a
+    stored version ended before, which has the values.
     """
     key, last = dimension.key, pl.col(_RUN).is_last_distinct()
     same_key_below = ~first.shift(-1, fill_value=True)
@@ -165,7 +169,7 @@ def _with_last_values(
 
 def _as_stored(dimension: Dimension, attribute: str) -> pl.Expr:
     column = pl.col(attribute)
-    return cents(column) if dimension.attributes[attribute] == Kind.MONEY else column
+    return cents(column) if dimension.attributes[attribute] == AttributeType.MONEY else column
 
 
 def _edges(dimension: Dimension, versions: pl.DataFrame) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""What the merger counts."""
+"""The metrics of the merger. Dashboards use their names: add metrics, do not rename them."""
 
 from prometheus_client import Counter, Histogram
 
@@ -19,7 +19,7 @@ LAG = Gauges(
 )
 
 _OUTCOMES = ("opened", "retimed", "rewritten", "vanished")
-# A counter that appears with its first event has no rate for it.
+# A counter that appears with its first event has no rate for that event.
 for _entity in DIMENSIONS:
     CHANGES.labels(_entity)
     for _outcome in _OUTCOMES:
@@ -27,7 +27,7 @@ for _entity in DIMENSIONS:
 
 
 def count(dimension: Dimension, changes: int, plan: Plan) -> None:
-    """Count a plan that is committed, and the number of changes that it came from."""
+    """Count a committed plan and the number of changes that it came from."""
     CHANGES.labels(dimension.entity).inc(changes)
     numbers = (
         plan.opened.height,

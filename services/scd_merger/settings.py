@@ -5,6 +5,6 @@ from retail_stream.settings import Connections
 
 
 class MergerSettings(Connections):
-    """The three servers, and where its metrics are."""
+    """The three servers and METRICS_PORT (0: any free port)."""
 
     metrics_port: MetricsPort = 9103

@@ -1,6 +1,7 @@
-"""The edge to Postgres: read a batch's neighbours, write a plan. All SQL follows from the declaration.
+"""The edge to Postgres: read the neighbours of a batch, write a plan. All SQL follows from the declaration.
 
-Every statement is set-based and finds its rows by index, so that a batch costs the same whatever a key's history.
+Every statement is set-based and finds its rows by an index, so the cost of a batch does not depend on the length of
+histories.
 """
 
 import io
@@ -11,15 +12,15 @@ from sqlalchemy import Connection, text
 
 from retail_stream.kafka.batches import EXTRA
 from retail_stream.warehouse import postgres
-from services.scd_merger.dimensions import KEY_DTYPE, TIME_DTYPE, Dimension, Kind, cents
+from services.scd_merger.dimensions import KEY_DTYPE, TIME_DTYPE, AttributeType, Dimension, cents
 from services.scd_merger.merge import FROM, TO, Neighbours, Plan
 
-# Joins go from the few rows of the batch to the index of a table that may be large and newly filled (no statistics).
+# A table may be large and newly filled, without statistics: force joins from the few rows of the batch to its index.
 _PLANNER = text("""
     SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
            set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)
 """)
-# Batches of different partitions never meet at a key; whoever changes keys of any partition waits for them to end.
+# Batches of different partitions have no key in common and share the lock; a change of keys of any partition waits.
 _SHARED = text("SELECT pg_advisory_xact_lock_shared(hashtext(:table))")
 _ALONE = text("SELECT pg_advisory_xact_lock(hashtext(:table))")
 
@@ -28,14 +29,14 @@ class DimensionTable:
     """The two tables of one dimension in Postgres."""
 
     def __init__(self, dimension: Dimension) -> None:
-        """``dimension``: the declaration that the migration's tables follow."""
+        """``dimension``: the declaration that the tables of the migration follow."""
         self.dimension = dimension
         d, key, time = dimension, dimension.key, dimension.sequence
         attributes = ", ".join(map(_quoted, d.attributes))
         self._probes, self._spans, self._rewritten, self._refreshed = (
             f"{d.entity}_{n}" for n in ("probes", "spans", "rewritten", "refreshed")
         )
-        #: temporary tables in the columns' own types
+        #: Temporary tables with the types of the columns.
         self._prepare = [
             f"CREATE TEMP TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS AS SELECT {what} WITH NO DATA"
             for name, what in {
@@ -45,7 +46,7 @@ class DimensionTable:
                 self._refreshed: ", ".join((key, FROM, *map(_quoted, d.untracked))) + f" FROM {d.table}",
             }.items()
         ]
-        texts = {EXTRA, *d.of_kind(Kind.TEXT)}
+        texts = {EXTRA, *d.of_type(AttributeType.TEXT)}
         self._near_changes = _near(d.changes_table, self._probes, key, time, time, list(d.change_schema), texts)
         self._near_versions = _near(d.table, self._probes, key, time, FROM, [key, FROM, TO, *d.untracked], texts)
         self._outdated = f"""
@@ -65,7 +66,7 @@ class DimensionTable:
         )
 
     def gather(self, connection: Connection, changes: pl.DataFrame) -> Neighbours:
-        """Read what :func:`services.scd_merger.merge.merge` needs to know about ``changes``, a frame of changes."""
+        """Read the stored neighbours of a frame of changes, for :func:`services.scd_merger.merge.merge`."""
         d = self.dimension
         for statement in self._prepare:
             connection.execute(text(statement))
@@ -74,21 +75,21 @@ class DimensionTable:
         probes = changes.select(d.key, d.sequence).unique().sort(d.key, d.sequence)
         postgres.copy(connection, self._probes, probes, times=[d.sequence])
         span = {d.key: KEY_DTYPE, FROM: TIME_DTYPE, TO: TIME_DTYPE, **d.dtypes(d.untracked)}
-        times = d.of_kind(Kind.TIME)
+        times = d.of_type(AttributeType.TIME)
         return Neighbours(
             changes=_read(connection, self._near_changes, d.change_schema, [d.sequence, *times]),
             versions=_read(connection, self._near_versions, span, [FROM, TO, *(t for t in times if t in d.untracked)]),
         )
 
     def outdated(self, connection: Connection, most: int) -> pl.DataFrame:
-        """Up to ``most`` stored changes whose ``extra`` holds attributes: they came before these had columns.
+        """Up to ``most`` stored changes whose ``extra`` holds attributes that have columns now.
 
-        Nobody else changes the dimension until the transaction ends.
+        Locks the dimension against other writers until the transaction ends.
         """
         d = self.dimension
         connection.execute(_ALONE, {"table": d.table})
         rows = connection.execute(text(self._outdated), {"names": list(d.attributes), "most": most})
-        return _parsed(rows.scalar_one(), d.change_schema, [d.sequence, *d.of_kind(Kind.TIME)])
+        return _parsed(rows.scalar_one(), d.change_schema, [d.sequence, *d.of_type(AttributeType.TIME)])
 
     def apply(self, connection: Connection, plan: Plan) -> None:
         """Write a plan, in the transaction that gathered for it."""
@@ -116,12 +117,12 @@ class DimensionTable:
             connection.execute(text(self._forget))
         won = pl.concat([plan.added, plan.replaced])
         if won.height:
-            postgres.copy(connection, d.changes_table, won, times=[d.sequence, *d.of_kind(Kind.TIME)])
+            postgres.copy(connection, d.changes_table, won, times=[d.sequence, *d.of_type(AttributeType.TIME)])
 
     def _copy_versions(self, connection: Connection, table: str, versions: pl.DataFrame) -> None:
         d = self.dimension
-        money = [cents(pl.col(m)) for m in d.of_kind(Kind.MONEY) if m in versions.columns]
-        times = [c for c in (FROM, TO, *d.of_kind(Kind.TIME)) if c in versions.columns]
+        money = [cents(pl.col(m)) for m in d.of_type(AttributeType.MONEY) if m in versions.columns]
+        times = [c for c in (FROM, TO, *d.of_type(AttributeType.TIME)) if c in versions.columns]
         postgres.copy(connection, table, versions.with_columns(money), times=times)
 
 
@@ -134,9 +135,9 @@ def _values(columns: Iterable[str]) -> str:
 
 
 def _lines(columns: Iterable[str], texts: Container[str]) -> str:
-    """SQL: the rows of ``near`` as a single CSV text, or NULL for no rows.
+    """SQL for the rows of ``near`` as one CSV text, or NULL if there are none.
 
-    COPY would send a message per row, and most of a batch's time would go into receiving them.
+    COPY sends a message for each row; to receive them would take most of the time of a batch.
     """
     quoted = """'"' || replace(near."{0}"::text, '"', '""') || '"'"""
     cells = ((quoted if c in texts else 'CAST(near."{0}" AS text)').format(c) for c in columns)
@@ -147,7 +148,7 @@ def _lines(columns: Iterable[str], texts: Container[str]) -> str:
 def _near(
     table: str, probes: str, key: str, probe_time: str, time: str, columns: list[str], texts: Container[str]
 ) -> str:
-    """For every probe the last row of its key before its time and the first two from it on; rows may repeat."""
+    """SQL for the last row of each probe's key before its time and the first two from then on; rows may repeat."""
     names = ", ".join(map(_quoted, columns))
     this_key = f"FROM {table} WHERE {key} = p.{key} AND {time}"
     return f"""
@@ -165,7 +166,7 @@ def _read(connection: Connection, sql: str, schema: Mapping[str, pl.DataType], t
 
 
 def _parsed(csv: str | None, schema: Mapping[str, pl.DataType], times: list[str]) -> pl.DataFrame:
-    """A CSV text of :func:`_lines` as a frame; ``times`` become int64 microseconds. Sessions speak UTC."""
+    """A CSV text of :func:`_lines` as a frame; ``times``, in UTC, become int64 microseconds."""
     if csv is None:
         return pl.DataFrame(schema=schema)
     flags = [c for c, dtype in schema.items() if dtype == pl.Boolean()]

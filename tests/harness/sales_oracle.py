@@ -1,6 +1,6 @@
 """Windows the slow way: one sale, one window at a time, in plain Python integers.
 
-Nothing of the aggregator is imported here: what both know, they know twice.
+It imports nothing of the aggregator: the rules are written twice.
 """
 
 from dataclasses import dataclass, field
@@ -20,10 +20,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Move:
-    """A step: how many records of each partition are read by whoever owns ``mine``, and which partitions are idle.
+    """A step: how many records of each partition the owner of ``mine`` reads, and which partitions are idle.
 
-    ``restarts``: that one has just begun, and knows what is stored. ``fails``: it tried before, in vain, with as many
-    records of each.
+    ``restarts``: the owner has just started and knows only the stored state. ``fails``: a step with so many records of
+    each partition failed just before.
     """
 
     cut: dict[int, int]
@@ -36,7 +36,7 @@ class Move:
 
 @dataclass
 class Feed:
-    """What one random run gives the aggregator: its settings as text, the records of each partition, the moves."""
+    """The input of one random run: the settings as text and as rules, the records of each partition, the moves."""
 
     windows: str
     rules: Rules
@@ -46,7 +46,7 @@ class Feed:
 
 @dataclass
 class Outcome:
-    """What both the oracle and the aggregator must agree on."""
+    """The results on which the oracle and the aggregator must agree."""
 
     rows: dict[tuple, tuple] = field(default_factory=dict)  # (kind, size, start, id) → measures, state
     late: set[tuple[int, int]] = field(default_factory=set)
@@ -87,30 +87,30 @@ def count(r: dict, p: int, mark: int | None, rules: Rules, seen: set, sums: dict
 
 
 def brute_starts(size: int, slide: int, time: int) -> list[int]:
-    """Every multiple of the slide whose window contains the time, found by looking at each nearby."""
+    """Every multiple of the slide whose window contains the time, by trying all that are near."""
     near = round(time / slide)
     return [s for i in range(-(size // slide) - 2, 3) if (s := (near + i) * slide) <= time < s + size]
 
 
 def next_offset(run: Feed, p: int, done: int) -> int:
-    """Behind the first ``done`` records of a partition."""
+    """The next offset behind the first ``done`` records of a partition."""
     return run.records[p][done - 1]["offset"] + 1 if done else 0
 
 
 def oracle(run: Feed) -> Outcome:
-    """Record by record, window by window, in plain Python; only the watermarks' moves need the steps."""
+    """Compute the outcome record by record and window by window; only the watermarks need the moves."""
     out, rules = Outcome(), run.rules
     marks: dict[int, int | None] = dict.fromkeys(run.records)
     done = dict.fromkeys(run.records, 0)
     seen: dict[int, set] = {p: set() for p in run.records}
     sums: dict[tuple, list[int]] = {}
-    stream, went_on = None, None
+    stream: int | None = None
+    went_on: int | None = None
     for move in run.moves:
         idle, now = move.idle, move.now
         for p in move.mine:
             n = move.cut[p]
-            mark = marks[p]
-            if (n or p not in idle) and stream is not None and (mark is None or mark < stream):
+            if (n or p not in idle) and stream is not None and top(marks[p], stream) != marks[p]:
                 marks[p] = stream
                 out.rises.append((p, next_offset(run, p, done[p]), stream))
             for r in run.records[p][done[p] : done[p] + n]:

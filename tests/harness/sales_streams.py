@@ -1,4 +1,4 @@
-"""Random streams of sales, run through the aggregator's pure part and through the oracle; for test_aggregator_step."""
+"""Random streams of sales, run through the pure part of the aggregator and through the oracle; for test_step.py."""
 
 import random
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from services.aggregator.windows import parse
 from tests.harness.sales_oracle import SECOND, Feed, Move, Outcome, Rules, next_offset, oracle
 
 PARTITIONS = 3
-#: One of so many runs is made anew from its topics.
+#: One run of so many is rebuilt from its topics.
 REBUILT = 4
 DTYPES = {
     "offset": pl.Int64,
@@ -73,7 +73,7 @@ def feed(seed: int) -> Feed:
 
 
 def moves(rng: random.Random, records: dict[int, list[dict]], now: int, *, idle: bool = True) -> list[Move]:
-    """Random cuts of all records, and who reads them. ``idle``: partitions may be, at random."""
+    """Random batches of all records and their readers. ``idle``: whether partitions may be idle, at random."""
 
     def some(p: int) -> int:
         return rng.randrange(left[p] + 1) if rng.random() < 0.5 else left[p]
@@ -93,33 +93,33 @@ def moves(rng: random.Random, records: dict[int, list[dict]], now: int, *, idle:
 
 
 class Warehouse:
-    """Window rows in memory, with the checks that only whoever sees every write can make."""
+    """Window rows in memory; checks every write."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple, tuple] = {}
         self.results: set[tuple] = set()
 
     def stored(self, deltas: pl.DataFrame) -> pl.DataFrame:
-        """Rows that a delta is for, and all that are not final: more than may be due, which must not matter."""
+        """Rows that a delta is for, and all that are not final: more than are due, which must not matter."""
         touched = set(deltas.select(totals.WINDOW_KEY).iter_rows())
         rows = [r for key, r in self.rows.items() if r[-1] != "final" or key in touched]
         return pl.DataFrame(rows, schema=lifecycle.ROWS, orient="row")
 
-    def apply(self, settled: lifecycle.Settled) -> None:
-        for row in settled.rows.iter_rows():
+    def apply(self, update: lifecycle.WindowUpdate) -> None:
+        for row in update.rows.iter_rows():
             before = self.rows.get(row[:4])
             assert before is None or before[-1] != "final", "a final row was written again"
             revised = before is not None and before[-1] == "fired" and row[4] != before[4]
-            assert row[-2] == (0 if before is None else before[-2]) + revised, "a revision that is none, or is missing"
+            assert row[-2] == (0 if before is None else before[-2]) + revised, "a revision too many or too few"
             self.rows[row[:4]] = row
-        for row in settled.results.iter_rows():
+        for row in update.results.iter_rows():
             key = (*row[:4], row[-2], row[-1])
-            assert key not in self.results, "a result was told twice"
+            assert key not in self.results, "a result was published twice"
             self.results.add(key)
 
 
 class Identities:
-    """What is stored of the sales held, as `sale_identities` has it, and what each owner has in memory."""
+    """Held identities: the stored rows, as in `sale_identities`, and those in the memory of each owner."""
 
     def __init__(self, partitions: Iterable[int]) -> None:
         self.rows: dict[int, list[tuple[int, bytes]]] = {p: [] for p in partitions}
@@ -138,7 +138,7 @@ class Identities:
 
 
 def aggregate(run: Feed, recorded: Iterable[Rise] = ()) -> tuple[Outcome, Warehouse, list[Rise]]:
-    """``recorded``: rises of an earlier run, which this one applies from their offsets on."""
+    """Run the pure part. ``recorded``: rises of an earlier run, which this one applies from their offsets on."""
     out, warehouse = Outcome(), Warehouse()
     rises: list[Rise] = []
     rules = step.Rules(parse(run.windows), run.rules.delay, run.rules.lateness)
@@ -147,63 +147,63 @@ def aggregate(run: Feed, recorded: Iterable[Rise] = ()) -> tuple[Outcome, Wareho
     marks: dict[int, int | None] = dict.fromkeys(run.records)
     stream = Stream()
     done = dict.fromkeys(run.records, 0)
-    told: set[tuple[int, int]] = set()
+    counted: set[tuple[int, int]] = set()
 
-    def slices(cut: dict[int, int], mine: Iterable[int]) -> dict[int, step.Slice]:
+    def batch_of(cut: dict[int, int], mine: Iterable[int]) -> dict[int, step.PartitionBatch]:
         made = {}
         for p in mine:
             start, end = next_offset(run, p, done[p]), next_offset(run, p, done[p] + cut[p])
             rows = pl.DataFrame(run.records[p][done[p] : done[p] + cut[p]], schema=DTYPES)
-            made[p] = step.Slice(start, end, rows, tuple(r for r in to_come[p] if r.next_offset <= end))
+            made[p] = step.PartitionBatch(start, end, rows, tuple(r for r in to_come[p] if r.next_offset <= end))
         return made
 
     for move in run.moves:
         if move.restarts:
             identities.restart(move.mine)
         held = {p: identities.memory[p] for p in move.mine}
-        state = step.State(marks, move.idle, stream, held)
+        state = step.StreamState(marks, move.idle, stream, held)
         if move.fails is not None:
-            step.step(slices(move.fails, move.mine), state, move.now, rules)
-        parts = slices(move.cut, move.mine)
-        did = step.step(parts, state, move.now, rules)
+            step.step(batch_of(move.fails, move.mine), state, move.now, rules)
+        batch = batch_of(move.cut, move.mine)
+        did = step.step(batch, state, move.now, rules)
         stored = warehouse.stored(did.deltas)
-        warehouse.apply(lifecycle.settle(stored, did.deltas, did.stream.watermark, rules.lateness))
+        warehouse.apply(lifecycle.update_windows(stored, did.deltas, did.stream.watermark, rules.lateness))
         identities.save(did)
-        for p, part in parts.items():
+        for p, read in batch.items():
             done[p] += move.cut[p]
-            to_come[p] = [r for r in to_come[p] if r not in part.replayed]
+            to_come[p] = [r for r in to_come[p] if r not in read.recorded_rises]
         if did.sales.height:
             marked = did.sales.select("partition", "offset", "late").rows()
-            told |= {(p, o) for p, o, _ in marked}
+            counted |= {(p, o) for p, o, _ in marked}
             out.late |= {(p, o) for p, o, late in marked if late}
         out.stream.append(did.stream.watermark)
         out.rises += [(r.partition, r.next_offset, r.watermark) for r in did.rises]
         rises += did.rises
         marks, stream = {**marks, **did.watermarks}, did.stream
-    out.dropped = {(p, r["offset"]) for p, rs in run.records.items() for r in rs} - told
+    out.dropped = {(p, r["offset"]) for p, rs in run.records.items() for r in rs} - counted
     out.rows = {key: (*row[4:11], row[-1]) for key, row in warehouse.rows.items()}
     return out, warehouse, rises
 
 
 def disagreements(seeds: range) -> list[str]:
-    """What is wrong with the run of any of these seeds, or with its warehouse made anew from the topics."""
+    """What is wrong with the runs of these seeds, or with the warehouses that are rebuilt from their topics."""
     wrong = []
     for seed in seeds:
         run = feed(seed)
-        said, warehouse, rises = aggregate(run)
-        if said != oracle(run):
-            wrong.append(f"seed {seed}: not what the oracle says")
-        marks = [w for w in said.stream if w is not None]
+        outcome, warehouse, rises = aggregate(run)
+        if outcome != oracle(run):
+            wrong.append(f"seed {seed}: differs from the oracle")
+        marks = [w for w in outcome.stream if w is not None]
         if marks != sorted(marks):
             wrong.append(f"seed {seed}: the watermark went back")
         final = {key[:4] for key in warehouse.results if key[-1] == "final"}
-        if final != {key for key, row in said.rows.items() if row[-1] == "final"}:
-            wrong.append(f"seed {seed}: what is final was not told so")
+        if final != {key for key, row in outcome.rows.items() if row[-1] == "final"}:
+            wrong.append(f"seed {seed}: final rows and final results differ")
         if seed % REBUILT == 0:
             cuts = moves(random.Random(seed), run.records, 0, idle=False)
             again, _, _ = aggregate(Feed(run.windows, run.rules, run.records, cuts), rises)
-            if (again.late, again.dropped, sums(again)) != (said.late, said.dropped, sums(said)):
-                wrong.append(f"seed {seed}: a rebuild that applies the recorded rises comes to something else")
+            if (again.late, again.dropped, sums(again)) != (outcome.late, outcome.dropped, sums(outcome)):
+                wrong.append(f"seed {seed}: a rebuild that applies the recorded rises differs")
     return wrong
 
 

@@ -1,6 +1,6 @@
-"""An independent oracle of SCD type 2 and random streams of events to hold the merger to it.
+"""An independent oracle of SCD type 2, and random streams of events to compare the merger with it.
 
-The oracle shares nothing with the services: plain Python that sorts the whole set of events first.
+The oracle is plain Python that sorts the whole set of events first; it shares no code with the services.
 """
 
 import random
@@ -21,7 +21,7 @@ def delete(time: int, key: int = 1) -> Event:
 
 
 def oracle(events: Iterable[Event], prices_have_history: bool = True) -> list[Version]:
-    """The right versions; without a history of prices a version has that of its last change."""
+    """The right versions, by key and time. Without a history of prices, a version has the price of its last change."""
     by_moment = {event[:2]: event for event in sorted(events, key=_order)}
     versions: list[Version] = []
     state: tuple[str, float] | None = None

@@ -64,7 +64,7 @@ def goes_on(running: Running, by: int) -> Callable[[], bool]:
 def joined(running: Running, pipeline: Pipeline) -> None:
     """Wait until an aggregator that was just started has its share of the partitions."""
     log = pipeline.log(Service.AGGREGATOR)
-    running.meanwhile(lambda: "owned" in log.read_text(), "another aggregator gets its share")
+    running.meanwhile(lambda: "assigned" in log.read_text(), "another aggregator gets its share")
 
 
 def test_an_outage_upstream_and_a_partition_that_nobody_owns_make_no_sale_late(running: Running) -> None:

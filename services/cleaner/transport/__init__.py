@@ -1,4 +1,4 @@
-"""Faust over record batches: agents are handed the records of one partition at a time, many in one value.
+"""Faust over record batches: an agent gets many records of one partition as one value.
 
     app = App("cleaner", broker="kafka://127.0.0.1:9092")
 
@@ -7,13 +7,13 @@
         async for chunk in chunks:      # a Chunk: topic, partition, records, first_offset, next_offset
             ...                         # done with it when the next one is asked for
 
-    sys.exit(run(app))
+    sys.exit(run(app, stop))
 
-Stock Faust costs about 80 µs a record, nearly all of it bookkeeping for each; here a chunk of thousands costs that.
+Stock Faust costs about 80 µs a record, nearly all of it bookkeeping; here a chunk of thousands costs as much.
 
 Guarantees: at least once; in order within a partition; a chunk is acknowledged when its agent asks for the next one,
 never when it raised or was cancelled; committed offsets trail the acknowledged ones by one commit interval at most, and
-end at the end of the log, also when that is a transaction marker.  Only committed records are seen.
+end at the end of the log, even behind a transaction marker.  Only committed records are read.
 
 Limits: one agent for each topic with concurrency 1; no tables; no ``take()``, which acknowledges in ``finally``.
 """

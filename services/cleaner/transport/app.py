@@ -1,4 +1,4 @@
-"""A Faust app whose agents are handed chunks."""
+"""A Faust app whose agents get chunks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -21,8 +21,8 @@ from services.cleaner.transport.positions import Partition, Progress
 class Chunking:
     """How records become chunks.
 
-    ``linger_s``: how long to wait for more after the first record of a read; what it adds to latency, at most.
-    ``grace_s``: how long a rebalance or a stop waits for the chunks that agents hold.
+    ``linger_s``: how long a read waits for more after its first record; the most that it adds to latency.
+    ``grace_s``: how long a rebalance or a stop waits for agents to finish their chunks.
     ``librdkafka``: more settings for the readers, such as security.
     """
 
@@ -32,34 +32,34 @@ class Chunking:
     librdkafka: Mapping[str, Any] = field(default_factory=dict)
 
 
-class ChunkStream(faust.Stream):
+class ChunkStream(faust.Stream[Any]):
     """A stream that acknowledges a chunk when its agent asks for the next one, and never otherwise.
 
-    Faust's own acknowledges in ``finally``: also when the agent raised, or was cancelled, in the middle of a chunk.
+    Faust's own acknowledges in ``finally``, so also if the agent raised or was cancelled in the middle of a chunk.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "enable_acks": False})
-        self._in_hand: list[Chunk] = []
-        self._held_back = False
+        self._current: list[Chunk] = []
+        self._defers = False
 
     @property
-    def more_waits(self) -> bool:
+    def has_more(self) -> bool:
         """Whether the next chunk is there already."""
         channel: Any = self.channel
         return not channel.empty()
 
-    def hold_back(self) -> None:
-        """The chunk in hand is not done when the agent asks for the next one, but together with that one.
+    def defer(self) -> None:
+        """Acknowledge the current chunk together with the next one, not when the agent asks for the next one.
 
-        Only for an agent that bounds what it holds back, and only when ``more_waits``: no room is kept for such chunks
-        in what is read ahead, and nothing else acknowledges them.
+        Only for an agent that bounds what it defers, and only if ``has_more``: what is read ahead leaves no room for
+        deferred chunks, and nothing else acknowledges them.
         """
-        self._held_back = True
+        self._defers = True
 
     def acknowledge(self) -> None:
-        """All chunks in hand are done, whatever the agent does next."""
-        self._take_back(done=True)
+        """Acknowledge the current chunk and all deferred ones now, whatever the agent does next."""
+        self._end(done=True)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self._acknowledging(super().__aiter__())
@@ -68,23 +68,23 @@ class ChunkStream(faust.Stream):
         consumer: Any = self.app.consumer
         async for value in values:
             event: Any = self.current_event
-            consumer.hand_over(event.value)
-            self._in_hand.append(event.value)
-            self._held_back = done = False
+            consumer.begin(event.value)
+            self._current.append(event.value)
+            self._defers = done = False
             try:
                 yield value
                 done = True
             finally:
-                if done and self._held_back:
-                    consumer.set_aside(event.value)
+                if done and self._defers:
+                    consumer.defer(event.value)
                 else:
-                    self._take_back(done=done)
+                    self._end(done=done)
 
-    def _take_back(self, *, done: bool) -> None:
+    def _end(self, *, done: bool) -> None:
         consumer: Any = self.app.consumer
-        for chunk in self._in_hand:
-            consumer.take_back(chunk, done=done)
-        self._in_hand.clear()
+        for chunk in self._current:
+            consumer.end(chunk, done=done)
+        self._current.clear()
 
 
 class Transport(driver.Transport):
@@ -105,7 +105,7 @@ class NeverRestart(SupervisorStrategy):
     """An agent that raised stays down: `App` stops the worker."""
 
     async def restart_services(self, services: list[Any]) -> None:
-        """Nothing."""
+        """Nothing: no agent is started again."""
 
 
 class ConsumingOnly(BootStrategy):
@@ -133,15 +133,15 @@ class App(faust.App):
             "agent_supervisor": NeverRestart,
             "key_serializer": "raw",
             "value_serializer": "raw",
-            # A commit takes its time, too: what is acknowledged is to be committed within a second.
+            # What is acknowledged is committed within a second, and a commit itself takes some of that.
             "broker_commit_interval": 0.25,
-            # A worker that was killed gives its partitions back after this; Faust's default is a minute.
+            # The partitions of a killed worker go to others after this; Faust's default is a minute.
             "broker_session_timeout": 10.0,
-            # A connection to a broker whose machine is gone is given up after this, and until then aiokafka opens no
-            # other: nothing is committed. Longer than a rebalance takes. Faust's default is a minute and a half.
+            # aiokafka gives up a connection to a broker whose machine is gone after this. Until then it opens no other,
+            # and commits nothing. It must be longer than a rebalance. Faust's default is a minute and a half.
             "broker_request_timeout": 30.0,
             "stream_wait_empty": True,
-            # Without tables nobody stands by; with 0 Faust leaves the assignment to the plain round-robin assignor.
+            # There are no tables to replicate; with 0 Faust leaves the assignment to the plain round-robin assignor.
             "table_standby_replicas": 0,
             "topic_allow_declare": False,
             "topic_disable_leader": True,
@@ -149,15 +149,15 @@ class App(faust.App):
         }
         super().__init__(id, **{**defaults, **settings})
 
-    # Not app.consumer: whoever asks for it first creates it, and that is for the app's own thread to do.
+    # Not app.consumer: the first access creates it, which only the app's own thread may do.
     @property
     def is_settled(self) -> bool:
-        """Whether the group has given this worker its share, be it nothing; any thread may ask."""
+        """Whether the group has assigned this worker its partitions, which may be none; any thread may ask."""
         consumer = cast("ChunkConsumer | None", self._consumer)
         return consumer is not None and consumer.settled
 
     def progress(self) -> dict[Partition, Progress]:
-        """Where each owned partition stands, as of the last fetches; any thread may ask."""
+        """The offsets of each owned partition, as of the last fetches; any thread may ask."""
         consumer = cast("ChunkConsumer | None", self._consumer)
         return {} if consumer is None else consumer.positions.snapshot()
 
@@ -165,8 +165,8 @@ class App(faust.App):
         if isinstance(exc, Stopped):
             # The agent waited for a server. The event that ended its wait also stops the worker.
             return
-        # Not Service.crash(): it takes down every service at once, the consumer's thread too, and then nothing that
-        # other agents have acknowledged can be committed.  `run` stops the app in good order instead.
+        # Not Service.crash(): it ends every service at once, the consumer's thread included, so that what other agents
+        # have acknowledged cannot be committed. `run` stops the app in good order instead.
         if self.failure is None:
             self.failure = exc
             self.failed.set()
@@ -175,4 +175,4 @@ class App(faust.App):
         return Transport(self.conf.broker_consumer, self)
 
     def _create_directories(self) -> None:
-        """None: they are for tables."""
+        """Nothing: Faust's directories are for tables."""

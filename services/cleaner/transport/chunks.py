@@ -1,4 +1,4 @@
-"""What an agent is handed: the records of one partition that one fetch brought, as one value."""
+"""What an agent gets: the records of one partition that one fetch brought, as one value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,9 +11,8 @@ from confluent_kafka import KafkaError, KafkaException, Message
 class Chunk:
     """Consecutive records of one partition; never empty, offsets ascending, gaps possible (compaction, transactions).
 
-    ``first_offset`` is that of the first record, ``next_offset`` the one after the last; the length stays that of the
-    beginning when an agent, to free memory early, empties ``records``.
-    Two chunks are never equal: a chunk that is read again is another one.
+    ``first_offset`` is that of the first record, ``next_offset`` the one after the last. The length stays the same when
+    an agent empties ``records`` to free memory early. Two chunks are never equal: one that is read again is another.
     """
 
     topic: str
@@ -32,7 +31,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What one call of the consumer brought, of one topic.
+    """The result of one call of the consumer of one topic.
 
     ``ends`` holds, for each partition whose end was reached, the offset that its next record can have; it lies past
     transaction markers, which are never records.  ``high_watermarks``: of the partitions with chunks, as of the fetch.
@@ -44,7 +43,7 @@ class Fetched:
 
 
 def split(messages: Sequence[Message]) -> Fetched:
-    """Part what ``Consumer.consume`` returned into one chunk for each partition, in order of first appearance.
+    """Split the result of ``Consumer.consume`` into one chunk for each partition, in order of first appearance.
 
     Raises KafkaException for an error that the client does not retry by itself.
     """
@@ -59,7 +58,7 @@ def split(messages: Sequence[Message]) -> Fetched:
                     raise KafkaException(error)
         messages = [message for message in messages if message.error() is None]
     by_partition: dict[int, list[Message]] = {}
-    # What one fetch brought of a partition comes in a row.
+    # A fetch brings the records of a partition in a row.
     for partition, run in groupby(messages, Message.partition):
         by_partition.setdefault(partition, []).extend(run)
     chunks = [

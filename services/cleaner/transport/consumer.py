@@ -1,13 +1,13 @@
-"""The Faust consumer: membership, rebalances and commits by aiokafka as ever, records as chunks by confluent-kafka.
+"""The Faust consumer: aiokafka does membership, rebalances and commits; confluent-kafka reads records, as chunks.
 
-Faust's own aiokafka consumer stays a member of the group, but its partitions are paused, so that it fetches nothing.
-The same partitions are assigned to one `Reader` for each topic, from the committed offsets.  What Faust does with
-single offsets (lists of acknowledged ones, gaps, seeks back when the flow stopped) is replaced by `Positions`.
+Faust's own aiokafka consumer is a member of the group, but its partitions are paused, so that it fetches nothing.
+The same partitions are assigned to one `TopicReader` for each topic, from the committed offsets.  `Positions`
+replaces what Faust does with single offsets: lists of acknowledged ones, gaps, seeks back when the flow stopped.
 
-What happens in a rebalance (eager, as aiokafka does it)::
+A rebalance, eager as aiokafka does it::
 
-    revoked    readers stop → Faust clears the agents' queues → agents finish the chunk in hand, a short while
-               → acknowledged offsets are committed → everything else is forgotten, whoever owns it next reads it again
+    revoked    readers stop → Faust clears the agents' queues → agents get a short while to finish their chunk
+               → acknowledged offsets are committed → all else is forgotten; the next owner reads it again
     assigned   Faust's recovery service (no tables: at once) → perform_seek: committed offsets → readers start
 """
 
@@ -24,33 +24,33 @@ from services.cleaner.transport.chunks import Chunk
 from services.cleaner.transport.membership import MembershipThread
 from services.cleaner.transport.message import as_message
 from services.cleaner.transport.positions import Positions, Progress
-from services.cleaner.transport.reader import Reader
+from services.cleaner.transport.reader import TopicReader
 
 log = logging.getLogger(__name__)
 
-# Between two lines in the log while the broker is away.
+# Between two warnings while the broker is away.
 REMIND_S = 30.0
 
-# For the last commit, of a stop or before partitions are given away.
+# For the last commit of a stop, or before partitions are revoked.
 COMMIT_S = 5.0
 
 
 class ChunkConsumer(driver.Consumer):
-    """Hands chunks to the streams, keeps their positions, commits what was acknowledged."""
+    """Passes chunks to the streams, keeps their positions, commits what was acknowledged."""
 
     app: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.positions = Positions()
-        #: whether the group has given us our share, which may be nothing
+        #: whether the group has assigned us our partitions, which may be none
         self.settled = False
         self.chunking = self.app.chunking
-        self._readers: dict[str, Reader] = {}
-        self._in_hand: set[Chunk] = set()
+        self._readers: dict[str, TopicReader] = {}
+        self._current: set[Chunk] = set()
         self._changed = asyncio.Event()
         self._commit_lock = asyncio.Lock()
-        self._said_at = -REMIND_S
+        self._warned_at = -REMIND_S
         # Goes up whenever partitions are taken away.
         self._generation = 0
 
@@ -59,7 +59,7 @@ class ChunkConsumer(driver.Consumer):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    async def _read(self, reader: Reader) -> None:
+    async def _read(self, reader: TopicReader) -> None:
         while not self.should_stop:
             await self._wait_until(lambda: self._has_room(reader.topic))
             async with reader.lock:
@@ -76,8 +76,8 @@ class ChunkConsumer(driver.Consumer):
     def _has_room(self, topic: str) -> bool:
         partitions = len(self.positions.starts(topic))
         chunks, records = self.positions.outstanding(topic)
-        # Two chunks for each partition: one in the agent's hands, one ahead.  While the agent is busy with them, the
-        # next ones grow in librdkafka's queue instead of becoming many small ones here.
+        # Two chunks for each partition: one that the agent works on, one ahead. Meanwhile records gather in the queue
+        # of librdkafka, and become one large chunk instead of many small ones.
         return chunks < 2 * partitions and records < 2 * self.chunking.max_records
 
     def resume_flow(self) -> None:
@@ -113,32 +113,32 @@ class ChunkConsumer(driver.Consumer):
             self._changed.clear()
             try:
                 # Python 3.11 forgets a cancellation that meets the end of the wait. A stopped fetcher is cancelled only
-                # once: whoever calls has to get a chance to look whether it should stop.
+                # once: the caller needs a chance to see that it should stop.
                 await asyncio.wait_for(self._changed.wait(), timeout)
             except TimeoutError:
                 return
 
     # -- acknowledging and committing --------------------------------------------------------------------------------
 
-    def hand_over(self, chunk: Chunk) -> None:
+    def begin(self, chunk: Chunk) -> None:
         """An agent begins with a chunk."""
-        self._in_hand.add(chunk)
+        self._current.add(chunk)
 
-    def set_aside(self, chunk: Chunk) -> None:
+    def defer(self, chunk: Chunk) -> None:
         """An agent goes on to the next chunk before this one is done: no stop and no rebalance waits for it."""
-        self._in_hand.discard(chunk)
-        self.positions.set_aside(chunk)
+        self._current.discard(chunk)
+        self.positions.defer(chunk)
         self._changed.set()
 
-    def take_back(self, chunk: Chunk, *, done: bool) -> None:
-        """An agent is finished with a chunk: ``done``, or it failed or was cancelled."""
-        self._in_hand.discard(chunk)
+    def end(self, chunk: Chunk, *, done: bool) -> None:
+        """An agent has ended its work on a chunk: ``done``, or it failed or was cancelled."""
+        self._current.discard(chunk)
         if done:
             self.positions.acknowledge(chunk)
         self._changed.set()
 
     def ack(self, message: Message) -> bool:
-        """Nothing: Faust calls this also for messages that it skipped.  See `take_back`."""
+        """Do nothing: Faust calls this also for messages that it skipped.  See `end`."""
         return False
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
@@ -151,20 +151,20 @@ class ChunkConsumer(driver.Consumer):
             return True
 
     async def wait_empty(self) -> None:
-        """Let the agents finish what they hold, and commit; a short while for each."""
+        """Let the agents finish their chunks, then commit; both have a time limit."""
         try:
             async with asyncio.timeout(self.chunking.grace_s):
-                await self._wait_until(lambda: not self._in_hand)
+                await self._wait_until(lambda: not self._current)
         except TimeoutError:
-            self.log.warning("Not waiting any longer for %d chunks; they will be read again.", len(self._in_hand))
+            self.log.warning("%d chunks are not finished in time; they will be read again.", len(self._current))
         if not self.positions.committable():
             return
         try:
-            # Without a broker a commit is tried again for ever.
+            # Without a broker a commit is tried again without end.
             async with asyncio.timeout(COMMIT_S):
                 await self.commit()
         except TimeoutError:
-            self.log.warning("Not waiting any longer for the last commit; what came after it will be read again.")
+            self.log.warning("The last commit is not done in time; what it covers will be read again.")
             self.positions.assign({})
 
     # -- assignment --------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class ChunkConsumer(driver.Consumer):
         generation = self._generation
         committed = await self.seek_to_committed()
         if generation != self._generation:
-            # Taken away while we asked; where we get nothing instead, nobody would call this again.
+            # The partitions were revoked meanwhile. If we get none instead, Faust does not call this again.
             return
         self.positions.assign({TP(*partition): offset for partition, offset in committed.items()})
         for topic in {topic for topic, _ in committed}:
@@ -197,7 +197,7 @@ class ChunkConsumer(driver.Consumer):
             async with self._readers[topic].lock:
                 await self._assign(self._readers[topic])
 
-    async def _assign(self, reader: Reader) -> None:
+    async def _assign(self, reader: TopicReader) -> None:
         starts = self.positions.starts(reader.topic)
         await reader.assign(starts, paused=[p for p in starts if TP(reader.topic, p) in self._paused_partitions])
         self._changed.set()
@@ -205,14 +205,14 @@ class ChunkConsumer(driver.Consumer):
     def _servers(self) -> str:
         return ",".join(driver.server_list(self.transport.url, driver.Transport.default_port))
 
-    def _new_reader(self, topic: str) -> Reader:
+    def _new_reader(self, topic: str) -> TopicReader:
         config = {
             "bootstrap.servers": self._servers(),
             "group.id": self.app.conf.id,
             "client.id": f"{self.app.conf.broker_client_id}-{topic}",
             **self.chunking.librdkafka,
         }
-        return Reader(
+        return TopicReader(
             topic,
             config,
             max_records=self.chunking.max_records,
@@ -249,7 +249,7 @@ class ChunkConsumer(driver.Consumer):
     # -- facts -------------------------------------------------------------------------------------------------------
 
     def progress(self) -> dict[TP, Progress]:
-        """Where each owned partition stands, as of the last fetches; asks no broker, and any thread may ask."""
+        """The offsets of each owned partition, as of the last fetches, without asking a broker; any thread may ask."""
         return {TP(*partition): progress for partition, progress in self.positions.snapshot().items()}
 
     async def position(self, tp: TP) -> int | None:
@@ -259,12 +259,12 @@ class ChunkConsumer(driver.Consumer):
         return self.positions.progress(tp).end or 0
 
     async def verify_all_partitions_active(self) -> None:
-        """Nothing: the base class warns that aiokafka fetches nothing."""
+        """Do nothing: the base class would warn that aiokafka fetches nothing."""
 
     def say_unreachable(self) -> None:
-        """One line in the log, now and then; any thread may call it."""
-        if monotonic() - self._said_at >= REMIND_S:
-            self._said_at = monotonic()
+        """Warn in the log, at most once in REMIND_S; any thread may call it."""
+        if monotonic() - self._warned_at >= REMIND_S:
+            self._warned_at = monotonic()
             log.warning("Kafka at %s does not answer; waiting for it.", self._servers())
 
     async def on_stop(self) -> None:

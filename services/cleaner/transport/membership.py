@@ -9,7 +9,7 @@ from faust.types import TP
 
 log = logging.getLogger(__name__)
 
-# Between two tries to reach a broker at start.
+# Between two attempts to reach a broker at the start.
 RETRY_S = 1.0
 
 
@@ -31,7 +31,7 @@ class MembershipThread(driver.AIOKafkaConsumerThread):
                 await self.sleep(RETRY_S)
         else:
             return
-        # aiokafka leaves the group when nobody fetched for max_poll_interval; we never fetch from it.
+        # aiokafka leaves the group if nothing is fetched for max_poll_interval, and we never fetch from it.
         self._fetching = self._ensure_consumer()._subscription.fetch_context()
         self._fetching.__enter__()
 
@@ -44,6 +44,6 @@ class MembershipThread(driver.AIOKafkaConsumerThread):
         log.debug(msg.format(*fmt), exc_info=True)
 
     def _stopped_set(self) -> None:
-        # After a crash the thread has ended, and with it the loop that would have to be told.
+        # After a crash the thread has ended, and with it the loop that this call needs.
         if not self.thread_loop.is_closed():
             super()._stopped_set()

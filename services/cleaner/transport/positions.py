@@ -1,12 +1,12 @@
-"""Where each partition stands: what was read, what an agent holds, what it acknowledged, what may be committed.
+"""The offsets of each partition: what was read, passed to an agent, acknowledged, and may be committed.
 
-Takes the place of Faust's lists of acknowledged offsets, which move on by one run of consecutive offsets for each
-commit interval and so fall behind when only the last offset of a chunk is acknowledged.  Pure: no I/O, no clock.
+It replaces Faust's lists of acknowledged offsets. Those move on by one run of consecutive offsets for each commit
+interval, and fall behind if only the last offset of a chunk is acknowledged.  Pure: no I/O, no clock.
 One thread changes it; any thread may look at `snapshot`.
 
 One partition over time::
 
-    acknowledged          handed           waiting       position (next to be read)
+    acknowledged        at the agent       waiting       position (next to be read)
     ──────────────┤├──────────────────┤├───────────────┤├─ ─ ─ ─ ─
                   └ committable: everything before it was acknowledged
 """
@@ -35,16 +35,16 @@ class Progress(NamedTuple):
 class _Entry:
     """Offsets up to ``next_offset``; ``chunk`` is None when they were acknowledged or hold no record.
 
-    ``set_aside``: the agent has sent it on its way, and only waits for the end of that.
+    ``deferred``: the agent has sent its records, and only waits for their delivery.
     """
 
     chunk: Chunk | None
     next_offset: int
-    set_aside: bool = False
+    deferred: bool = False
 
 
 @dataclass(slots=True)
-class _State:
+class _PartitionState:
     position: int | None
     acknowledged: int | None
     committed: int | None
@@ -61,10 +61,10 @@ class _State:
 
 
 class Positions:
-    """The partitions that this worker owns now; chunks of any earlier ownership are strangers and are ignored."""
+    """The partitions that this worker owns now; chunks of an earlier ownership are ignored."""
 
     def __init__(self) -> None:
-        self._states: dict[Partition, _State] = {}
+        self._states: dict[Partition, _PartitionState] = {}
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(self._states)
@@ -74,11 +74,11 @@ class Positions:
 
     def assign(self, committed: Mapping[Partition, int | None]) -> None:
         """Forget all and own these partitions, from their committed offsets (None = never committed)."""
-        self._states = {partition: _State(offset, offset, offset) for partition, offset in committed.items()}
+        self._states = {partition: _PartitionState(offset, offset, offset) for partition, offset in committed.items()}
 
     def restart(self, partition: Partition, offset: int) -> None:
-        """Forget what is on its way in a partition: it is read again from ``offset``, also when that is behind."""
-        self._states[partition] = _State(offset, offset, self._states[partition].committed)
+        """Forget the chunks of a partition and read again from ``offset``, which may lie behind its position."""
+        self._states[partition] = _PartitionState(offset, offset, self._states[partition].committed)
 
     def starts(self, topic: str) -> dict[int, int | None]:
         """Partition → next offset to be read, of the owned partitions of ``topic``."""
@@ -93,7 +93,7 @@ class Positions:
             state.entries.append(_Entry(chunk, chunk.next_offset))
 
     def reached_end(self, partition: Partition, end: int) -> None:
-        """The reader is at the end of the partition, at offset ``end``: what lies between holds no records."""
+        """The reader is at the end of the partition, ``end``; from its position up to there, there are no records."""
         state = self._states.get(partition)
         if state is None:
             return
@@ -121,7 +121,7 @@ class Positions:
         return None
 
     def acknowledge(self, chunk: Chunk) -> bool:
-        """The agent is done with a chunk.  False = it is not ours (any more), and nothing happens."""
+        """The agent is done with a chunk.  False: it is not ours, or no longer, and nothing happens."""
         for entry in self._entries(chunk):
             entry.chunk = None
             self._states[chunk.topic, chunk.partition].advance()
@@ -129,23 +129,23 @@ class Positions:
         return False
 
     def _entries(self, chunk: Chunk) -> Iterator[_Entry]:
-        """The one of this chunk, if it is ours."""
+        """The entry of this chunk, if it is ours."""
         state = self._states.get((chunk.topic, chunk.partition))
         return (entry for entry in (state.entries if state else ()) if entry.chunk is chunk)
 
-    def set_aside(self, chunk: Chunk) -> None:
+    def defer(self, chunk: Chunk) -> None:
         """The agent went on before it was done with this chunk: it is not acknowledged, and not `outstanding`."""
         for entry in self._entries(chunk):
-            entry.set_aside = True
+            entry.deferred = True
 
     def outstanding(self, topic: str) -> tuple[int, int]:
-        """(chunks, records) of the topic that were read and not acknowledged, without those that were set aside."""
+        """(chunks, records) of the topic that were read and not acknowledged, without the deferred ones."""
         chunks = [
             entry.chunk
             for (name, _), state in self._states.items()
             if name == topic
             for entry in state.entries
-            if entry.chunk is not None and not entry.set_aside
+            if entry.chunk is not None and not entry.deferred
         ]
         return len(chunks), sum(map(len, chunks))
 
@@ -168,5 +168,5 @@ class Positions:
         return self._states[partition].progress()
 
     def snapshot(self) -> dict[Partition, Progress]:
-        """Where each owned partition stands."""
+        """The offsets of each owned partition."""
         return {partition: state.progress() for partition, state in self._states.items()}

@@ -1,7 +1,7 @@
 """Reads the records of one topic with a confluent-kafka consumer, on a thread of its own.
 
-One reader for each topic, not one for all: back-pressure is then simply not to call ``consume``, and a slow agent holds
-back its own topic only.  Pausing partitions of a shared consumer would throw away what was prefetched, each time.
+Each topic has its own reader: back-pressure is then simply not to call ``consume``, and a slow agent slows only its
+own topic down. To pause partitions of a shared consumer would throw away, each time, what was prefetched.
 """
 
 import asyncio
@@ -31,16 +31,19 @@ DEFAULTS: Mapping[str, Any] = {
     "queued.max.messages.kbytes": 4096,
     "queued.min.messages": 20_000,
     "fetch.queue.backoff.ms": 5,
-    # A broker that comes back is found within this; every failed try is logged at levels above 2.
+    # How soon a broker that comes back is noticed. At levels above 2 every failed attempt would be logged.
     "reconnect.backoff.ms": 200,
     "reconnect.backoff.max.ms": 1000,
     "log_level": 2,
 }
 
 
-class Reader:
-    """The consumer of one topic.  ``lock`` is held around a read and the use of its result, and around every change of
-    what is read, so that nothing read before a change is taken for something read after it."""
+class TopicReader:
+    """The consumer of one topic.
+
+    Hold ``lock`` around a read and the use of its result, and around every change of what is read. Then records that
+    were read before a change cannot be taken for records that were read after it.
+    """
 
     def __init__(
         self,
@@ -81,7 +84,7 @@ class Reader:
         fetched = split(messages)
         for chunk in fetched.chunks:
             partition = TopicPartition(self.topic, chunk.partition)
-            # Cached: what the last fetch brought, the broker is not asked.
+            # Cached: as of the last fetch, without asking the broker.
             _, fetched.high_watermarks[chunk.partition] = self._consumer.get_watermark_offsets(partition, cached=True)
         return fetched
 
@@ -102,12 +105,12 @@ class Reader:
         self._thread.shutdown()
 
     # Every call of the consumer goes through its thread: consume() holds a lock of the client, and a call from the
-    # event loop, even one that is answered from memory, would block the loop until the thread lets go of it.
+    # event loop, even one that needs no broker, would block the loop until the thread releases it.
     async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     def _on_error(self, error: KafkaError) -> None:
-        # librdkafka goes on by itself; what it cannot mend comes back from consume() and raises there.
+        # librdkafka recovers by itself; an error that it cannot recover from comes out of consume() and raises there.
         log.debug("%s: %s", self.topic, error)
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._on_unreachable()

@@ -1,4 +1,4 @@
-"""Runs an app until a signal or a crash, and says with which code to exit."""
+"""Runs an app until a stop or a crash; the result is the exit code."""
 
 import asyncio
 import logging
@@ -9,8 +9,8 @@ from services.cleaner.transport.app import App
 
 log = logging.getLogger(__name__)
 
-# Faust tells its life (that of the services here under our name), and aiokafka every failed heartbeat; what matters
-# of it ends the worker, and is said then.
+# Faust logs each step of its services, and aiokafka each failed heartbeat. An error that matters ends the worker, which
+# then logs it.
 QUIET = {
     "faust": logging.WARNING,
     "mode": logging.WARNING,
@@ -29,9 +29,9 @@ STOP_TIMEOUT_S = 30.0
 def run(app: App, stop: threading.Event) -> int:
     """Run ``app`` until ``stop`` is set or it crashes.
 
-    Either way it stops in order: agents finish the chunk in hand, offsets are committed, the group is left.
-    Returns 0 after a stop; after a crash the ``exit_code`` of the exception, or 1 if it has none.  What does not stop
-    within STOP_TIMEOUT_S is left behind: the process ends at once, with that code or 1.
+    Either way it stops in order: agents finish their chunk, offsets are committed, the group is left.
+    Returns 0 after a stop; after a crash the ``exit_code`` of the exception, or 1 if it has none.  If the app
+    does not stop within STOP_TIMEOUT_S, the process ends at once, with that code or 1.
     """
     for name, level in QUIET.items():
         if logging.getLogger(name).level == logging.NOTSET:
@@ -49,7 +49,7 @@ async def _run(app: App, stop: threading.Event) -> int:
     if reason is not None:
         known = hasattr(reason, "exit_code")
         log.error("stopping: %s", reason if known else repr(reason), exc_info=None if known else reason)
-    # Not wait_for(): mode takes the cancellation for an end, and goes on with the next service.
+    # Not wait_for(): mode takes its cancellation for the end of one service, and goes on with the next.
     stopping_app = asyncio.ensure_future(app.stop())
     await asyncio.wait({stopping_app}, timeout=STOP_TIMEOUT_S)
     if not stopping_app.done():

@@ -76,14 +76,14 @@ def test_every_mechanism_is_one_that_librdkafka_and_faust_know(given, mechanism:
     connections = given(**given_)
     told = credentials_to_aiokafka_auth(credentials(connections))
     assert (told["security_protocol"], told["sasl_mechanism"]) == ("SASL_PLAINTEXT", mechanism)
-    clients.consumer(connections, "nobody").close()
+    clients.consumer(connections, "group").close()
 
 
 def test_tls_without_a_name_is_tls_alone(given):
     connections = given(KAFKA_SECURITY_PROTOCOL="SSL")
     assert connections.librdkafka() == {"security.protocol": "SSL"}
     assert isinstance(credentials(connections), faust.SSLCredentials)
-    clients.consumer(connections, "nobody").close()
+    clients.consumer(connections, "group").close()
 
 
 @pytest.mark.parametrize(

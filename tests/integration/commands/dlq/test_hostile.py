@@ -18,7 +18,7 @@ from commands.dlq.replay import publish
 from retail_stream import dead_letters as dead_letter
 from retail_stream import waiting
 from retail_stream.errors import Rejected, RetailStreamError, Stage, Unavailable
-from retail_stream.kafka import clients, offsets, reading
+from retail_stream.kafka import clients, offsets
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from tests.harness.servers import Servers, connections_of
@@ -161,7 +161,6 @@ def test_a_registry_that_does_not_answer_is_one_sentence(dlq, monkeypatch):
 @pytest.mark.parametrize("command", [["list"], ["show"], ["replay"], ["replay", "--execute"]])
 def test_a_broker_that_does_not_answer_is_one_sentence(dlq, monkeypatch, command):
     monkeypatch.setattr(waiting, "COMMAND_PATIENCE_S", 1)
-    monkeypatch.setattr(reading, "SILENCE_S", 1)
     monkeypatch.setattr(offsets, "ANSWER_S", 1)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", NOWHERE)
     result = dlq(*command)

@@ -1,4 +1,4 @@
-"""Positions are fenced: whoever claimed a partition last is the only one who can move on."""
+"""Positions are fenced: only the last worker that claimed a partition can advance its position."""
 
 import pytest
 from sqlalchemy import text

@@ -118,22 +118,31 @@ class Source:
         self.producer.flush(30)
 
 
+def record(schema: dict[str, Any], value: bytes) -> dict[str, Any]:
+    """A value of a topic as its fields."""
+    fields = RecordSchema(schema).record(value[HEADER_BYTES:])
+    assert fields is not None
+    return fields
+
+
 def oracle(connections: Connections) -> tuple[Outcome, set[tuple]]:
-    """What all of `sales.clean` comes to, with the rises of `sales.watermarks`; and the identities of all sales."""
+    """The outcome of all of `sales.clean` with the rises of `sales.watermarks`, and the identities of all sales."""
     rises = defaultdict(list)
     for message in read_to_end(connections, Result.WATERMARKS):
-        record = RecordSchema(RISES).record(message.value()[HEADER_BYTES:])
-        rises[record["partition"]].append((record["next_offset"], record["watermark"]))
-    out, sums, identities = Outcome(), {}, set()
+        rise = record(RISES, message.value())
+        rises[rise["partition"]].append((rise["next_offset"], rise["watermark"]))
+    out, identities = Outcome(), set()
+    sums: dict[tuple, list[int]] = {}
     marks: dict[int, int | None] = defaultdict(lambda: None)
     sources: Counter[int] = Counter()
-    seen = defaultdict(set)
+    seen: dict[int, set] = defaultdict(set)
     for message in read_to_end(connections, "sales.clean"):
         p, source = message.partition(), big_endian(headers_by_name(message)[SOURCE_OFFSET])
+        assert source is not None
         if source <= sources[p]:
             continue
         sources[p] = source
-        sale = RecordSchema(SALES).record(message.value()[HEADER_BYTES:])
+        sale = record(SALES, message.value())
         mark = top(marks[p], *(w for offset, w in rises[p] if offset <= message.offset()))
         count({**sale, "offset": message.offset()}, p, mark, RULES, seen[p], sums, out)
         marks[p] = top(mark, min(sale["event_time"], message.timestamp()[1] * 1000) - RULES.delay)
@@ -167,7 +176,7 @@ def published(connections: Connections, engine: Engine, topic: str) -> list[tupl
         mine = str(connection.execute(text("SELECT id FROM warehouse_id")).scalar_one())
     found = []
     for message in read_to_end(connections, topic):
-        headers = {n: v.decode() for n, v in headers_by_name(message).items() if n != SOURCE_OFFSET}
+        headers = {n: v.decode() for n, v in headers_by_name(message).items() if v and n != SOURCE_OFFSET}
         if headers["outbox.id"].startswith(mine):
             found.append(({**headers, "partition": str(message.partition())}, message.value()))
     return found
@@ -200,9 +209,10 @@ def assert_all_is_right(connections: Connections, engine: Engine) -> Outcome:
         assert row[7] == ("final" if over else "fired" if past else "open")
     late = [(int(h["partition"]), int(h["clean.offset"])) for h, _ in published(connections, engine, Result.LATE)]
     assert sorted(late) == sorted(said.late)
-    results, last = Counter(), {}
+    results: Counter[tuple] = Counter()
+    last: dict[tuple, tuple] = {}
     for _, value in published(connections, engine, Result.WINDOWS):
-        r = RecordSchema(WINDOWS).record(value[HEADER_BYTES:])
+        r = record(WINDOWS, value)
         key = (r["kind"], r["window_end"] - r["window_start"], r["window_start"], r[f"{r['kind']}_id"])
         results[*key, r["revision"], r["state"]] += 1
         cents = [
@@ -364,14 +374,12 @@ def test_a_replica_that_froze_with_the_lock_does_not_stop_the_others(
     frozen.invalidate()
 
 
-def test_one_that_waits_for_a_lock_hears_that_it_is_to_stop(
-    connections: Connections, warehouse: Engine, aggregators: Aggregators
-) -> None:
+def test_a_stop_ends_the_wait_for_a_lock(connections: Connections, warehouse: Engine, aggregators: Aggregators) -> None:
     Source(connections, seed=8).publish(10)
     process = aggregators.run()
     eventually(lambda: is_drained(connections, warehouse), "everything is in the warehouse")
-    with warehouse.begin() as somebody:
-        lock(somebody, "sales.clean")
+    with warehouse.begin() as other:
+        lock(other, "sales.clean")
         eventually(lambda: "another session keeps a lock" in aggregators.log(), "it waits for the lock")
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0

@@ -1,4 +1,4 @@
-"""The aggregator's transactions on a real Postgres, without a broker: settings, rises, days, the end of all times."""
+"""The aggregator's transactions on a real Postgres, without a broker: settings, rises, days, the last possible day."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,16 +15,18 @@ from sqlalchemy import Engine, text
 from commands.init import InitSettings, create_topics
 from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.errors import SettingsError
-from retail_stream.kafka import batches, clients
+from retail_stream.kafka import clients
 from retail_stream.kafka.headers import SOURCE_OFFSET, as_big_endian
+from retail_stream.kafka.membership import PartitionRecords
+from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.settings import Connections
 from retail_stream.topics import AHEAD, SCHEMAS, Result
-from services.aggregator import facts, loop, outbox, ownership, settings, warehouse
-from services.aggregator.batch import apply
+from services.aggregator import facts, outbox, ownership, settings, warehouse
+from services.aggregator.batch import CLEAN, Aggregator
+from services.aggregator.ownership import OwnedPartition
 from services.aggregator.watermark import Rise
 from services.aggregator.windows import SECOND
 
-TOPIC = "sales.clean"
 SALES = json.loads((SCHEMAS / "clean" / "sales.avsc").read_text())
 NOW = 1_700_000_000 * SECOND
 DAY = 86_400 * SECOND
@@ -35,39 +37,33 @@ def micros(*parts: int) -> int:
 
 
 class Replica:
-    """One aggregator's part in transactions, with settings and partitions of its own."""
+    """One aggregator's transactions, with settings and partitions of its own."""
 
-    def __init__(self, connections: Connections, engine: Engine, **of_its_own: Any) -> None:
-        config = settings.AggregatorSettings(**connections.model_dump(), **of_its_own)
-        self.engine = engine
-        self.desk: Any = SimpleNamespace(
-            settings=config,
-            topic=TOPIC,
-            writers=SimpleNamespace(get=lambda _: {1: RecordSchema(SALES)}),
-            sale=RecordSchema(SALES),
-            encoder=outbox.Encoder({Result.WINDOWS: 1, Result.WATERMARKS: 2}, config.rules),
-        )
+    def __init__(self, connections: Connections, engine: Engine, **own: Any) -> None:
+        config = settings.AggregatorSettings(**{**connections.model_dump(), **own})
+        self.engine, writers = engine, SimpleNamespace(get=lambda _: {1: RecordSchema(SALES)})
+        self.encoder = outbox.Encoder({Result.WINDOWS: 1, Result.WATERMARKS: 2}, config.rules)
+        self.aggregator = Aggregator(engine, config, self.encoder, writers, writers)  # type: ignore[arg-type]
+        self.owned: Mapping[TopicPartitionKey, OwnedPartition] = {}
         with warehouse.transaction(engine) as connection:
             settings.keep(connection, config.shaping)
 
-    def claim(self, partitions: Iterable[int], rises: Iterable[Rise] = ()) -> Mapping[int, ownership.Owned]:
+    def claim(self, partitions: Iterable[int], rises: Iterable[Rise] = ()) -> Mapping[int, OwnedPartition]:
         with warehouse.transaction(self.engine) as connection:
-            ownership.ensure_rows(connection, TOPIC, range(4))
-            self.owned = ownership.claim(connection, TOPIC, partitions, rises, self.desk.encoder)
-        return self.owned
+            ownership.ensure_rows(connection, CLEAN, range(4))
+            owned = ownership.claim(connection, CLEAN, partitions, rises, self.encoder)
+        self.owned = {(CLEAN, p): o for p, o in owned.items()}
+        return owned
 
-    def take(self, partition: int, *times: int, stamp: int = NOW) -> None:
+    def store(self, partition: int, *times: int, stamp: int = NOW) -> None:
         """Sales of these event times, in one transaction."""
-        messages = [self._message(partition, i, time, stamp) for i, time in enumerate(times)]
-        rows = batches.table(messages, self.desk.writers, self.desk.sale)
-        worker: Any = SimpleNamespace(owned=self.owned, desk=self.desk, ends={})
-        read = {partition: (messages, rows)}
-        parts = {p: loop.Worker.slice(worker, p, *read.get(p, ([], None))) for p in self.owned}
-        with warehouse.transaction(self.engine) as connection:
-            self.owned = apply(connection, self.desk, self.owned, parts, {partition: messages}, frozenset()).owned
+        start = self.owned[CLEAN, partition].next_offset
+        messages = tuple(self._message(partition, start + i, time, stamp) for i, time in enumerate(times))
+        records = {(CLEAN, partition): PartitionRecords(messages, start, start + len(messages))}
+        rows = self.aggregator.rows(records)
+        self.owned = self.aggregator.store(self.owned, records, rows, frozenset()).owned
 
-    def _message(self, partition: int, number: int, time: int, stamp: int) -> Message:
-        offset = self.owned[partition].position.next_offset + number
+    def _message(self, partition: int, offset: int, time: int, stamp: int) -> Message:
         sale = {
             "transaction_id": offset, "store_id": partition, "event_time": time, "customer_id": 1, "product_id": 1,
             "quantity": 1, "unit_price": 1.0, "total_amount": 1.0, "payment_method": "card", "discount_applied": 0.0,
@@ -76,7 +72,7 @@ class Replica:
         headers = [(SOURCE_OFFSET, as_big_endian(offset))]
         value = frame(1, encode(SALES, sale))
         return Message(
-            topic=TOPIC, partition=partition, offset=offset, key=b"1", value=value, headers=headers,
+            topic=CLEAN, partition=partition, offset=offset, key=b"1", value=value, headers=headers,
             timestamp=(1, stamp // 1000),
         )  # fmt: skip
 
@@ -93,8 +89,8 @@ def test_replicas_that_began_with_an_empty_warehouse_and_other_settings_do_not_m
     first.claim([0])
     second.claim([1])
     with pytest.raises(SettingsError, match=r"^SALES_WINDOWS='1m': the warehouse was computed with '5m'"):
-        first.take(0, NOW)
-    second.take(1, NOW)
+        first.store(0, NOW)
+    second.store(1, NOW)
     assert asked(warehouse, "SELECT window_size::text, store_id FROM sales_by_window") == [("00:05:00", 1)]
 
 
@@ -103,22 +99,22 @@ def test_the_first_claim_of_an_empty_warehouse_keeps_the_rises_of_all_partitions
 ) -> None:
     one, other = Replica(connections, warehouse), Replica(connections, warehouse)
     with warehouse.connect() as connection:
-        assert ownership.is_fresh(connection, TOPIC)
+        assert ownership.is_fresh(connection, CLEAN)
     one.claim([0, 1], [Rise(0, 3, NOW), Rise(2, 5, NOW + SECOND)])
-    one.take(0, NOW)
+    one.store(0, NOW)
     with warehouse.connect() as connection:
-        assert not ownership.is_fresh(connection, TOPIC)
-    assert {p: o.replayed for p, o in other.claim([1, 2]).items()} == {1: (), 2: (Rise(2, 5, NOW + SECOND),)}
+        assert not ownership.is_fresh(connection, CLEAN)
+    assert {p: o.recorded_rises for p, o in other.claim([1, 2]).items()} == {1: (), 2: (Rise(2, 5, NOW + SECOND),)}
 
 
 @pytest.mark.parametrize("windows", ["1m", "366d"])
-def test_a_sale_of_the_last_day_of_all_is_taken(connections: Connections, warehouse: Engine, windows: str) -> None:
+def test_a_sale_of_the_last_possible_day_is_stored(connections: Connections, warehouse: Engine, windows: str) -> None:
     last = micros(9999, 12, 31, 23, 59, 59)
     replica = Replica(connections, warehouse, sales_windows=windows)
     replica.claim([0])
-    replica.take(0, last, stamp=last)
+    replica.store(0, last, stamp=last)
     replica.claim([0])
-    replica.take(0, last, micros(9999, 12, 31, 23, 59, 30), stamp=last)
+    replica.store(0, last, micros(9999, 12, 31, 23, 59, 30), stamp=last)
     assert asked(warehouse, "SELECT count(*) FROM fact_sales_9999_12_31") == [(3,)]
     assert asked(warehouse, "SELECT sum(transactions) FROM sales_by_window") == [(3,)]
 

@@ -4,11 +4,13 @@ import itertools
 import random
 import threading
 from collections import Counter
+from functools import partial
 
 import pytest
 
 from retail_stream import topics
 from retail_stream.entities import Entity
+from retail_stream.kafka.offsets import TopicPartitionKey
 from tests.harness.eventually import eventually
 from tests.integration.services.cleaner.world import (
     PARTITIONS,
@@ -80,6 +82,12 @@ def told_apart(out: Outcome) -> tuple[list[Place], int]:
 
 @pytest.mark.long
 def test_twenty_kills_lose_nothing_and_leave_only_repeats_that_can_be_told(world: World, capsys: pytest.CaptureFixture):
+    def commits(before: dict[TopicPartitionKey, int]) -> bool:
+        return world.committed() != before
+
+    def delivers(goal: float) -> bool:
+        return world.delivered(Entity.SALES) >= goal
+
     rng = random.Random(20)
     with Load(world) as load:
         for kill in range(KILLS):
@@ -88,12 +96,12 @@ def test_twenty_kills_lose_nothing_and_leave_only_repeats_that_can_be_told(world
                 # The moment in which it commits, with its hands full: what it commits must be delivered by then.
                 load.send(BURST, Entity.CUSTOMERS)
                 cleaner = world.start()
-                eventually(lambda was=committed: world.committed() != was, "the cleaner commits", every_s=0)
+                eventually(partial(commits, committed), "the cleaner commits", every_s=0)
             else:
                 # From the very first record on to a good part of a second later.
                 cleaner = world.start()
                 further = rng.choice((1, 300, 2_000, 8_000)) * rng.uniform(0.5, 1.5)
-                eventually(lambda goal=done + further: world.delivered(Entity.SALES) >= goal, "it makes progress")
+                eventually(partial(delivers, done + further), "it makes progress")
             assert cleaner.is_running()
             cleaner.kill()
             world.bury()

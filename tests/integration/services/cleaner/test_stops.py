@@ -26,6 +26,7 @@ def test_a_stop_in_the_middle_of_a_wait_ends_the_cleaner(world: World, server: S
     finally:
         world.stack.start(server)
         world.stack.wait_ready(server)
+    world.reconnect()
     world.started()
     world.drain()
     assert_nothing_lost_or_invented(world.outcome(), repeats=True)

@@ -133,7 +133,7 @@ def test_an_agent_that_raises_stops_the_worker_and_its_chunk_is_read_again(new_l
     assert counts(again) == {0: 1_000 - failed["first"]}
 
 
-def test_chunks_that_are_held_back_are_acknowledged_with_the_one_that_is_not(new_log, start):
+def test_deferred_chunks_are_acknowledged_with_the_one_that_is_not(new_log, start):
     log = new_log(2)
     log.fill(2_000)
     worker = start(log, "max_records=100", "together=3")
@@ -142,7 +142,7 @@ def test_chunks_that_are_held_back_are_acknowledged_with_the_one_that_is_not(new
     assert {done["held"] for done in worker.of("done")} == {0, 1, 2}
 
 
-def test_chunks_that_are_held_back_when_an_agent_raises_are_all_read_again(new_log, start):
+def test_deferred_chunks_when_an_agent_raises_are_all_read_again(new_log, start):
     log = new_log(1)
     log.fill(1_000)
     worker = start(log, "max_records=100", "fail_at=650", "together=1000")

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from confluent_kafka.admin import AdminClient
 
@@ -22,22 +23,25 @@ def test_a_broker_that_is_killed_under_load_costs_no_record_and_no_worker(stack:
                 log.append(producer, partition, 20)
         assert producer.flush(60) == 0
 
+    def beyond(before: list[int]) -> bool:
+        return all(len(w.of("done")) > n for w, n in zip(workers, before, strict=True))
+
     loader = threading.Thread(target=load)
     loader.start()
     workers = [start(log, "max_records=100", "work_s=0.005") for _ in range(2)]
     try:
         for kill in (1, 2):
             done = [len(w.of("done")) for w in workers]
-            eventually(lambda was=done: all(len(w.of("done")) > n for w, n in zip(workers, was, strict=True)), "work")
+            eventually(partial(beyond, done), "work")
             stack.kill(Server.KAFKA)
             eventually(
-                lambda: any("does not answer" in w.stderr for w in workers), "somebody says that the broker is away"
+                lambda: any("does not answer" in w.stderr for w in workers), "a worker logs that the broker is away"
             )
             stack.start(Server.KAFKA)
             stack.wait_ready(Server.KAFKA)
             done = [len(w.of("done")) for w in workers]
             eventually(
-                lambda was=done: all(len(w.of("done")) > n for w, n in zip(workers, was, strict=True)),
+                partial(beyond, done),
                 f"both go on after kill {kill}",
                 within_s=60,
             )

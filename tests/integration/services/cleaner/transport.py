@@ -152,7 +152,7 @@ def assert_in_order(worker: Worker) -> None:
 
 
 def assert_no_gap(*workers: Worker) -> list[int]:
-    """Whoever begins with a chunk, everything before it was done by then; returns how far each partition is done.
+    """Everything before a chunk was done when a worker began with it; returns how far each partition is done.
 
     So a reader of what the workers write sees repeats at most, and never a gap.
     """

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from itertools import pairwise
+from typing import Any
 
 from retail_stream.service import signals
 from services.cleaner.transport import App, Chunking, run
@@ -29,7 +30,7 @@ def say(event: str, **facts: object) -> None:
 async def comes(chunks) -> bool:
     """Whether there is another chunk, or will be within two seconds."""
     for _ in range(200):
-        if chunks.more_waits:
+        if chunks.has_more:
             return True
         await asyncio.sleep(0.01)
     return False
@@ -67,7 +68,7 @@ def main(servers: str, group: str, topic: str, *options: str) -> int:
             await asyncio.sleep(work_s)
             held = held + 1 if held + 1 < together and await comes(chunks) else 0
             if held:
-                chunks.hold_back()
+                chunks.defer()
             say("done", held=held, **facts)
 
     @app.task
@@ -78,7 +79,7 @@ def main(servers: str, group: str, topic: str, *options: str) -> int:
             if app.is_settled != was_settled:
                 was_settled = app.is_settled
                 say("settled" if was_settled else "unsettled")
-            for tp, (position, acknowledged, committed, end) in app.consumer.progress().items():
+            for tp, (position, acknowledged, committed, end) in progress_of(app).items():
                 say(
                     "progress",
                     partition=tp.partition,
@@ -95,11 +96,16 @@ def main(servers: str, group: str, topic: str, *options: str) -> int:
     return run(app, stop)
 
 
+def progress_of(app: App) -> Any:
+    consumer: Any = app.consumer
+    return consumer.progress()
+
+
 async def all_acknowledged(app: App) -> None:
     """Until every record that is there now was acknowledged."""
     while True:
         await asyncio.sleep(0.05)
-        progress = app.consumer.progress().values()
+        progress = progress_of(app).values()
         if progress and all(p.end is not None and p.acknowledged == p.end for p in progress):
             return
 
@@ -108,16 +114,16 @@ def seek_back(app: App):
     async def scenario():
         await all_acknowledged(app)
         say("seek")
-        await app.consumer.seek(sorted(app.consumer.progress())[0], 10)
+        await app.consumer.seek(sorted(progress_of(app))[0], 10)
 
     return scenario
 
 
 def pause_one(app: App):
     async def scenario():
-        while not app.consumer.progress():
+        while not progress_of(app):
             await asyncio.sleep(0.01)
-        first = sorted(app.consumer.progress())[0]
+        first = sorted(progress_of(app))[0]
         app.consumer.pause_partitions([first])
         say("paused")
         await asyncio.sleep(1.5)

@@ -19,14 +19,14 @@ from retail_stream.entities import Entity
 from retail_stream.errors import Fenced, PoisonRecord
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import SEQUENCE_TIME, SOURCE_OFFSET, as_big_endian
-from retail_stream.kafka.offsets import committed_offsets, end_offsets
+from retail_stream.kafka.membership import PartitionRecords
+from retail_stream.kafka.offsets import TopicPartitionKey, committed_offsets, end_offsets
 from retail_stream.settings import Connections
 from retail_stream.topics import Group
 from retail_stream.warehouse import positions
 from services.scd_merger.batch import Merger, lanes
 from services.scd_merger.dimensions import Dimension, clean_schema, declare, dimensions
 from services.scd_merger.merge import merge
-from services.scd_merger.reader import Slice
 from services.scd_merger.tables import DimensionTable
 from tests.harness.eventually import eventually
 from tests.harness.scd_oracle import Event, Version, batches, delete, history, oracle, upsert
@@ -143,24 +143,24 @@ LARGE = [26, *(pytest.param(seed, marks=pytest.mark.long) for seed in (28, 58, 2
 
 @pytest.mark.parametrize("seed", LARGE)
 def test_large_batches_in_two_transactions_at_a_time_agree_with_the_oracle(warehouse: Engine, seed: int) -> None:
-    places = [(TOPIC, p) for p in range(4)]
+    partitions = [(TOPIC, p) for p in range(4)]
     rng = random.Random(seed)
     raw = busy_partitions(rng, 6000, 30_000)
     logs = [clean_log(rng, len(events)) for events in raw]
-    sent = [messages([raw[p][s] for s in logs[p]], partition=p, sources=logs[p]) for _, p in places]
+    sent = [messages([raw[p][s] for s in logs[p]], partition=p, sources=logs[p]) for _, p in partitions]
     service = merger(warehouse)
-    owned = dict(zip(places, service.claim(places), strict=True))
-    while any(owned[place].next_offset < len(sent[place[1]]) for place in places):
+    owned = dict(service.claim(partitions))
+    while any(owned[tp].next_offset < len(sent[tp[1]]) for tp in partitions):
         most = rng.choice([60, 700, 2500])
         batch = {}
-        for place in places:
-            start = owned[place].next_offset
-            if some := sent[place[1]][start : start + rng.randrange(most + 1)]:
-                batch[place] = Slice(some)
-        owned |= {(moved.topic, moved.partition): moved for moved in service.take(owned, batch)}
+        for tp in partitions:
+            start = owned[tp].next_offset
+            if some := sent[tp[1]][start : start + rng.randrange(most + 1)]:
+                batch[tp] = records(some)
+        owned |= service.store(owned, batch)
         if rng.random() < 0.1:
             service = merger(warehouse)
-            owned = dict(zip(places, service.claim(places), strict=True))
+            owned = dict(service.claim(partitions))
     assert versions(warehouse, range(6001)) == oracle(e for events in raw for e in events)
 
 
@@ -270,6 +270,10 @@ def messages(
     )
 
 
+def records(some: tuple[Message, ...]) -> PartitionRecords:
+    return PartitionRecords(some, int(some[0].offset() or 0), int(some[-1].offset() or 0) + 1)
+
+
 def merger(warehouse: Engine) -> Merger:
     return Merger(warehouse, [PRODUCTS], {TOPIC: OneSchema()})  # type: ignore[dict-item]
 
@@ -281,46 +285,46 @@ def stored_position(warehouse: Engine, partition: int = 0) -> tuple[int, int]:
 
 
 def test_results_and_positions_are_stored_together(warehouse: Engine) -> None:
-    service, place = merger(warehouse), (TOPIC, 0)
-    [owned] = service.claim([place])
-    [moved] = service.take({place: owned}, {place: Slice(messages([upsert(1, "a"), delete(2)]), end=5)})
+    service, tp = merger(warehouse), (TOPIC, 0)
+    owned = service.claim([tp])
+    moved = service.store(owned, {tp: PartitionRecords(messages([upsert(1, "a"), delete(2)]), 0, 5)})[tp]
     assert (moved.next_offset, moved.source_offset) == (5, 1) == stored_position(warehouse)
     assert versions(warehouse, range(1, 2)) == [(1, 1, 2, "a", 1.0)]
 
 
 def test_a_worker_that_lost_its_partition_writes_nothing(warehouse: Engine) -> None:
-    service, place = merger(warehouse), (TOPIC, 0)
-    [owned] = service.claim([place])
+    service, tp = merger(warehouse), (TOPIC, 0)
+    owned = service.claim([tp])
     with warehouse.begin() as connection:
-        positions.claim(connection, Group.SCD_MERGER, *place)
+        positions.claim(connection, Group.SCD_MERGER, *tp)
     with pytest.raises(Fenced):
-        service.take({place: owned}, {place: Slice(messages([upsert(1, "a")]))})
+        service.store(owned, {tp: records(messages([upsert(1, "a")]))})
     assert versions(warehouse, range(1, 2)) == []
     assert stored_position(warehouse) == (0, -1)
 
 
 def test_a_record_that_the_cleaner_sent_twice_is_dropped(warehouse: Engine) -> None:
-    service, place = merger(warehouse), (TOPIC, 0)
-    [owned] = service.claim([place])
-    [moved] = service.take({place: owned}, {place: Slice(messages([upsert(1, "a")] * 10))})
+    service, tp = merger(warehouse), (TOPIC, 0)
+    owned = service.claim([tp])
+    owned = service.store(owned, {tp: records(messages([upsert(1, "a")] * 10))})
     # The same source offsets with other contents: were they read, they would be seen.
     again = tuple(
         Message(TOPIC, 0, m.offset() + 10, m.key(), m.value(), m.headers(), timestamp=m.timestamp())
         for m in messages([upsert(9, "b")] * 10)
     )
-    [moved] = service.take({place: moved}, {place: Slice(again)})
+    moved = service.store(owned, {tp: records(again)})[tp]
     assert (moved.next_offset, moved.source_offset) == (20, 9)
     assert versions(warehouse, range(1, 2)) == [(1, 1, None, "a", 1.0)]
 
 
 def test_the_record_that_postgres_refuses_is_named_and_no_other_is_lost(warehouse: Engine) -> None:
-    service, places = merger(warehouse), [(TOPIC, 0), (TOPIC, 1)]
-    owned = dict(zip(places, service.claim(places), strict=True))
+    service, partitions = merger(warehouse), [(TOPIC, 0), (TOPIC, 1)]
+    owned = service.claim(partitions)
     bad = [upsert(t, f"v{t}\0" if t == 13 else f"v{t}") for t in range(20)]
     good = [upsert(t, f"v{t}", key=2) for t in range(20)]
-    batch = {places[0]: Slice(messages(bad)), places[1]: Slice(messages(good, partition=1))}
+    batch = {partitions[0]: records(messages(bad)), partitions[1]: records(messages(good, partition=1))}
     with pytest.raises(PoisonRecord, match=rf"{TOPIC}/0@13\b"):
-        service.take(owned, batch)
+        service.store(owned, batch)
     assert stored_position(warehouse, 0) == (13, 12)
     assert stored_position(warehouse, 1) == (20, 19)
     assert len(versions(warehouse, range(1, 2))) == 13
@@ -328,8 +332,8 @@ def test_the_record_that_postgres_refuses_is_named_and_no_other_is_lost(warehous
 
 
 def test_a_batch_that_lost_a_deadlock_is_taken_again(warehouse: Engine) -> None:
-    service, place = merger(warehouse), (TOPIC, 0)
-    [owned] = service.claim([place])
+    service, tp = merger(warehouse), (TOPIC, 0)
+    owned = service.claim([tp])
     with warehouse.begin() as connection:
         # As Postgres ends one of two transactions that wait for each other; a sequence is not rolled back.
         connection.execute(text("CREATE SEQUENCE attempts"))
@@ -342,14 +346,14 @@ def test_a_batch_that_lost_a_deadlock_is_taken_again(warehouse: Engine) -> None:
         """)
         )
         connection.execute(text("CREATE TRIGGER lose_once AFTER INSERT ON dim_products EXECUTE FUNCTION lose_once()"))
-    service.take({place: owned}, {place: Slice(messages([upsert(1, "a")]))})
+    service.store(owned, {tp: records(messages([upsert(1, "a")]))})
     assert versions(warehouse, range(1, 2)) == [(1, 1, None, "a", 1.0)]
 
 
 def test_only_partitions_without_a_common_key_are_merged_side_by_side() -> None:
-    def batch(*keys: int, size: int = 1000) -> dict[tuple[str, int], Slice]:
+    def batch(*keys: int, size: int = 1000) -> dict[TopicPartitionKey, PartitionRecords]:
         parts = (messages([upsert(t, "a", key) for t in range(size)], partition=p) for p, key in enumerate(keys))
-        return {(TOPIC, p): Slice(part) for p, part in enumerate(parts)}
+        return {(TOPIC, p): records(part) for p, part in enumerate(parts)}
 
     assert [sorted(p for _, p in part) for part in lanes(batch(1, 2, 3, 4))] == [[0, 2], [1, 3]]
     assert len(lanes(batch(1, 2, 3, 1))) == 1, "key 1 is in two partitions that would part"
@@ -360,13 +364,13 @@ def test_only_partitions_without_a_common_key_are_merged_side_by_side() -> None:
 
 
 def test_a_large_batch_is_merged_in_two_transactions_and_one_bad_record_spoils_neither(warehouse: Engine) -> None:
-    service, places = merger(warehouse), [(TOPIC, p) for p in range(3)]
-    owned = dict(zip(places, service.claim(places), strict=True))
+    service, partitions = merger(warehouse), [(TOPIC, p) for p in range(3)]
+    owned = service.claim(partitions)
     events = {p: [upsert(t, f"v{t}", key=p + 1) for t in range(1000)] for p in range(3)}
     events[1][700] = upsert(700, "\0", key=2)
-    batch = {(TOPIC, p): Slice(messages(e, partition=p)) for p, e in events.items()}
+    batch = {(TOPIC, p): records(messages(e, partition=p)) for p, e in events.items()}
     with pytest.raises(PoisonRecord, match=rf"{TOPIC}/1@700\b"):
-        service.take(owned, batch)
+        service.store(owned, batch)
     assert [stored_position(warehouse, p)[0] for p in range(3)] == [1000, 700, 1000]
     for partition, size in ((0, 1000), (1, 700), (2, 1000)):
         assert len(versions(warehouse, range(partition + 1, partition + 2))) == size
@@ -408,6 +412,6 @@ def test_two_mergers_killed_and_fenced_agree_with_the_oracle(
         # The replacement may not have come as far as to handle signals.
         assert second.wait() == 0
         replacement.wait()
-        lag = end_offsets(connections, [(TOPIC, p) for p in range(4)])
-        hints = committed_offsets(connections, Group.SCD_MERGER, lag)
-        assert {place: hints[place] for place in lag} == lag
+        ends = end_offsets(connections, [(TOPIC, p) for p in range(4)])
+        committed = committed_offsets(connections, Group.SCD_MERGER, ends)
+        assert {tp: committed[tp] for tp in ends} == ends

@@ -1,6 +1,7 @@
 """Decoding a batch gives each record the verdict, and the values, that it would get alone."""
 
 import random
+from typing import Any
 
 import polars as pl
 import pytest
@@ -11,8 +12,8 @@ from tests.harness.examples import RAW_ID, examples, schema
 
 SALES = RecordSchema(schema(Entity.SALES, "raw"))
 CUSTOMERS = RecordSchema(schema(Entity.CUSTOMERS, "raw"))
-SALE = next(e.value for e in examples("valid") if str(e) == "sales-sale")
-CUSTOMER = next(e.value for e in examples("valid") if str(e) == "customers-customer")
+SALE: dict[str, Any] = next(e.value or {} for e in examples("valid") if str(e) == "sales-sale")
+CUSTOMER: dict[str, Any] = next(e.value or {} for e in examples("valid") if str(e) == "customers-customer")
 
 
 def sale(**changes) -> bytes:

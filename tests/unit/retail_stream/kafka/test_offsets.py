@@ -1,9 +1,10 @@
-"""What is asked of Kafka has an end, whatever the client does."""
+"""Requests for offsets end, whatever the client does."""
 
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_INVALID, TopicPartition
+from confluent_kafka import OFFSET_INVALID
 from confluent_kafka.admin import ListOffsetsResultInfo
 
 from retail_stream.errors import Unavailable
@@ -19,31 +20,31 @@ CONNECTIONS = Connections(
 
 
 class NeverAnswers:
-    """A client whose answers never come, not even that nothing came in time."""
+    """A client whose requests get neither an answer nor a timeout."""
 
     def list_offsets(self, wanted, **_):
-        return {place: Future() for place in wanted}
+        return {tp: Future() for tp in wanted}
 
 
 @pytest.mark.timeout(20)
-def test_offsets_that_the_client_never_tells_are_a_broker_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offsets_that_never_come_are_a_broker_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offsets, "_GRACE_S", 0.05)
     with pytest.raises(Unavailable):
         latest_offsets(CONNECTIONS, NeverAnswers(), [("sales.raw", 0)], within_s=0.05)  # type: ignore[arg-type]
 
 
-class HeardOfAllLeadersButOne:
-    """What librdkafka 2.16 answers after its time limit while a partition's leader is dead: no error, and no offset."""
+class OneLeaderIsDead:
+    """librdkafka 2.16 after its time limit while the leader of a partition is dead: no error, and an invalid offset."""
 
     def list_offsets(self, wanted, **_):
-        answers: dict[TopicPartition, Future[ListOffsetsResultInfo]] = {place: Future() for place in wanted}
-        for place, answer in answers.items():
-            answer.set_result(ListOffsetsResultInfo(OFFSET_INVALID if place.partition == 2 else 7, -1, -1))
+        answers: dict[Any, Future[Any]] = {tp: Future() for tp in wanted}
+        for tp, answer in answers.items():
+            answer.set_result(ListOffsetsResultInfo(OFFSET_INVALID if tp.partition == 2 else 7, -1, -1))
         return answers
 
 
-def test_an_offset_that_is_none_is_a_broker_that_does_not_answer() -> None:
-    client = HeardOfAllLeadersButOne()
+def test_an_invalid_offset_is_a_broker_that_does_not_answer() -> None:
+    client = OneLeaderIsDead()
     assert latest_offsets(CONNECTIONS, client, [("sales.raw", 1)]) == {("sales.raw", 1): 7}  # type: ignore[arg-type]
     with pytest.raises(Unavailable):
         latest_offsets(CONNECTIONS, client, [("sales.raw", p) for p in range(4)])  # type: ignore[arg-type]

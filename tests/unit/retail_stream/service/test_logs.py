@@ -18,7 +18,7 @@ import structlog
 from retail_stream.service import logs
 logs.configure("cleaner")
 structlog.get_logger("a").info("partitions", owned=[1, 2], note="one\\ntwo", why="a\\x1b[31mred", id="\\u202eabc")
-logging.getLogger("somebody").warning("a library\\nsays %s", "\\x1b[31mthis")
+logging.getLogger("other").warning("a library\\nsays %s", "\\x1b[31mthis")
 warnings.warn("old")
 def broken():
     raise ValueError("in a thread")

@@ -1,4 +1,4 @@
-"""The service's HTTP interface, and probes: what they answer, and that nobody waits for a server that hangs."""
+"""The service's HTTP interface, and probes: what they answer, also while a server hangs."""
 
 import socket
 import struct
@@ -108,7 +108,8 @@ def test_a_probe_says_no_while_the_server_is_away_and_yes_when_it_is_back():
 
 
 def test_a_question_that_fails_in_another_way_is_no_answer(monkeypatch: pytest.MonkeyPatch):
-    fails, crashed = threading.Event(), []
+    fails = threading.Event()
+    crashed: list[object] = []
     monkeypatch.setattr(threading, "excepthook", crashed.append)
 
     def ask() -> None:

@@ -37,6 +37,7 @@ def child(moment: str = "1e-5", then: str = "", before: str = "") -> subprocess.
 @pytest.mark.parametrize("attempt", range(8))
 def test_a_shower_of_signals_stops_a_program_that_waits(attempt: int) -> None:
     program = child(before="signals._end = lambda number: None")
+    assert program.stdout is not None
     deadline, sent = time.monotonic() + 10, 0
     # Up to its last words: an interpreter that ends gives the signals their default meaning back.
     while not select.select([program.stdout], [], [], 0)[0] and time.monotonic() < deadline:

@@ -8,8 +8,8 @@ import pytest
 from retail_stream.errors import SettingsError
 from retail_stream.settings import load
 from services.aggregator import duplicates, idleness, lifecycle, settings, step, totals, watermark
-from services.aggregator.lifecycle import ROWS, settle
-from services.aggregator.step import Rules, Slice, State
+from services.aggregator.lifecycle import ROWS, update_windows
+from services.aggregator.step import PartitionBatch, Rules, StreamState
 from services.aggregator.watermark import Rise, Stream
 from services.aggregator.windows import SECOND, Window, may_be_due, parse
 from tests.harness.sales_streams import DTYPES
@@ -38,8 +38,8 @@ def run(
     sales: list[dict], mark: int | None = None, stream: int | None = None, windows: str = "1m", idle: bool = False
 ) -> step.Step:
     rules = Rules(parse(windows), DELAY, LATENESS)
-    state = State({0: mark}, frozenset({0} if idle else ()), Stream(stream), {0: ()})
-    return step.step({0: Slice(0, len(sales), pl.DataFrame(sales, schema=DTYPES))}, state, T, rules)
+    state = StreamState({0: mark}, frozenset({0} if idle else ()), Stream(stream), {0: ()})
+    return step.step({0: PartitionBatch(0, len(sales), pl.DataFrame(sales, schema=DTYPES))}, state, T, rules)
 
 
 def starts(did: step.Step) -> list[int]:
@@ -133,29 +133,29 @@ def delta(start: int) -> pl.DataFrame:
     return pl.DataFrame([row], schema=totals.SCHEMA)
 
 
-def states(settled: lifecycle.Settled) -> list[tuple[int, str]]:
-    return settled.results.select("revision", "state").rows()
+def states(update: lifecycle.WindowUpdate) -> list[tuple[int, str]]:
+    return update.results.select("revision", "state").rows()
 
 
 def test_a_window_fires_at_its_end_is_revised_by_a_late_sale_and_is_final_at_end_plus_lateness() -> None:
     end = T + MINUTE
-    opened = settle(pl.DataFrame(schema=ROWS), delta(T), end - 1, LATENESS)
+    opened = update_windows(pl.DataFrame(schema=ROWS), delta(T), end - 1, LATENESS)
     assert opened.rows["state"].to_list() == ["open"]
     assert states(opened) == []
     none = delta(T).clear()
-    fired = settle(opened.rows, none, end, LATENESS)
+    fired = update_windows(opened.rows, none, end, LATENESS)
     assert states(fired) == [(0, "fired")]
-    revised = settle(fired.rows, delta(T), end + LATENESS - 1, LATENESS)
+    revised = update_windows(fired.rows, delta(T), end + LATENESS - 1, LATENESS)
     assert states(revised) == [(1, "fired")]
     assert revised.rows["transactions"].to_list() == [2]
-    final = settle(revised.rows, none, end + LATENESS, LATENESS)
+    final = update_windows(revised.rows, none, end + LATENESS, LATENESS)
     assert states(final) == [(1, "final")]
-    assert settle(final.rows, none, end + 9 * LATENESS, LATENESS).rows.is_empty()
+    assert update_windows(final.rows, none, end + 9 * LATENESS, LATENESS).rows.is_empty()
 
 
 def test_a_window_first_filled_after_its_end_fires_at_once_and_may_be_final_in_the_same_step() -> None:
-    assert states(settle(pl.DataFrame(schema=ROWS), delta(T), T + MINUTE, LATENESS)) == [(0, "fired")]
-    both = settle(pl.DataFrame(schema=ROWS), delta(T), T + MINUTE + LATENESS, LATENESS)
+    assert states(update_windows(pl.DataFrame(schema=ROWS), delta(T), T + MINUTE, LATENESS)) == [(0, "fired")]
+    both = update_windows(pl.DataFrame(schema=ROWS), delta(T), T + MINUTE + LATENESS, LATENESS)
     assert states(both) == [(0, "fired"), (0, "final")]
 
 

@@ -1,4 +1,4 @@
-"""Records on the result topics that are not ours, and waits that hear that the program is to stop."""
+"""Foreign records on the result topics, and a wait that a stop ends."""
 
 import threading
 from collections.abc import Callable
@@ -35,27 +35,25 @@ RISES = outbox.schemas()[Result.WATERMARKS]
         (b"mine/" + b"9" * 5000, 0),
     ],
 )
-def test_a_record_whose_outbox_id_is_not_of_this_warehouse_counts_for_nothing(
-    header: bytes | None, number: int
-) -> None:
+def test_a_record_without_an_outbox_id_of_this_warehouse_has_number_zero(header: bytes | None, number: int) -> None:
     assert number_of(Message(topic="sales.late", headers=[("outbox.id", header)]), "mine") == number
     assert number_of(Message(topic="sales.late"), "mine") == 0
 
 
-def test_a_record_on_the_watermarks_topic_that_is_no_rise_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_on_the_watermarks_topic_that_is_not_a_rise_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     rise = encode(RISES, {"partition": 2, "next_offset": 7, "watermark": 5})
     values = [
         None,
         b"",
         b"text",
-        frame(9, b"of a schema that nobody registered"),
+        frame(9, b"of a schema that is not registered"),
         frame(1, rise + b"x"),
         frame(1, rise),
     ]
     messages = [Message(topic="sales.watermarks", partition=0, offset=i, value=v) for i, v in enumerate(values)]
     monkeypatch.setattr(ownership, "read_to_end", lambda *_: iter(messages))
     writers = SimpleNamespace(get=lambda _: {1: RecordSchema(RISES)})
-    assert ownership.recorded_rises(None, writers) == [Rise(2, 7, 5)]  # type: ignore[arg-type]
+    assert ownership.read_recorded_rises(None, writers) == [Rise(2, 7, 5)]  # type: ignore[arg-type]
 
 
 def test_a_stop_ends_the_wait_for_a_registry() -> None:

@@ -1,87 +1,77 @@
 """The aggregator's loop when partitions come and go, and when a server is away for long; Postgres is made of Python."""
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import polars as pl
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.errors import Unavailable
 from retail_stream.kafka.headers import SOURCE_OFFSET, as_big_endian
-from retail_stream.topics import SCHEMAS
+from retail_stream.kafka.membership import PartitionRecords
+from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.warehouse.positions import Position
 from services.aggregator import loop
-from services.aggregator.ownership import Owned
+from services.aggregator.batch import CLEAN, Applied
+from services.aggregator.loop import Loop
+from services.aggregator.ownership import OwnedPartition
 from tests.harness.eventually import eventually
 
-TOPIC = "sales.clean"
-SALES = json.loads((SCHEMAS / "clean" / "sales.avsc").read_text())
-SALE = {
-    "transaction_id": 1, "store_id": 1, "event_time": 1_700_000_000_000_000, "customer_id": 1, "product_id": 1,
-    "quantity": 1, "unit_price": 1.0, "total_amount": 1.0, "payment_method": "card", "discount_applied": 0.0,
-    "tax_amount": 0.0,
-}  # fmt: skip
+Batch = Mapping[TopicPartitionKey, PartitionRecords]
 
 
 class Stored:
-    """The stored position of each partition, and the offsets of the sales before it."""
+    """An aggregator whose warehouse is the position of each partition and the offsets of the sales before it."""
 
     def __init__(self, *positions: int) -> None:
-        self.positions = {p: (offset, offset - 1) for p, offset in enumerate(positions)}
-        self.taken: list[int] = []
+        self.positions = dict(enumerate(positions))
+        self.offsets: list[int] = []
+        self.fails_at: int | None = None
         self.away = False
-        self.claims = 0
+        self.away_for_s = 0.0
 
-    def claim(self, _: object, partitions: Sequence[int]) -> Mapping[int, Owned]:
-        self.claims += 1
-        return {p: Owned(Position(TOPIC, p, 1, *self.positions[p]), (), ()) for p in partitions}
-
-    def transaction(self, desk: object, owned: Mapping[int, Owned], parts: Mapping[int, Any], *_: object) -> object:
+    def claim(self, partitions: list[TopicPartitionKey]) -> Mapping[TopicPartitionKey, OwnedPartition]:
         if self.away:
+            time.sleep(self.away_for_s)
+            self.away = False
+        return {
+            (t, p): OwnedPartition(Position(t, p, 1, self.positions[p], self.positions[p] - 1), (), ())
+            for t, p in partitions
+        }
+
+    def rows(self, records: Batch) -> Mapping[int, pl.DataFrame]:
+        return {}
+
+    def store(self, owned: Mapping[TopicPartitionKey, OwnedPartition], records: Batch, *rest: object) -> Applied:
+        if self.away or self.fails_at in [m.offset() for r in records.values() for m in r.messages]:
+            self.fails_at = None
             raise Unavailable("Postgres does not answer.")
-        for p, part in parts.items():
-            self.taken += part.rows["offset"].to_list()
-            self.positions[p] = part.end, max([self.positions[p][1], *part.rows["source_offset"]])
-        return SimpleNamespace(owned=self.claim(desk, list(owned)))
+        for (_, p), read in records.items():
+            self.offsets += [int(m.offset() or 0) for m in read.messages]
+            self.positions[p] = read.end
+        return Applied(self.claim(list(owned)), None, 0, {}, False)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def stored(monkeypatch: pytest.MonkeyPatch) -> Stored:
-    stored = Stored(100)
-    monkeypatch.setattr(loop, "claim", stored.claim)
-    monkeypatch.setattr(loop, "in_one_transaction", stored.transaction)
     monkeypatch.setattr(loop.metrics, "count", lambda _: None)
-    return stored
+    return Stored(100)
 
 
-def desk(consumer: Callable[[], Any], wait: Callable[[Callable[[], Any]], Any] = lambda action: action()) -> Any:
-    return SimpleNamespace(
-        topic=TOPIC,
-        consumer=consumer,
-        wait=wait,
-        stop=threading.Event(),
-        assigned=threading.Event(),
-        writers=SimpleNamespace(get=lambda _: {1: RecordSchema(SALES)}),
-        sale=RecordSchema(SALES),
-        upstream=SimpleNamespace(drained=lambda _: {}),
-        settings=SimpleNamespace(idle_timeout_s=15),
-    )
+class Drained:
+    def drained(self, partitions: object) -> Mapping[int, int]:
+        return {}
+
+
+def the_loop(connect: Callable[..., Any], aggregator: Stored, stop: threading.Event) -> Loop:
+    return Loop(connect, aggregator, Drained(), 15, stop)  # type: ignore[arg-type]
 
 
 def sales(*offsets: int) -> list[Message]:
-    return [
-        Message(
-            topic=TOPIC, partition=0, offset=o, key=b"1", value=frame(1, encode(SALES, SALE)),
-            headers=[(SOURCE_OFFSET, as_big_endian(o))], timestamp=(1, 1_700_000_000_000),
-        )
-        for o in offsets
-    ]  # fmt: skip
+    return [Message(topic=CLEAN, partition=0, offset=o, key=b"1", value=b"") for o in offsets]
 
 
 class Scripted:
@@ -90,7 +80,7 @@ class Scripted:
     def __init__(self, *polls: Callable[["Scripted"], list[Message]]) -> None:
         self.polls: Iterator[Callable[[Scripted], list[Message]]] = iter(polls)
         self.at = -1
-        self.here = [TopicPartition(TOPIC, 0)]
+        self.here = [TopicPartition(CLEAN, 0)]
 
     def subscribe(self, _: object, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
         self.come = lambda: on_assign(self, self.here)
@@ -110,17 +100,15 @@ class Scripted:
     def close(self) -> None: ...
 
 
-def test_what_was_read_before_a_rebalance_does_not_move_the_position_over_what_was_not_stored(stored: Stored) -> None:
-    """The transaction of 100-199 failed, the next batch has begun with 200, and the group rebalances within it."""
+def test_records_that_were_read_before_a_rebalance_do_not_move_the_position_over_a_failed_batch(
+    stored: Stored,
+) -> None:
+    """The transaction of 100-199 fails, the next batch has begun with 200, and the group rebalances within it."""
+    stop = threading.Event()
 
     def assigned(c: Scripted) -> list[Message]:
         c.come()
         return []
-
-    def one_ahead(_: Scripted) -> list[Message]:
-        worker.under_way = Future()
-        worker.under_way.set_exception(Unavailable("Postgres does not answer."))
-        return sales(200)
 
     def rebalance(c: Scripted) -> list[Message]:
         c.go()
@@ -128,37 +116,30 @@ def test_what_was_read_before_a_rebalance_does_not_move_the_position_over_what_w
         return []
 
     def end(_: Scripted) -> list[Message]:
-        the_desk.stop.set()
+        stop.set()
         return []
 
-    polls = (assigned, one_ahead, rebalance, lambda c: sales(c.at), lambda c: sales(*range(c.at + 1, 260)), end)
+    polls = [
+        assigned,
+        lambda _: sales(100),
+        lambda _: sales(*range(101, 200)),
+        lambda _: sales(200),
+        rebalance,
+        lambda c: sales(c.at),
+        lambda c: sales(*range(c.at + 1, 260)),
+        end,
+    ]
+    stored.fails_at = 100
     consumer = Scripted(*polls)
-    the_desk = desk(lambda: consumer)
-    worker = loop.Worker(the_desk)
-    worker.work()
-    assert stored.taken == list(range(100, 260))
-    assert stored.positions == {0: (260, 259)}
-
-
-def test_a_batch_that_does_not_follow_what_is_stored_is_read_anew(stored: Stored) -> None:
-    worker = loop.Worker(desk(lambda: Scripted()))
-    worker.take([0])
-    began, records = dict(worker.read_to), worker.read(sales(100, 101))
-    assert worker.continues(began, records)
-    began, records = dict(worker.read_to), worker.read(sales(102))
-    assert not worker.continues(began, records), "100 and 101 are not stored"
-    stored.positions = {0: (105, 101)}  # markers are behind 101
-    worker.owned = stored.claim(None, [0])
-    assert worker.continues(began, records)
-    assert not worker.continues({}, records), "nobody knows what came before"
+    the_loop(lambda **_: consumer, stored, stop).run()
+    assert stored.offsets == list(range(100, 260))
+    assert stored.positions == {0: 260}
 
 
 INTERVAL_MS = 4000
 
 
-def test_an_outage_for_longer_than_the_group_waits_for_a_poll_is_waited_for(
-    stored: Stored, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_outage_for_longer_than_the_group_waits_for_a_poll_is_waited_for(stored: Stored) -> None:
     cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "x", "log_level": 0})
     servers = ",".join(f"{b.host}:{b.port}" for b in cluster.list_topics(timeout=5).brokers.values())
     config = {
@@ -166,34 +147,29 @@ def test_an_outage_for_longer_than_the_group_waits_for_a_poll_is_waited_for(
         "session.timeout.ms": INTERVAL_MS, "heartbeat.interval.ms": 300, "max.poll.interval.ms": INTERVAL_MS,
         "enable.auto.commit": False, "enable.partition.eof": True,
     }  # fmt: skip
-
-    def wait(action: Callable[[], Any]) -> Any:
-        if stored.away:
-            time.sleep(1.5 * INTERVAL_MS / 1000)
-            stored.away = False
-        return action()
+    stop = threading.Event()
 
     def publish(first: int) -> None:
         for source in range(first, first + 5):
-            header = [(SOURCE_OFFSET, as_big_endian(source))]
-            cluster.produce(TOPIC, frame(1, encode(SALES, SALE)), partition=0, headers=header)
+            cluster.produce(CLEAN, b"", partition=0, headers=[(SOURCE_OFFSET, as_big_endian(source))])
         cluster.flush(10)
 
     def has_taken(sales: int) -> bool:
         assert thread.is_alive(), "the loop ended"
-        return len(stored.taken) >= sales
+        return len(stored.offsets) >= sales
 
-    stored.positions = dict.fromkeys(range(4), (0, -1))
-    the_desk = desk(lambda: Consumer(config), wait)
-    thread = threading.Thread(target=loop.run, args=[the_desk], daemon=True)
+    stored.positions = dict.fromkeys(range(4), 0)
+    stored.away_for_s = 1.5 * INTERVAL_MS / 1000
+    running = the_loop(lambda **callbacks: Consumer({**config, **callbacks}), stored, stop)
+    thread = threading.Thread(target=running.run, daemon=True)
     publish(0)
     thread.start()
-    eventually(lambda: has_taken(5), lambda: f"5 sales; taken are {stored.taken}", 30)
+    eventually(lambda: has_taken(5), lambda: f"5 sales; taken are {stored.offsets}", 30)
     stored.away = True
     publish(5)
-    eventually(lambda: has_taken(10), lambda: f"10 sales; taken are {stored.taken}", 30)
+    eventually(lambda: has_taken(10), lambda: f"10 sales; taken are {stored.offsets}", 30)
     publish(10)
-    eventually(lambda: has_taken(15), lambda: f"15 sales; taken are {stored.taken}", 30)
-    the_desk.stop.set()
+    eventually(lambda: has_taken(15), lambda: f"15 sales; taken are {stored.offsets}", 30)
+    stop.set()
     thread.join(10)
-    assert stored.taken == list(range(15))
+    assert stored.offsets == list(range(15))

@@ -1,12 +1,13 @@
 """What the cleaner sent is delivered when it says so: against librdkafka's own mock broker, which answers slowly."""
 
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import KafkaException, Message, Producer
 
 from retail_stream.avro.decode import RecordSchema
+from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
 from retail_stream.waiting import Stopped
 from services.cleaner import delivery as delivery_module
@@ -59,9 +60,9 @@ def test_what_can_never_be_delivered_is_raised_and_not_forgotten():
 @pytest.mark.parametrize("kind", ["valid", "invalid"])
 def test_a_batch_is_delivered_when_it_is_finished_so_that_it_may_be_acknowledged(kind: str):
     made = Made()
-    forwarder = Forwarder(
-        Entity.SALES, OneSchema(), Delivery(made, threading.Event()), RecordSchema(schema(Entity.SALES, "raw"))
-    )  # type: ignore[arg-type]
+    registry = cast("Registry", OneSchema())
+    reader = RecordSchema(schema(Entity.SALES, "raw"))
+    forwarder = Forwarder(Entity.SALES, registry, Delivery(made, threading.Event()), reader)
     example = next(e for e in examples(kind) if e.entity is Entity.SALES and e.raw.values[0] is not None)
     message = Message(
         topic="sales.raw",

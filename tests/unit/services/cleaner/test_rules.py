@@ -65,6 +65,7 @@ def test_no_condition_is_null_when_every_nullable_field_is(entity: Entity):
     example = next(e for e in examples("valid") if e.entity is entity and e.value is not None)
     nullable = [f["name"] for f in schema(entity, "raw")["fields"] if isinstance(f["type"], list)]
     columns = RecordSchema(schema(entity, "raw")).columns
+    assert example.value is not None
     row = {**example.value, **dict.fromkeys(nullable), "key": None, "record_time": 0}
     table = pl.DataFrame([row], schema={**columns, "key": pl.String(), "record_time": pl.Int64()})
     held = table.select(pl.sql_expr(r.condition).alias(r.name) for r in RULES[entity])
@@ -103,7 +104,7 @@ def test_the_clean_schema_is_the_raw_one_with_its_nullable_field_made_plain(enti
 def test_one_bad_record_does_not_change_the_verdict_on_its_neighbours():
     good = next(e for e in examples("valid") if str(e) == "sales-sale").raw
     bad = next(e for e in examples("invalid") if str(e) == "sales-negative_discount").raw
-    torn = good.values[0][:-1]
+    torn = (good.values[0] or b"")[:-1]
     raw = Raw(
         Entity.SALES,
         [good.values[0], torn, bad.values[0], None, good.values[0]],
@@ -142,7 +143,7 @@ def test_a_kafka_timestamp_that_no_calendar_has_makes_every_time_lie_after_it(na
 def test_values_of_one_clean_schema_under_several_raw_ids_get_its_id():
     good = next(e for e in examples("valid") if str(e) == "sales-sale").raw
     writer = RecordSchema(schema(Entity.SALES, "raw"))
-    other = frame(RAW_ID + 1, good.values[0][HEADER_BYTES:])
-    raw = Raw(Entity.SALES, [good.values[0], other], good.keys * 2, good.timestamps * 2)
+    other = frame(RAW_ID + 1, (good.values[0] or b"")[HEADER_BYTES:])
+    raw = Raw(Entity.SALES, [good.values[0], other], [*good.keys] * 2, [*good.timestamps] * 2)
     targets = {i: Target(RAW_ID, writer.plain) for i in (RAW_ID, RAW_ID + 1)}
     assert clean(raw, dict.fromkeys(targets, writer), writer, targets).values == [good.values[0]] * 2

@@ -1,6 +1,6 @@
-"""Whatever the order, batching and repetition of events: the same versions as an oracle that sorts everything first.
+"""In any order, batching and repetition of events: the same versions as an oracle that sorts everything first.
 
-The store below keeps tuples and answers :class:`Neighbours` as Postgres does. A few thousand seeds run side by side,
+The store below keeps tuples and returns :class:`Neighbours` as Postgres does. A few thousand seeds run side by side,
 each on keys of its own, so that one call of the merge decides a batch of every seed.
 """
 
@@ -13,12 +13,16 @@ import polars as pl
 import pytest
 
 from retail_stream.entities import Entity
-from services.scd_merger.dimensions import Dimension, Kind
+from services.scd_merger.dimensions import AttributeType, Dimension
 from services.scd_merger.merge import Neighbours, Plan, merge
 from tests.harness.scd_oracle import Event, Version, batches, delete, history, last_write_wins, oracle, upsert
 
 DIMENSION = Dimension(
-    Entity.PRODUCTS, "product_id", "last_update_time", {"name": Kind.TEXT, "price": Kind.MONEY}, "product_sk"
+    Entity.PRODUCTS,
+    "product_id",
+    "last_update_time",
+    {"name": AttributeType.TEXT, "price": AttributeType.MONEY},
+    "product_sk",
 )
 #: The same, but no history is kept of prices.
 PRICELESS = replace(DIMENSION, untracked=("price",))
@@ -48,7 +52,7 @@ class Store:
             for time in times:
                 near_changes += [history[t] for t in _around(moments, time)]
                 near_versions += [versions[t] for t in _around(starts, time)]
-        span = {n: pl.Int64() for n in ("product_id", "valid_from", "valid_to")}
+        span: dict[str, pl.DataType] = {n: pl.Int64() for n in ("product_id", "valid_from", "valid_to")}
         shown = [*span, *self.dimension.untracked]
         span |= self.dimension.dtypes(self.dimension.attributes)
         return Neighbours(frame(near_changes), pl.DataFrame(near_versions, schema=span, orient="row").select(shown))
@@ -118,6 +122,21 @@ def test_an_upsert_after_a_delete_resurrects_nothing() -> None:
     store.take([upsert(10, "a"), upsert(11, "a"), delete(12)])
     store.take([upsert(20, "b")])
     assert store.table([1]) == [(1, 10, 12, "a", 1.0), (1, 20, None, "b", 1.0)]
+
+
+def test_the_six_rows_of_the_drawing_in_merge_py() -> None:
+    store = Store()
+    rows = [
+        (upsert(10, "a"), [(10, None, "a")]),
+        (upsert(11, "a"), [(10, None, "a")]),
+        (delete(12), [(10, 12, "a")]),
+        (upsert(20, "b"), [(10, 12, "a"), (20, None, "b")]),
+        (upsert(15, "b"), [(10, 12, "a"), (15, None, "b")]),
+        (upsert(11, "b"), [(10, 11, "a"), (11, 12, "b"), (15, None, "b")]),
+    ]
+    for change, versions in rows:
+        store.take([change])
+        assert [version[1:4] for version in store.table([1])] == versions
 
 
 #        1    2    3

@@ -1,6 +1,7 @@
 """From records of a clean topic to changes of a dimension, and what a dimension's declaration says."""
 
 import re
+from collections.abc import Mapping
 
 import polars as pl
 import pytest
@@ -11,8 +12,8 @@ from retail_stream.entities import DIMENSIONS, Entity, Fields
 from retail_stream.errors import PoisonRecord, SettingsError
 from retail_stream.kafka.batches import table
 from retail_stream.kafka.headers import SEQUENCE_TIME, as_big_endian
-from services.scd_merger.dimensions import Kind, clean_schema, declare, dimensions
-from services.scd_merger.events import changes, understood
+from services.scd_merger.dimensions import AttributeType, clean_schema, declare, dimensions
+from services.scd_merger.events import changes, with_known_fields
 from services.scd_merger.merge import Neighbours, merge, winners
 
 STORES = declare(Entity.STORES, clean_schema(Entity.STORES))
@@ -53,7 +54,7 @@ def test_a_tombstone_without_a_sequence_time_happened_at_its_timestamp() -> None
 
 
 @pytest.mark.parametrize("key", [None, b"", b"x", b"1.5", b"\xff", b" 1"])
-def test_a_tombstone_whose_key_is_no_number_is_named(key: bytes | None) -> None:
+def test_a_tombstone_whose_key_is_not_a_number_is_named(key: bytes | None) -> None:
     with pytest.raises(PoisonRecord, match=r"stores\.clean/0@8"):
         read(store(7, 1), tombstone(8, key))
 
@@ -65,14 +66,14 @@ def test_attributes_are_the_clean_fields_in_order_without_key_and_sequence() -> 
     assert [d.entity for d in dimensions()] == list(DIMENSIONS)
 
 
-def test_kinds_follow_the_schema() -> None:
+def test_attribute_types_follow_the_schema() -> None:
     products = declare(Entity.PRODUCTS, clean_schema(Entity.PRODUCTS))
-    assert products.of_kind(Kind.MONEY) == ["price"]
-    assert STORES.of_kind(Kind.TIME) == ["open_date"]
+    assert products.of_type(AttributeType.MONEY) == ["price"]
+    assert STORES.of_type(AttributeType.TIME) == ["open_date"]
     assert (STORES.table, STORES.changes_table, STORES.surrogate) == ("dim_stores", "stores_changes", "store_sk")
 
 
-def newer(*fields: dict[str, object]) -> RecordSchema:
+def newer(*fields: Mapping[str, object]) -> RecordSchema:
     return RecordSchema({**WRITER.schema, "fields": [*WRITER.schema["fields"], *fields]})
 
 
@@ -134,37 +135,43 @@ def test_what_was_kept_moves_into_its_column_and_wins_against_what_is_stored() -
         schema=today.change_schema,
         orient="row",
     )
-    again = understood(today, kept)
+    again = with_known_fields(today, kept)
     assert again.rows() == [(3, 42, False, "Soho", "", "", 5, "", "", "gold", '{"tags":["x"]}')]
     assert winners(today, pl.concat([again, kept])).rows() == again.rows()
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         (
             Fields("store_id", "last_update_time", history_except=("nam",)),
-            "no history is kept of 'nam'; allowed: name,",
+            "'nam' is not an attribute that can have a history; allowed: name,",
         ),
-        (Fields("store_id", "last_update_time", ("name",), ("status",)), "either history_on or history_except"),
-        (Fields("shop_id", "last_update_time"), "there is no field 'shop_id'; allowed: store_id,"),
+        (
+            Fields("store_id", "last_update_time", ("name",), ("status",)),
+            "history_on and history_except are both set; allowed: one of them",
+        ),
+        (Fields("shop_id", "last_update_time"), "the schema has no field 'shop_id'; allowed: store_id,"),
     ],
 )
-def test_a_declaration_that_does_not_fit_its_schema_is_refused(fields: Fields, said: str) -> None:
-    with pytest.raises(SettingsError, match=re.escape(said)):
+def test_a_declaration_that_does_not_fit_its_schema_is_refused(fields: Fields, message: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(message)):
         declare(Entity.STORES, clean_schema(Entity.STORES), fields)
 
 
 @pytest.mark.parametrize(
-    ("field", "said"),
+    ("field", "message"),
     [
         ({"name": "photo", "type": "bytes"}, "field 'photo' has the type 'bytes'; allowed: int,"),
-        ({"name": "valid_to", "type": "string"}, "a dimension has a column 'valid_to' of its own"),
-        ({"name": "stars", "type": "int", "default": 3}, "field 'stars' has the default 3; allowed: null"),
+        (
+            {"name": "valid_to", "type": "string"},
+            "field 'valid_to' has the name of a column that every dimension has; allowed: another name",
+        ),
+        ({"name": "stars", "type": "int", "default": 3}, "field 'stars' has the default 3; allowed: null or none"),
     ],
 )
-def test_a_field_that_no_column_can_be_made_for_is_refused(field: dict[str, object], said: str) -> None:
-    with pytest.raises(SettingsError, match=re.escape(said)):
+def test_a_field_that_no_column_can_be_made_for_is_refused(field: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(message)):
         declare(Entity.STORES, newer(field).schema)
 
 

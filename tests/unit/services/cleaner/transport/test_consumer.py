@@ -2,6 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,8 @@ def test_the_cancellation_of_a_fetcher_that_is_stopped_ends_its_work_and_is_no_c
     async def run() -> bool:
         app = App("unit", broker="kafka://127.0.0.1:1")
         fetcher = SimpleNamespace(should_stop=False)
-        work = asyncio.create_task(app.consumer._drain_messages(fetcher))
+        consumer: Any = app.consumer
+        work = asyncio.create_task(consumer._drain_messages(fetcher))
         await asyncio.sleep(0)
         fetcher.should_stop = stopped
         work.cancel()

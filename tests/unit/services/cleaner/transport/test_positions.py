@@ -102,8 +102,8 @@ class PositionsMachine(RuleBasedStateMachine):
         return taken
 
     @rule(chunk=held)
-    def set_aside(self, chunk: Chunk) -> None:
-        self.positions.set_aside(chunk)
+    def defer(self, chunk: Chunk) -> None:
+        self.positions.defer(chunk)
         if (chunk.topic, chunk.partition) in self.owned:
             self.owned[chunk.topic, chunk.partition].aside.add(chunk)
 
@@ -147,8 +147,8 @@ class PositionsMachine(RuleBasedStateMachine):
             assert at[:3] == (own.position, own.acknowledged, own.committed)
         for topic in ("a", "b"):
             assert self.positions.starts(topic) == {p: o.position for (t, p), o in self.owned.items() if t == topic}
-            own = [own for (name, _), own in self.owned.items() if name == topic]
-            open_ = [c for o in own for c in o.chunks if c not in o.done | o.aside]
+            owned = [o for (name, _), o in self.owned.items() if name == topic]
+            open_ = [c for o in owned for c in o.chunks if c not in o.done | o.aside]
             assert self.positions.outstanding(topic) == (len(open_), sum(map(len, open_)))
 
 
@@ -174,7 +174,7 @@ def test_a_busy_partition_does_not_starve_the_others():
 
 
 def test_a_snapshot_may_be_taken_while_chunks_are():
-    # `take` changes the order of the partitions; whoever walks over them meanwhile must not be disturbed.
+    # `take` changes the order of the partitions; a thread that walks over them meanwhile must not be disturbed.
     positions = Positions()
     positions.assign(dict.fromkeys(PARTITIONS, 0))
     positions.add(chunk(PARTITIONS[0], 0, 1))
