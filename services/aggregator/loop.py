@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import structlog
 from confluent_kafka import Consumer
@@ -50,7 +51,6 @@ class Loop:
         self.membership = Membership(connect, [CLEAN], self._claim, self._finish_anyway)
         self._aggregator, self._upstream, self._stop = aggregator, upstream, stop
         self._idle_timeout_s = idle_timeout_s
-        self._store = metrics.STEP.time()(aggregator.store)
         self._thread = ThreadPoolExecutor(1, "store")
         self._in_flight: Future[Applied] | None = None
         self._quiet_since: idleness.Since = {}
@@ -94,7 +94,9 @@ class Loop:
                 self.membership.read_stored()
             elif self.membership.owned and (records or time.monotonic() - self._ticked_at >= _TICK_S):
                 idle = self._idle(records)
-                self._in_flight = self._thread.submit(self._store, self.membership.owned, records, rows, idle)
+                self._in_flight = self._thread.submit(
+                    _timed, partial(self._aggregator.store, self.membership.owned, records, rows, idle)
+                )
                 self._ticked_at = time.monotonic()
             self.membership.commit(time.monotonic())
         except Unavailable as e:
@@ -139,3 +141,8 @@ class Loop:
             quiet = {p for p, end in drained.items() if max(at_end[p], owned[CLEAN, p].next_offset) >= end}
             self._quiet_since = idleness.observe(self._quiet_since, quiet, now)
         return idleness.idle(self._quiet_since, self._looked_at, self._idle_timeout_s)
+
+
+def _timed(store: Callable[[], Applied]) -> Applied:
+    with metrics.STEP.time():
+        return store()
