@@ -18,7 +18,7 @@ from commands.dlq.replay import publish
 from retail_stream import dead_letters as dead_letter
 from retail_stream import waiting
 from retail_stream.errors import Rejected, RetailStreamError, Stage, Unavailable
-from retail_stream.kafka import clients, offsets, reading
+from retail_stream.kafka import clients, offsets
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from tests.harness.servers import Servers, connections_of
