@@ -1,4 +1,4 @@
-"""Lag: how many records of a topic a consumer group has not passed yet."""
+"""Lag: how many records each consumer group has still to read."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from retail_stream.kafka.reading import count_records
 from retail_stream.settings import Connections
 from retail_stream.topics import Group
 
-#: What each group consumes.
+#: The topics that each group consumes; no two groups share one.
 CONSUMES: Mapping[Group, tuple[str, ...]] = {
     Group.CLEANER: tuple(topics.raw(e) for e in Entity),
     Group.SCD_MERGER: tuple(topics.clean(e) for e in DIMENSIONS),
@@ -18,21 +18,20 @@ CONSUMES: Mapping[Group, tuple[str, ...]] = {
 
 
 def lags(connections: Connections, stored: Mapping[Group, Mapping[TopicPartitionKey, int]]) -> dict[Group, int]:
-    """Lag of every group; trailing transaction markers are no lag.
+    """Lag of every group, in records. Trailing transaction markers are not lag; an open transaction counts as one.
 
-    ``stored``: positions in Postgres, of the groups that keep them there, where Kafka's committed offsets are hints.
+    ``stored``: the positions in Postgres of the groups that keep them there. Their committed offsets are only hints.
 
     Raises:
         Unavailable: no broker answers.
     """
     places = {group: topic_partitions(connections, *names) for group, names in CONSUMES.items()}
-    # Before the ends: a group that moves on meanwhile is then a little late, never ahead of the end.
+    # Before the ends: a group that reads on meanwhile then seems a little behind, never ahead of the end.
     committed = {
         group: stored[group] if group in stored else committed_offsets(connections, group, keys)
         for group, keys in places.items()
     }
     ends = end_offsets(connections, [key for keys in places.values() for key in keys])
-    # No two groups consume the same topic.
     ahead = {key: range(committed[group].get(key, 0), ends[key]) for group, keys in places.items() for key in keys}
     counts = count_records(connections, ahead)
     return {group: sum(counts[key] for key in keys) for group, keys in places.items()}

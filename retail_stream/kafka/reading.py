@@ -27,9 +27,9 @@ _LINGER_S = 0.05
 def read(connections: Connections, ranges: OffsetRanges) -> Iterator[list[Message]]:
     """The committed records of partitions, from the first offset of each range up to, and without, its stop.
 
-    Yields batches of at least one record; the records of a partition come in the order of their offsets. Ends when
-    every partition was read to its stop: transaction markers, aborted records and the gaps that compaction leaves
-    count as read. Waits for a transaction that is open before a stop.
+    Yields batches of at least one record, each sorted by topic, partition and offset; the records of a partition come
+    in the order of their offsets. Ends when every partition was read to its stop: transaction markers, aborted records
+    and the gaps that compaction leaves count as read. Waits for a transaction that is open before a stop.
 
     Raises:
         Unavailable: the broker is silent for ``SILENCE_S``, a transaction stays open for ``OPEN_TRANSACTION_S``, or
@@ -46,7 +46,7 @@ def read(connections: Connections, ranges: OffsetRanges) -> Iterator[list[Messag
         heard = asked = time.monotonic()
         while left:
             records, ends = by_partition(reader.consume(_BATCH, _LINGER_S))
-            if batch := [m for place in records.keys() & left for m in _within(left[place], records[place])]:
+            if batch := [m for place in sorted(records.keys() & left) for m in _within(left[place], records[place])]:
                 yield batch
             if records or ends:
                 heard = asked = time.monotonic()
@@ -100,8 +100,8 @@ def count_records(connections: Connections, ranges: OffsetRanges) -> dict[TopicP
     counts.update({place: int(readable[place] < offsets.stop) for place, offsets in short.items()})
     closed = {place: range(offsets.start, min(offsets.stop, readable[place])) for place, offsets in short.items()}
     for batch in read(connections, closed):
-        for place, records in by_partition(batch)[0].items():
-            counts[place] += len(records)
+        for message in batch:
+            counts[str(message.topic()), int(message.partition() or 0)] += 1
     return counts
 
 

@@ -1,6 +1,5 @@
 """`python -m services.generator`: the one place where the generator's parts are put together."""
 
-import json
 import random
 import secrets
 import sys
@@ -51,9 +50,9 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
     """Go on from what the topics hold, until the program is to stop or the last sale is published."""
     stop = program.stop
     registry = Registry(settings.schema_registry_url)
-    schemas: dict[Entity, AvroSchema] = {e: _schema("raw", e) for e in Entity}
+    schemas: dict[Entity, AvroSchema] = {e: topics.topic(topics.raw(e)).schema() for e in Entity}
     schema_ids = {e: _register(program, registry, topics.raw(e), schemas[e]) for e in Entity}
-    faults_schema = _schema("results", Result.FAULTS)
+    faults_schema = topics.topic(Result.FAULTS).schema()
     ledger = Ledger(faults_schema, _register(program, registry, Result.FAULTS, faults_schema))
     outage = Outage(settings)
     lease = Lease(settings)
@@ -122,13 +121,8 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
         wait_for_threads(changing, selling, counts, stop, simulated=settings.simulated)
 
 
-def _schema(folder: str, name: str) -> AvroSchema:
-    schema: AvroSchema = json.loads((topics.SCHEMAS / folder / f"{name}.avsc").read_text())
-    return schema
-
-
 def _register(program: Program, registry: Registry, topic: str, schema: AvroSchema) -> int:
-    return program.wait(partial(registry.register, f"{topic}-value", schema))
+    return program.wait(partial(registry.register, topics.topic(topic).subject, schema))
 
 
 def _timeline(

@@ -30,7 +30,7 @@ class StateReader:
     def __init__(self, connections: Connections, registry: Registry, schemas: Mapping[Entity, AvroSchema]) -> None:
         """``schemas``: the raw schema of each entity as parsed JSON."""
         self._connections = connections
-        self._writers = {e: SubjectSchemas(registry, f"{topics.raw(e)}-value") for e in Entity}
+        self._writers = {e: SubjectSchemas(registry, topics.topic(topics.raw(e)).subject) for e in Entity}
         self._readers = {e: RecordSchema(s) for e, s in schemas.items()}
 
     def dimension(self, entity: Entity) -> DimensionState:

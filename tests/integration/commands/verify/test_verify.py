@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from commands.demo.pipeline import Pipeline, Service
 from commands.embedded.processes import ProcessGroup
 from commands.status import status
-from commands.verify.command import verify
+from commands.verify.run import verify
 from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.settings import Connections

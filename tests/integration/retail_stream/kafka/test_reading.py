@@ -123,7 +123,7 @@ def test_a_transaction_that_stays_open_is_one_sentence(
     monkeypatch.setattr(reading, "OPEN_TRANSACTION_S", 1.0)
     log = new_log(1)
     log.fill(2)
-    held = rf"^Kafka: an open transaction has held back the records of {log.topic}/0 from offset 2 on for \d+ s; end the "
+    held = rf"^Kafka: an open transaction has held back the records of {log.topic}/0 from offset 2 on for \d+ s; end "
     with open_transaction(log, 0, 1):
         batches = read(connections, {(log.topic, 0): range(3)})
         assert values(next(batches)) == [0, 1]

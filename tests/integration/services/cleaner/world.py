@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from retail_stream import topics
@@ -109,8 +109,14 @@ class World:
         return self._end_offsets([(kind(e), p) for e in Entity for p in PARTITIONS])
 
     def _end_offsets(self, keys: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, int]:
-        asked = self._admin.list_offsets({TopicPartition(*key): OffsetSpec.latest() for key in keys})
-        return {(tp.topic, tp.partition): future.result(10).offset for tp, future in asked.items()}
+        wanted = {TopicPartition(*key): OffsetSpec.latest() for key in keys}
+
+        def ends() -> dict[TopicPartitionKey, int]:
+            found = self._admin.list_offsets(wanted).items()
+            return {(tp.topic, tp.partition): future.result(10).offset for tp, future in found}
+
+        # The leader of a topic that was just created may not know yet that it leads.
+        return eventually(ends, "every partition has a leader", retry_on=KafkaException)
 
     def start(self, **settings: str) -> Cleaner:
         self._cleaners.append(Cleaner(self.connections, self.log, settings))
