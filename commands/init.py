@@ -46,7 +46,8 @@ class InitSettings(Connections):
         if least > replicas:
             # Nothing could ever be written.
             raise ValueError(
-                f"TOPIC_MIN_INSYNC_REPLICAS={least}: must be at most TOPIC_REPLICATION_FACTOR, which is {replicas}"
+                f"TOPIC_MIN_INSYNC_REPLICAS={least} is more than "
+                f"TOPIC_REPLICATION_FACTOR={replicas}; allowed: at most that"
             )
         return self
 

@@ -17,6 +17,7 @@ from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
 from retail_stream.security import KafkaSecurity
 from retail_stream.topics import Group
+from retail_stream.waiting import Wait
 from services.cleaner.delivery import Delivery
 from services.cleaner.forward import Forwarder, NotLearnt, Sent
 from services.cleaner.rejects import RejectRatio
@@ -29,8 +30,8 @@ T = TypeVar("T")
 MOST_SENT = 100_000
 
 
-def build(settings: CleanerSettings, registry: Registry, delivery: Delivery) -> App:
-    """Wire the app; nothing connects before it runs."""
+def build(settings: CleanerSettings, registry: Registry, delivery: Delivery, wait: Wait) -> App:
+    """Wire the app; nothing connects before it runs. ``wait``: waits for a registry that is away."""
     app = App(
         Group.CLEANER,
         broker=f"kafka://{settings.kafka_bootstrap_servers.replace(',', ';kafka://')}",
@@ -42,7 +43,7 @@ def build(settings: CleanerSettings, registry: Registry, delivery: Delivery) -> 
     desk = ThreadPoolExecutor(1, thread_name_prefix="cleaner")
     for entity in Entity:
         schema = topics.topic(topics.raw(entity)).schema()
-        forwarder = Forwarder(entity, registry, delivery, RecordSchema(schema))
+        forwarder = Forwarder(entity, registry, delivery, RecordSchema(schema), wait)
         _agent(app, desk, forwarder, RejectRatio(entity, settings.dlq_max_ratio))
     return app
 

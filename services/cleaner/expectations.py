@@ -27,14 +27,6 @@ class Action(StrEnum):
     FAIL = "fail"  # the cleaner stops with the record unacknowledged
 
 
-class Stage(StrEnum):
-    """Where in the cleaner a record was rejected, in Kafka Connect's words."""
-
-    HEADER_CONVERTER = "HEADER_CONVERTER"
-    VALUE_CONVERTER = "VALUE_CONVERTER"
-    TRANSFORMATION = "TRANSFORMATION"
-
-
 @dataclass(frozen=True)
 class Rule:
     """One expectation; ``field`` and ``default`` only with :attr:`Action.DEFAULT`."""
