@@ -100,3 +100,10 @@ def test_an_error_that_no_client_can_retry_is_one_sentence(reads) -> None:
 def test_records_outside_the_ranges_are_left_out(reads) -> None:
     found = reads(Client(record(1, 5), *READ_0, record(0, 3)), None)
     assert found == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_an_end_before_the_stop_is_not_the_end(reads) -> None:
+    """A transaction that is open at offset 1 ends a partition there, for as long as it is open."""
+    ended = [Message(topic="t", partition=p, offset=1, error=KafkaError(KafkaError._PARTITION_EOF)) for p in (0, 1)]
+    found = reads(Client(record(0, 0), record(1, 0), *ended, record(0, 1), record(0, 2), record(1, 1)), None)
+    assert found == [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1)]
