@@ -1,7 +1,6 @@
 """Decoding a batch of sales into columns, against fastavro record by record, on the same bytes in turn."""
 
 import io
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +8,7 @@ from collections.abc import Callable, Sequence
 import fastavro
 
 from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, decode, encode, frame
-from retail_stream.topics import SCHEMAS
+from retail_stream.topics import topic
 
 RECORDS = 100_000
 ROUNDS = 7
@@ -56,7 +55,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 def main() -> int:
     """Print the ratio of both, the median of rounds in which they take turns."""
-    writer = RecordSchema(json.loads((SCHEMAS / "raw" / "sales.avsc").read_text()))
+    writer = RecordSchema(topic("sales.raw").schema())
     parsed = fastavro.parse_schema(dict(writer.plain))
     values = payloads(writer)
     ratios = []

@@ -1,6 +1,5 @@
 """`python -m services.aggregator`: the one place that builds real clients."""
 
-import json
 import sys
 import threading
 
@@ -64,7 +63,7 @@ def build(program: Program, config: settings.AggregatorSettings) -> tuple[Desk, 
     """Wait for the servers, check the stored settings, and build what the loop and the relay work with."""
     engine = postgres.service_engine(config.database_url, "aggregator")
     registry = Registry(config.schema_registry_url)
-    clean = next(t for t in TOPICS if t.name == topics.clean(Entity.SALES))
+    clean = topics.topic(topics.clean(Entity.SALES))
     # A relay keeps its lock between transactions too: one that froze loses it after five minutes.
     outbox_engine = postgres.service_engine(config.database_url, "outbox", idle_session_timeout="5min")
     relay = Relay(config, outbox_engine, program.stop)
@@ -73,7 +72,7 @@ def build(program: Program, config: settings.AggregatorSettings) -> tuple[Desk, 
     def ready() -> dict[Result, int]:
         require_topics(config, [t.name for t in TOPICS])
         writers.learn()
-        ids = {t: registry.register(f"{t}-value", schema) for t, schema in outbox.schemas().items()}
+        ids = {t: registry.register(topics.topic(t).subject, schema) for t, schema in outbox.schemas().items()}
         with warehouse.transaction(engine) as connection:
             if connection.execute(text("SELECT to_regclass('outbox')")).scalar_one() is None:
                 raise Unavailable("The warehouse has no tables yet: `retail-stream init` creates them.")
@@ -86,8 +85,8 @@ def build(program: Program, config: settings.AggregatorSettings) -> tuple[Desk, 
         engine=engine,
         consumer=lambda: clients.consumer(config, Group.AGGREGATOR),
         writers=writers,
-        rise_writers=SubjectSchemas(registry, f"{Result.WATERMARKS}-value", program.wait),
-        sale=RecordSchema(json.loads(clean.schema.read_text())),  # type: ignore[union-attr]
+        rise_writers=SubjectSchemas(registry, topics.topic(Result.WATERMARKS).subject, program.wait),
+        sale=RecordSchema(clean.schema()),
         encoder=outbox.Encoder(program.wait(ready), config.rules),
         upstream=Upstream(config),
         published=relay.wake.set,

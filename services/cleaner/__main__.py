@@ -9,7 +9,7 @@ from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import readiness
 from retail_stream.service.program import Program, collect_garbage_rarely, run_program
-from retail_stream.topics import TOPICS, raw
+from retail_stream.topics import TOPICS, raw, topic
 from services.cleaner.app import build
 from services.cleaner.delivery import Delivery
 from services.cleaner.metrics import LAG, behind
@@ -27,7 +27,7 @@ def clean(program: Program, settings: CleanerSettings) -> int:
     registry = Registry(settings.schema_registry_url)
     program.wait(lambda: require_topics(settings, [t.name for t in TOPICS]))
     # Without the registry nothing can be decoded. Partitions then stay with a replica that may know the schemas.
-    program.wait(partial(registry.versions, f"{raw(Entity.SALES)}-value"))
+    program.wait(partial(registry.versions, topic(raw(Entity.SALES)).subject))
     delivery = Delivery(partial(clients.producer, settings), program.stop)
     app = build(settings, registry, delivery, program.wait)
     LAG.read = lambda: behind(app.progress())

@@ -5,7 +5,6 @@
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
 from retail_stream.security import KafkaSecurity
-from retail_stream.topics import SCHEMAS, Group
+from retail_stream.topics import Group
 from retail_stream.waiting import Wait
 from services.cleaner.delivery import Delivery
 from services.cleaner.forward import Forwarder, NotLearnt, Sent
@@ -43,7 +42,7 @@ def build(settings: CleanerSettings, registry: Registry, delivery: Delivery, wai
     # sends the group's heartbeats.
     computing = ThreadPoolExecutor(1, thread_name_prefix="cleaner")
     for entity in Entity:
-        schema = json.loads((SCHEMAS / "raw" / f"{entity}.avsc").read_text())
+        schema = topics.topic(topics.raw(entity)).schema()
         forwarder = Forwarder(entity, registry, delivery, RecordSchema(schema), wait)
         _agent(app, computing, forwarder, RejectRatio(entity, settings.dlq_max_ratio))
     return app

@@ -7,7 +7,6 @@ and Postgres, where NaN is larger than everything.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +15,7 @@ from functools import lru_cache
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.schema import Holds
 from retail_stream.entities import FIELDS, Entity
-from retail_stream.topics import SCHEMAS
+from retail_stream.topics import raw, topic
 
 
 class Action(StrEnum):
@@ -98,7 +97,7 @@ EXPECTED: Mapping[Entity, tuple[Rule, ...]] = {
 @lru_cache
 def rules(entity: Entity, beyond: tuple[tuple[str, Holds], ...] = ()) -> tuple[Rule, ...]:
     """All rules of an entity's records. ``beyond``: fields that a newer writer adds to the raw schema."""
-    declared = RecordSchema(json.loads((SCHEMAS / "raw" / f"{entity}.avsc").read_text())).holds
+    declared = RecordSchema(topic(raw(entity)).schema()).holds
     storable = _storable({**declared, **dict(beyond)}, FIELDS[entity].time)
     return (*_key_and_time(entity), *storable, *EXPECTED.get(entity, ()))
 

@@ -54,7 +54,7 @@ class Forwarder:
         self.entity = entity
         self._delivery = delivery
         self._reader = reader
-        self._writers = SubjectSchemas(registry, f"{topics.raw(entity)}-value", wait)
+        self._writers = SubjectSchemas(registry, topics.topic(topics.raw(entity)).subject, wait)
         self._targets = Targets(registry, entity, wait)
         self._asked: frozenset[int] = frozenset()
 

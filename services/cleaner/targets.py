@@ -27,7 +27,7 @@ class Targets:
         for number, writer in writers.items():
             if number not in self._targets:
                 schema = clean_schema(self._entity, writer.schema)
-                subject = f"{topics.clean(self._entity)}-value"
+                subject = topics.topic(topics.clean(self._entity)).subject
                 clean_id = self._wait(partial(self._registry.register, subject, schema))
                 self._targets[number] = Target(clean_id, plain_schema(schema))
         return self._targets

@@ -8,7 +8,7 @@ from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import readiness
 from retail_stream.service.program import Program, collect_garbage_rarely, run_program
-from retail_stream.topics import Group
+from retail_stream.topics import Group, topic
 from retail_stream.warehouse import postgres
 from services.scd_merger.batch import Merger
 from services.scd_merger.dimensions import dimensions
@@ -27,7 +27,7 @@ def merge(program: Program, settings: MergerSettings) -> None:
     """Wait for the servers, then merge changes until the program is to stop."""
     declared = {d.topic: d for d in dimensions()}
     registry = Registry(settings.schema_registry_url)
-    writers = {topic: SubjectSchemas(registry, f"{topic}-value", program.wait) for topic in declared}
+    writers = {name: SubjectSchemas(registry, topic(name).subject, program.wait) for name in declared}
     program.wait(lambda: require_topics(settings, declared))
     for known in writers.values():
         program.wait(known.learn)
