@@ -149,13 +149,15 @@ def test_whatever_is_wrong_is_one_plain_sentence(environment: pytest.MonkeyPatch
             GeneratorSettings,
             "GENERATOR_BACKFILL_FROM",
             "2026-11-28",
-            "has no time zone; allowed: an ISO 8601 time with its zone, from 1980 up to now, for example 2026-03-01T08:00:00Z.",
+            "has no time zone; "
+            "allowed: an ISO 8601 time with its zone, from 1980 up to now, for example 2026-03-01T08:00:00Z.",
         ),
         (
             GeneratorSettings,
             "GENERATOR_START_TIME",
             "tomorrow",
-            "is not a valid time; allowed: an ISO 8601 time with its zone, from 1980 up to now, for example 2026-03-01T08:00:00Z.",
+            "is not a valid time; "
+            "allowed: an ISO 8601 time with its zone, from 1980 up to now, for example 2026-03-01T08:00:00Z.",
         ),
         (
             GeneratorSettings,

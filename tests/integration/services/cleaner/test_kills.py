@@ -10,6 +10,7 @@ import pytest
 
 from retail_stream import topics
 from retail_stream.entities import Entity
+from retail_stream.kafka.offsets import TopicPartitionKey
 from tests.harness.eventually import eventually
 from tests.integration.services.cleaner.world import (
     PARTITIONS,

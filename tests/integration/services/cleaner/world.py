@@ -200,7 +200,7 @@ class World:
         for entity, message in self._read(topics.dlq):
             headers = headers_by_name(message)
             assert headers[Header.TOPIC] == topics.raw(entity).encode()
-            place = Place(entity, int(headers[Header.PARTITION]), int(headers[Header.OFFSET]))
+            place = Place(entity, int(headers[Header.PARTITION] or b""), int(headers[Header.OFFSET] or b""))
             assert place.partition == message.partition()
             dead.append((place, message))
         return Outcome(raw, clean, dead)
@@ -234,7 +234,7 @@ def source_offset(message: Message) -> int:
 
 def rules(message: Message) -> set[str]:
     """The rules that a dead letter broke."""
-    return set(headers_by_name(message)[Header.RULES].decode().split(","))
+    return set((headers_by_name(message)[Header.RULES] or b"").decode().split(","))
 
 
 def assert_nothing_lost_or_invented(out: Outcome, *, repeats: bool = False) -> None:

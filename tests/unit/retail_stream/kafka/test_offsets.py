@@ -1,7 +1,6 @@
 """What is asked of Kafka has an end, whatever the client does."""
 
 from concurrent.futures import Future
-from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_INVALID, TopicPartition
