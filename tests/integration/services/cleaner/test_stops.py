@@ -4,8 +4,9 @@ import pytest
 
 from commands.embedded.servers import Server
 from retail_stream.entities import Entity
+from tests.harness.eventually import eventually
 from tests.integration.services.cleaner.test_schemas import newer
-from tests.integration.services.cleaner.world import World, assert_nothing_lost_or_invented, eventually
+from tests.integration.services.cleaner.world import World, assert_nothing_lost_or_invented
 
 
 @pytest.mark.parametrize("server", [Server.REGISTRY, Server.KAFKA])
