@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.topics import Result
+from tests.harness.eventually import eventually
 from tests.system.browser import Visit, chromium
 from tests.system.conftest import Running
 
@@ -85,15 +85,11 @@ def page(visit: Visit) -> Iterator[Page]:
 
 
 def wait_until_served(url: str) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(f"{url}/healthz", timeout=5).close()
-        except OSError:
-            assert time.monotonic() < deadline, "the dashboard does not listen"
-            time.sleep(0.1)
-        else:
-            return
+    def answers() -> bool:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=5) as answer:
+            return answer.status == 200
+
+    eventually(answers, "the dashboard listens", retry_on=OSError)
 
 
 def get(url: str) -> tuple[int, Any]:
@@ -115,13 +111,9 @@ def shown(page: Page, table: str) -> list[list[str]]:
     )
 
 
-def eventually(page: Page, look: Callable[[], object], expected: Callable[[], object]) -> None:
-    """Both sides again and again, until they are the same: the page is a second behind."""
-    for _ in range(120):
-        if (shown := look()) == (wanted := expected()):
-            return
-        page.wait_for_timeout(500)
-    assert shown == wanted
+def become_the_same(shown: Callable[[], object], wanted: Callable[[], object]) -> None:
+    """Look at both sides until they are the same: the page is a second behind."""
+    eventually(lambda: shown() == wanted(), lambda: f"the page shows {wanted()}; it shows {shown()}", every_s=0.5)
 
 
 def test_what_flows_is_seen_without_reloading(page: Page, running: Running) -> None:
@@ -196,18 +188,17 @@ def test_windows_and_lateness_are_those_of_postgres(page: Page, running: Running
         details = page.locator(f"[data-size='{size}'] details")
         if details.get_attribute("open") is None:
             details.locator("summary").click()
-        eventually(
-            page,
+        become_the_same(
             partial(shown, page, f"[data-size='{size}']"),
             partial(windows, interval),
         )
     late = sum(1 for _ in read_to_end(running.connections, Result.LATE))
-    eventually(page, lambda: page.locator("[data-total=late]").last.inner_text(), lambda: f"{late:,}")
+    become_the_same(lambda: page.locator("[data-total=late]").last.inner_text(), lambda: f"{late:,}")
     # The first arrow counts records; the logs' ends would count the markers of transactions, too.
     raw = sum(1 for e in Entity for _ in read_to_end(running.connections, topics.raw(e)))
     assert running.status().produced == raw
     # The page may have looked just before the cleaner's last commit.
-    eventually(page, lambda: get(f"{page.url}api/look")[1]["flow"]["raw"]["total"], lambda: raw)
+    become_the_same(lambda: get(f"{page.url}api/look")[1]["flow"]["raw"]["total"], lambda: raw)
     # Both the newest sales and the page's bars hold what the topic holds.
     _, look = get(f"{page.url}api/look")
     assert sum(look["delays"]["counts"]) == look["delays"]["sampled"] > 1000
@@ -222,7 +213,7 @@ def test_rejects_are_those_of_the_dead_letter_topics(page: Page, running: Runnin
     def rejects() -> dict[tuple[str, str], str]:
         return {(e, rule): n for e, rule, action, n in shown(page, "#rules") if action == "reject"}
 
-    eventually(page, rejects, lambda: counted)
+    become_the_same(rejects, lambda: counted)
     page.select_option("#letters-filter select", "sales")
     expect(page.locator("#letters tbody tr").first).to_contain_text("sales.raw/")
     page.locator("#letters summary").first.click()

@@ -186,8 +186,8 @@ def test_letters_behind_an_open_transaction_are_read_once_it_ends(dlq, planted):
     assert plain.flush(30) == 0
     with ThreadPoolExecutor(1) as pool:
         shown = pool.submit(dlq, "show", "--json", "--entity", "stores")
-        time.sleep(2)
-        assert not shown.done()
+        with pytest.raises(TimeoutError):
+            shown.result(2)
         transaction.commit_transaction(30)
         result = shown.result(30)
     letters = list(map(json.loads, result.stdout.splitlines()))

@@ -14,6 +14,7 @@ from retail_stream.kafka import clients
 from retail_stream.kafka.membership import Membership, PartitionRecords
 from retail_stream.kafka.offsets import TopicPartitionKey, committed_offsets, topic_partitions
 from retail_stream.settings import Connections
+from tests.harness.eventually import eventually
 
 PARTITIONS = 4
 PATIENCE_S = 60
@@ -54,9 +55,7 @@ def topic(initialised: Connections) -> Iterator[str]:
     """A topic of the test's own; its name is that of the group, too."""
     admin, name = clients.admin(initialised), f"membership-{uuid.uuid4().hex[:8]}"
     admin.create_topics([NewTopic(name, PARTITIONS)])[name].result(30)
-    deadline = time.monotonic() + PATIENCE_S
-    while len(topic_partitions(initialised, name)) < PARTITIONS:
-        assert time.monotonic() < deadline, "the topic is not there in time"
+    eventually(lambda: len(topic_partitions(initialised, name)) == PARTITIONS, "the topic is there", PATIENCE_S)
     yield name
     admin.delete_topics([name])[name].result(30)
 

@@ -1,6 +1,5 @@
 """The start and the end that all services have in common."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-SERVICES = ("services.generator", "services.cleaner", "services.scd_merger", "services.aggregator")
+from tests.harness.eventually import eventually
+from tests.harness.services import Services
+
+SERVICES = ("generator", "cleaner", "scd_merger", "aggregator")
 #: Servers that do not answer.
 AWAY = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
     "SCHEMA_REGISTRY_URL": "http://127.0.0.1:9",
     "DATABASE_URL": "postgresql://127.0.0.1:9/x",
-    "METRICS_PORT": "0",
 }
 
 START = """
@@ -99,16 +100,8 @@ def test_before_its_start_a_program_ends_also_in_a_call_of_the_kafka_client() ->
 
 def test_each_service_that_waits_for_its_servers_ends_by_a_signal(tmp_path: Path) -> None:
     with ExitStack() as exits:
-        running = {}
-        for name in SERVICES:
-            log = exits.enter_context((tmp_path / name).open("w"))
-            running[name] = subprocess.Popen([sys.executable, "-m", name], env={**os.environ, **AWAY}, stderr=log)
-            exits.callback(running[name].kill)
-        deadline = time.monotonic() + 60
-        while starting := [name for name in SERVICES if "/metrics" not in (tmp_path / name).read_text()]:
-            assert time.monotonic() < deadline, starting
-            time.sleep(0.05)
-        for name, process in running.items():
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=5) == 0
-            assert f"{name.removeprefix('services.')} stopped" in (tmp_path / name).read_text()
+        running = {name: exits.enter_context(Services(AWAY, tmp_path / name)).start(name) for name in SERVICES}
+        eventually(lambda: all("/metrics" in service.log() for service in running.values()), "all have started")
+        for name, service in running.items():
+            assert service.stop(within_s=5) == 0
+            assert f"{name} stopped" in service.log()
