@@ -176,7 +176,7 @@ def published(connections: Connections, engine: Engine, topic: str) -> list[tupl
         mine = str(connection.execute(text("SELECT id FROM warehouse_id")).scalar_one())
     found = []
     for message in read_to_end(connections, topic):
-        headers = {n: v.decode() for n, v in headers_by_name(message).items() if n != SOURCE_OFFSET}
+        headers = {n: (v or b"").decode() for n, v in headers_by_name(message).items() if n != SOURCE_OFFSET}
         if headers["outbox.id"].startswith(mine):
             found.append(({**headers, "partition": str(message.partition())}, message.value()))
     return found
