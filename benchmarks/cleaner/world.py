@@ -26,7 +26,7 @@ SALES = topics.raw(Entity.SALES)
 CLEAN, DEAD = topics.clean(Entity.SALES), topics.dlq(Entity.SALES)
 SCHEMA_FILE = SCHEMAS / "raw" / "sales.avsc"
 PARTITIONS = 4
-# A member that left without a word is missed after 45 s, and nobody may move its group's offsets before that.
+# A member that crashed leaves its group after 45 s. Kafka refuses to move the group's offsets before that.
 _PATIENCE_S = 90.0
 
 
@@ -48,7 +48,7 @@ class World:
         return {(tp.topic, tp.partition): f.result().offset for tp, f in answers.items()}
 
     def count(self, *names: str) -> int:
-        """Records in topics that nobody writes transactions to."""
+        """Records in topics without transactions."""
         return sum(self.ends(*names).values())
 
     def arguments(self, group: str) -> Arguments:

@@ -20,7 +20,7 @@ CONSUMES: Mapping[Group, tuple[str, ...]] = {
 def lags(connections: Connections, stored: Mapping[Group, Mapping[TopicPartitionKey, int]]) -> dict[Group, int]:
     """Lag of every group, in records. Trailing transaction markers are not lag; an open transaction counts as one.
 
-    ``stored``: the positions in Postgres of the groups that keep them there. Their committed offsets are only hints.
+    ``stored``: the positions in Postgres of the groups that keep them there. Kafka has copies of them for lag tools.
 
     Raises:
         Unavailable: no broker answers.

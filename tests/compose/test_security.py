@@ -1,4 +1,4 @@
-"""A broker that takes nobody without TLS, a name and a password: the four services, `init` and `verify` on it."""
+"""The four services, `init` and `verify` on a broker that requires TLS, a name and a password."""
 
 import os
 from collections.abc import Iterator

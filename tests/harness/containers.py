@@ -21,7 +21,7 @@ from commands.embedded.servers import Server
 from commands.embedded.settings import Ports, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-#: One of a run's own, so that whoever interrupts it can take down what it leaves.
+#: CI gives each run a prefix of its own, to take down what an interrupted run leaves.
 _PREFIX = os.environ.get("RETAIL_STREAM_TEST_PROJECT", "retail-stream-test")
 _READY_S = 120
 _COMMAND_S = 300
@@ -44,7 +44,7 @@ class Project:
             "DASHBOARD_PORT": str(self.page),
             **settings,
         }
-        # Instead of the .env of whoever runs the tests.
+        # Not the developer's own .env.
         chosen = folder / "compose.env"
         chosen.touch()
         compose = DockerCompose(ROOT, compose_file_name=list(files), env_file=str(chosen))

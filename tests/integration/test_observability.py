@@ -92,7 +92,7 @@ def running(empty_stack: servers.Servers, tmp_path_factory: pytest.TempPathFacto
         with running.without(Server.REGISTRY):
             for service in Service:
                 running.start(service)
-            # Alive, and not ready, for as long as nobody knows a schema.
+            # Alive, and not ready while no schema is known.
             eventually(lambda: all_equal(running.readiness(), STARTING), lambda: f"all start: {running.readiness()}")
             assert {e.ask("/healthz") for e in running.at.values()} == {(200, "ok\n")}
             eventually(lambda: each_log_has(running, "does not answer"), "each says what it waits for")

@@ -1,4 +1,4 @@
-"""What is known of the keys that `verify` found wrong: printed with the failure, since nobody can go back and look."""
+"""Prints all records and rows of the keys that `verify` reports, because the servers are gone after the failure."""
 
 import re
 from collections.abc import Iterable

@@ -80,7 +80,7 @@ def test_an_outage_upstream_and_a_partition_that_nobody_owns_make_no_sale_late(r
     second.start(Service.AGGREGATOR)
     joined(running, second)
     running.meanwhile(goes_on(running, RATE), "both go on")
-    # Until the group misses it, nobody owns its partitions; the other one's are read all the while.
+    # Until its session ends, its partitions have no owner. The other worker reads its own partitions meanwhile.
     second.processes[Service.AGGREGATOR].kill()
     running.meanwhile(goes_on(running, OUTAGE_S * RATE), "the first one takes over")
     status = running.status()

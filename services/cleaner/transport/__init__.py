@@ -18,8 +18,8 @@ end at the end of the log, even behind a transaction marker.  Only committed rec
 Limits: one agent for each topic with concurrency 1; no tables; no ``take()``, which acknowledges in ``finally``.
 """
 
-from services.cleaner.transport.app import App, Chunking
-from services.cleaner.transport.chunks import Chunk
+from services.cleaner.transport.app import App
+from services.cleaner.transport.chunks import Chunk, Chunking
 from services.cleaner.transport.positions import Progress
 from services.cleaner.transport.worker import run
 

@@ -1,8 +1,7 @@
 """A Faust app whose agents get chunks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import faust
@@ -12,24 +11,9 @@ from faust.transport.drivers import aiokafka as driver
 from mode.supervisors import SupervisorStrategy
 
 from retail_stream.waiting import Stopped
-from services.cleaner.transport.chunks import Chunk
+from services.cleaner.transport.chunks import Chunk, Chunking
 from services.cleaner.transport.consumer import ChunkConsumer
 from services.cleaner.transport.positions import Partition, Progress
-
-
-@dataclass(frozen=True, slots=True)
-class Chunking:
-    """How records become chunks.
-
-    ``linger_s``: how long a read waits for more after its first record; the most that it adds to latency.
-    ``grace_s``: how long a rebalance or a stop waits for agents to finish their chunks.
-    ``librdkafka``: more settings for the readers, such as security.
-    """
-
-    max_records: int = 40_000
-    linger_s: float = 0.01
-    grace_s: float = 5.0
-    librdkafka: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ChunkStream(faust.Stream[Any]):

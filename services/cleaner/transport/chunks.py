@@ -1,10 +1,26 @@
 """What an agent gets: the records of one partition that one fetch brought, as one value."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Chunking:
+    """How records become chunks.
+
+    ``linger_s``: how long a read waits for more after its first record; the most that it adds to latency.
+    ``grace_s``: how long a rebalance or a stop waits for agents to finish their chunks.
+    ``librdkafka``: more settings for the readers, such as security.
+    """
+
+    max_records: int = 40_000
+    linger_s: float = 0.01
+    grace_s: float = 5.0
+    librdkafka: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

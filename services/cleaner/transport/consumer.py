@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 # Between two warnings while the broker is away.
 REMIND_S = 30.0
-
 # For the last commit of a stop, or before partitions are revoked.
 COMMIT_S = 5.0
 
@@ -56,8 +55,6 @@ class ChunkConsumer(driver.Consumer):
 
     def _new_consumer_thread(self) -> MembershipThread:
         return MembershipThread(self, loop=self.loop, beacon=self.beacon)
-
-    # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _read(self, reader: TopicReader) -> None:
         while not self.should_stop:
@@ -112,13 +109,10 @@ class ChunkConsumer(driver.Consumer):
                 continue
             self._changed.clear()
             try:
-                # Python 3.11 forgets a cancellation that meets the end of the wait. A stopped fetcher is cancelled only
-                # once: the caller needs a chance to see that it should stop.
+                # Python 3.11 loses a cancellation at the end of the wait: the caller must see by itself that it should stop.
                 await asyncio.wait_for(self._changed.wait(), timeout)
             except TimeoutError:
                 return
-
-    # -- acknowledging and committing --------------------------------------------------------------------------------
 
     def begin(self, chunk: Chunk) -> None:
         """An agent begins with a chunk."""
@@ -160,14 +154,11 @@ class ChunkConsumer(driver.Consumer):
         if not self.positions.committable():
             return
         try:
-            # Without a broker a commit is tried again without end.
-            async with asyncio.timeout(COMMIT_S):
+            async with asyncio.timeout(COMMIT_S):  # without a broker a commit is tried again without end
                 await self.commit()
         except TimeoutError:
             self.log.warning("The last commit is not done in time; what it covers will be read again.")
             self.positions.assign({})
-
-    # -- assignment --------------------------------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         self.settled = False
@@ -206,26 +197,16 @@ class ChunkConsumer(driver.Consumer):
         return ",".join(driver.server_list(self.transport.url, driver.Transport.default_port))
 
     def _new_reader(self, topic: str) -> TopicReader:
-        config = {
-            "bootstrap.servers": self._servers(),
-            "group.id": self.app.conf.id,
-            "client.id": f"{self.app.conf.broker_client_id}-{topic}",
-            **self.chunking.librdkafka,
-        }
-        return TopicReader(
-            topic,
-            config,
-            max_records=self.chunking.max_records,
-            linger_s=self.chunking.linger_s,
-            on_unreachable=self.say_unreachable,
-        )
+        conf = self.app.conf
+        client = {"group.id": conf.id, "client.id": f"{conf.broker_client_id}-{topic}"}
+        config = {"bootstrap.servers": self._servers(), **client, **self.chunking.librdkafka}
+        return TopicReader(topic, config, self.chunking, self.say_unreachable)
 
     async def seek(self, partition: TP, offset: int) -> None:
         """Read on from ``offset``, in either direction; chunks on their way are dropped."""
-        reader = self._readers[partition.topic]
-        async with reader.lock:
+        async with self._readers[partition.topic].lock:
             self.positions.restart(partition, offset)
-            await self._assign(reader)
+            await self._assign(self._readers[partition.topic])
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         for partition, offset in partitions.items():
@@ -245,8 +226,6 @@ class ChunkConsumer(driver.Consumer):
     def _owned(self, tps: Iterable[TP]) -> list[TP]:
         # In a rebalance, when the flow is stopped, Faust pauses and resumes everything; the readers are stopped then.
         return [tp for tp in tps if tp in self.positions] if self.flow_active else []
-
-    # -- facts -------------------------------------------------------------------------------------------------------
 
     def progress(self) -> dict[TP, Progress]:
         """The offsets of each owned partition, as of the last fetches, without asking a broker; any thread may ask."""

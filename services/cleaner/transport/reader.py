@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
-from services.cleaner.transport.chunks import Fetched, split
+from services.cleaner.transport.chunks import Chunking, Fetched, split
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,15 +49,13 @@ class TopicReader:
         self,
         topic: str,
         config: Mapping[str, Any],
-        *,
-        max_records: int,
-        linger_s: float,
+        chunking: Chunking,
         on_unreachable: Callable[[], None],
     ) -> None:
         self.topic = topic
         self.lock = asyncio.Lock()
-        self._max_records = max_records
-        self._linger_s = linger_s
+        self._max_records = chunking.max_records
+        self._linger_s = chunking.linger_s
         self._on_unreachable = on_unreachable
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"reader-{topic}")
         self._consumer = Consumer({**DEFAULTS, **config, "error_cb": self._on_error}, logger=log)

@@ -1,7 +1,4 @@
-"""What `status` says of a warehouse: where it stands is in Postgres, Kafka's committed offsets are hints.
-
-And the command: one table or object in a pipe, drawn again and again in a terminal.
-"""
+"""`status` reads positions from Postgres. Offsets that groups commit to Kafka do not count."""
 
 import json
 import os
@@ -37,9 +34,9 @@ def test_an_empty_warehouse_is_behind_whatever_the_hints_of_another_one_say(
         sink.produce(topic, None, "1", 0)
     assert sink.flush(10) == 0
     ends = end_offsets(connections, [(topic, p) for topic in TOPICS for p in range(4)])
-    hints = clients.consumer(connections, Group.SCD_MERGER)
-    hints.commit(offsets=[TopicPartition(*place, end) for place, end in ends.items()], asynchronous=False)
-    hints.close()
+    group = clients.consumer(connections, Group.SCD_MERGER)
+    group.commit(offsets=[TopicPartition(*place, end) for place, end in ends.items()], asynchronous=False)
+    group.close()
 
     status = look(warehouse, connections)
     assert status.lag[Group.SCD_MERGER] >= len(TOPICS)
@@ -111,10 +108,10 @@ def test_in_a_terminal_it_is_drawn_again_until_ctrl_c(connections: Connections) 
 def test_an_open_transaction_is_lag_and_an_aborted_one_is_none(connections: Connections, warehouse: Engine) -> None:
     topic = topics.raw(Entity.STORES)
     places = topic_partitions(connections, *map(topics.raw, Entity))
-    hints = clients.consumer(connections, Group.CLEANER)
+    group = clients.consumer(connections, Group.CLEANER)
     ends = end_offsets(connections, places)
-    hints.commit(offsets=[TopicPartition(*place, end) for place, end in ends.items()], asynchronous=False)
-    hints.close()
+    group.commit(offsets=[TopicPartition(*place, end) for place, end in ends.items()], asynchronous=False)
+    group.close()
     own = {"transactional.id": "test-status", "message.timeout.ms": 30_000, "transaction.timeout.ms": 30_000}
     source = clients.producer(connections, **own)
     source.init_transactions(30)
