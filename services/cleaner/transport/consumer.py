@@ -28,10 +28,8 @@ from services.cleaner.transport.reader import TopicReader
 
 log = logging.getLogger(__name__)
 
-# Between two warnings while the broker is away.
-REMIND_S = 30.0
-# For the last commit of a stop, or before partitions are revoked.
-COMMIT_S = 5.0
+REMIND_S = 30.0  # between two warnings while the broker is away
+COMMIT_S = 5.0  # for the last commit of a stop, or before partitions are revoked
 
 
 class ChunkConsumer(driver.Consumer):
@@ -50,8 +48,7 @@ class ChunkConsumer(driver.Consumer):
         self._changed = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._warned_at = -REMIND_S
-        # Goes up whenever partitions are taken away.
-        self._generation = 0
+        self._generation = 0  # goes up whenever partitions are taken away
 
     def _new_consumer_thread(self) -> MembershipThread:
         return MembershipThread(self, loop=self.loop, beacon=self.beacon)
@@ -71,11 +68,9 @@ class ChunkConsumer(driver.Consumer):
                 self._changed.set()
 
     def _has_room(self, topic: str) -> bool:
-        partitions = len(self.positions.starts(topic))
         chunks, records = self.positions.outstanding(topic)
-        # Two chunks for each partition: one that the agent works on, one ahead. Meanwhile records gather in the queue
-        # of librdkafka, and become one large chunk instead of many small ones.
-        return chunks < 2 * partitions and records < 2 * self.chunking.max_records
+        # Two chunks a partition: the agent's and one ahead. Records gather in librdkafka's queue for larger chunks.
+        return chunks < 2 * len(self.positions.starts(topic)) and records < 2 * self.chunking.max_records
 
     def resume_flow(self) -> None:
         super().resume_flow()
@@ -94,8 +89,7 @@ class ChunkConsumer(driver.Consumer):
                     # A rebalance suspends the flow: the message that waits for its turn is dropped, and read again.
                     await self.wait_first(self.callback(message), self.suspend_flow.wait())
         except asyncio.CancelledError:
-            # Faust takes the cancellation of a fetcher that is stopped in a rebalance for one by the rebalance, and
-            # crashes it to have it started again.
+            # Faust would crash and restart a fetcher that a rebalance stops, if the cancellation left this method.
             if not fetcher.should_stop:
                 raise
 
@@ -109,7 +103,7 @@ class ChunkConsumer(driver.Consumer):
                 continue
             self._changed.clear()
             try:
-                # Python 3.11 loses a cancellation at the end of the wait: the caller must see by itself that it should stop.
+                # Python 3.11 loses a cancellation at the end of the wait, so the caller has to look for a stop.
                 await asyncio.wait_for(self._changed.wait(), timeout)
             except TimeoutError:
                 return
