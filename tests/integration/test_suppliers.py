@@ -133,6 +133,7 @@ CONTENTS = """
 """
 
 
+@pytest.mark.long
 def test_a_dimension_and_then_a_field_are_added_as_documented(project: Project) -> None:
     rng = random.Random(3)
     project.add("first")

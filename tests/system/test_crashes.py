@@ -11,6 +11,8 @@ from commands.verify.run import run
 from tests.system.conftest import Running
 from tests.system.evidence import evidence
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("service", list(Service))
 def test_a_service_that_is_killed_goes_on_when_it_is_started_again(running: Running, service: Service):
