@@ -4,12 +4,19 @@ import threading
 import time
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 from tenacity import wait_fixed
 
 from retail_stream import waiting
 from retail_stream.errors import Unavailable
 from retail_stream.waiting import Stopped, wait_for
+
+
+@pytest.fixture(autouse=True)
+def _new_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A logger keeps the configuration of its first use, which may be another test's.
+    monkeypatch.setattr(waiting, "_log", structlog.get_logger("waiting"))
 
 
 def away() -> None:

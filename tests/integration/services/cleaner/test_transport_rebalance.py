@@ -107,7 +107,7 @@ def test_a_chunk_that_takes_too_long_is_read_again_by_whoever_owns_it_next(new_l
     eventually(log.is_drained, "committed = end", within_s=60)
     assert first.stop() == 0, first.stderr
     assert second.stop() == 0, second.stderr
-    assert "Not waiting any longer for 1 chunk" in first.stderr
+    assert "1 chunks are not finished in time" in first.stderr
     assert assert_no_gap(first, second) == log.ends()
 
 
