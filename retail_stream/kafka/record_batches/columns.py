@@ -112,7 +112,7 @@ def pieces(
     """Decompress and parse a record set piece by piece, in order.
 
     A piece is decompressed when it is asked for: memory is bounded by `piece_bytes` and one batch, whatever the record
-    set expands to. Every piece has at least one record.
+    set expands to. Every piece has at least one record. What is before an unreadable batch comes before the error.
 
     Raises:
         CorruptBatch: a batch is not what the format says.
@@ -123,20 +123,21 @@ def pieces(
     for batch in records.batches:
         try:
             body = batch.body(batch_bytes)
-        except TooLarge as error:
-            raise BatchTooLarge(records.topic, records.partition, batch.base_offset, str(error)) from error
-        except Malformed as error:
-            raise CorruptBatch(records.topic, records.partition, batch.base_offset, str(error)) from error
+        except (Malformed, TooLarge) as error:
+            yield from _parse(records, group, piece_records)
+            kind = BatchTooLarge if isinstance(error, TooLarge) else CorruptBatch
+            raise kind(records.topic, records.partition, batch.base_offset, str(error)) from error
         group.append((batch, body))
         size += len(body.data)
         if size >= piece_bytes:
             yield from _parse(records, group, piece_records)
             group, size = [], 0
-    if group:
-        yield from _parse(records, group, piece_records)
+    yield from _parse(records, group, piece_records)
 
 
 def _parse(records: RecordSet, group: Sequence[tuple[Batch, Body]], capacity: int) -> Iterator[Columns]:
+    if not group:
+        return
     bodies = [body.data for _, body in group]
     buffer = np.frombuffer(bodies[0] if len(bodies) == 1 else b"".join(bodies), np.uint8)
     buffer.flags.writeable = False
@@ -151,12 +152,12 @@ def _parse(records: RecordSet, group: Sequence[tuple[Batch, Body]], capacity: in
     state = np.array([0, 0, -1, 0], np.int64)
     while state[0] < len(group):
         table = _parse_once(buffer, batches, records.fetch_offset, capacity, state)
+        if table.shape[1]:
+            yield Columns(records.topic, records.partition, buffer, table)
         if state[3]:
             error = FaultyRecord(int(state[1]), Fault(int(state[3])))
             batch, _ = group[int(state[0])]
             raise CorruptBatch(records.topic, records.partition, batch.base_offset, str(error))
-        if table.shape[1]:
-            yield Columns(records.topic, records.partition, buffer, table)
 
 
 def _parse_once(

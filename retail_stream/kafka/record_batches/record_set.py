@@ -7,7 +7,7 @@ from retail_stream.kafka.record_batches import batch as batches
 from retail_stream.kafka.record_batches.batch import Batch
 from retail_stream.kafka.record_batches.codecs import Bytes
 from retail_stream.kafka.record_batches.errors import CorruptBatch, Malformed
-from retail_stream.kafka.record_batches.transactions import AbortedTransaction, committed
+from retail_stream.kafka.record_batches.transactions import AbortedTransaction, Transactions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,21 +44,22 @@ def record_set(
     """The record set of a fetch response's bytes; checksums compared, nothing decompressed.
 
     `aborted`: (producer id, first offset) of the aborted transactions that the response names. Markers are left out
-    also where `read_committed` is False.
+    also where `read_committed` is False. The record set ends before the first corrupt batch.
 
     Raises:
-        CorruptBatch: a checksum or a header is wrong. It names the first offset that was not read.
+        CorruptBatch: the checksum or the header of the first batch is wrong, so there is nothing to read.
     """
+    transactions = Transactions((aborted or ()) if read_committed else ())
+    found: list[Batch] = []
     next_offset = fetch_offset
-    checked: list[Batch] = []
     try:
         for batch in batches.split(data):
             if check_crc:
                 batch.check_crc()
-            checked.append(batch)
+            if transactions.reads(batch) and batch.count and batch.next_offset > fetch_offset:
+                found.append(batch)
             next_offset = max(next_offset, batch.next_offset)
-        readable = committed(checked, aborted or ()) if read_committed else (b for b in checked if not b.is_control)
-        found = tuple(b for b in readable if b.count and b.next_offset > fetch_offset)
     except Malformed as error:
-        raise CorruptBatch(topic, partition, next_offset, str(error)) from error
-    return RecordSet(topic, partition, found, fetch_offset, next_offset)
+        if next_offset == fetch_offset:
+            raise CorruptBatch(topic, partition, fetch_offset, str(error)) from error
+    return RecordSet(topic, partition, tuple(found), fetch_offset, next_offset)

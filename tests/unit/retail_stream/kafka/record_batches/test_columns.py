@@ -161,3 +161,15 @@ def test_replaced_values_and_dropped_payloads_leave_the_rest():
     assert [other.value(i) for i in range(4)] == [None, b"longer", b"v2", None]
     assert [other.key(i) for i in range(4)] == [None, b"k", b"k", b"k"]
     assert [columns.value(i) for i in range(4)] == [b"v0", b"v1", b"v2", b"v3"]
+
+
+def test_what_is_before_an_unreadable_batch_comes_before_the_error():
+    fine = [Record(i, 0, None, b"v", ()) for i in range(3)]
+    bomb = batch([Record(3, 0, None, bytes(2**17), ())], "zstd")
+    torn = bytearray(batch([Record(3, 0, None, b"v", ()), Record(4, 0, None, b"v", ())]))
+    torn[-1] = 9
+    for last, kind, expected in ((bomb, BatchTooLarge, [0, 1, 2]), (bytes(torn), CorruptBatch, [0, 1, 2, 3])):
+        reading = pieces(record_set("t", 0, batch(fine) + last, 0, check_crc=False), batch_bytes=2**16)
+        assert next(reading).offset.tolist() == expected
+        with pytest.raises(kind, match=r"t/0@3 cannot be read"):
+            next(reading)

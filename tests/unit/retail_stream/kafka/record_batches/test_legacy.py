@@ -49,8 +49,9 @@ def test_the_brokers_timestamp_replaces_those_inside():
 def test_the_checksum_is_compared():
     data = bytearray(messages(1, 0))
     data[-1] ^= 1
+    assert record_set("t", 0, bytes(data), 0).next_offset == 2
     with pytest.raises(CorruptBatch, match=r"t/0@2 cannot be read: its checksum is wrong"):
-        record_set("t", 0, bytes(data), 0)
+        record_set("t", 0, bytes(data), 2)
 
 
 def test_old_messages_expand_to_a_limit_only():

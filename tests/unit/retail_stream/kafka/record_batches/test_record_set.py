@@ -63,7 +63,7 @@ def test_a_marker_that_compaction_emptied_ends_nothing():
 
 def test_a_marker_without_a_type_is_corrupt():
     data = batch([Record(0, 0, b"\0", b"", ())], producer=7, transactional=True, control=True)
-    with pytest.raises(CorruptBatch, match=r"t/0@1 cannot be read: its marker has no type"):
+    with pytest.raises(CorruptBatch, match=r"t/0@0 cannot be read: its marker has no type"):
         record_set("t", 0, data, 0)
 
 
@@ -77,11 +77,13 @@ def test_a_marker_without_a_type_is_corrupt():
     ],
 )
 def test_a_header_that_contradicts_itself_is_corrupt(at, value, reason):
-    data = bytearray(batch([record(0)]) + batch([record(1)]))
-    size = len(data) // 2
-    data[size + at] = value
+    good, damaged = batch([record(0)]), bytearray(batch([record(1)]))
+    damaged[at] = value
+    data = good + damaged + batch([record(2)])
+    found = record_set("t", 0, data, 0, check_crc=False)
+    assert ([r.offset for r in read_all(found)], found.next_offset) == ([0], 1)
     with pytest.raises(CorruptBatch, match=rf"t/0@1 cannot be read: .*{reason}"):
-        record_set("t", 0, bytes(data), 0, check_crc=False)
+        record_set("t", 0, data, 1, check_crc=False)
 
 
 @st.composite
