@@ -25,7 +25,11 @@ static inline i64 field(const u8 *b, i64 *at, i64 end, i64 smallest, i64 *where)
 }
 
 // Up to `capacity` records from state on, those below `lowest` left out. Returns rows; state[FAULT] tells of an error.
-EXPORT i64 parse(const u8 *b, const i64 *batches, i64 batch_count, i64 lowest, i64 *records, i64 capacity, i64 *state) {
+EXPORT i64 parse(const i64 *arguments) {
+  const u8 *b = BYTES(arguments[0]);
+  const i64 *batches = NUMBERS(arguments[1]);
+  i64 batch_count = arguments[2], lowest = arguments[3], capacity = arguments[5];
+  i64 *records = NUMBERS(arguments[4]), *state = NUMBERS(arguments[6]);
   i64 row = 0;
   for (; state[BATCH] < batch_count; state[BATCH]++, state[RECORD] = 0, state[POSITION] = -1) {
     const i64 *batch = batches + state[BATCH] * BATCH_FIELDS;
@@ -73,7 +77,11 @@ EXPORT i64 parse(const u8 *b, const i64 *batches, i64 batch_count, i64 lowest, i
 
 // The last header of that name in each record: where its value is and its size (-1 null, -2 no such header).
 // numbers[i]: the value as an 8-byte big-endian integer, where it has 8 bytes.
-EXPORT void find(const u8 *b, const i64 *records, i64 rows, const u8 *name, i64 name_size, i64 *ats, i64 *sizes, i64 *numbers) {
+EXPORT void find(const i64 *arguments) {
+  const u8 *b = BYTES(arguments[0]), *name = BYTES(arguments[3]);
+  const i64 *records = NUMBERS(arguments[1]);
+  i64 rows = arguments[2], name_size = arguments[4];
+  i64 *ats = NUMBERS(arguments[5]), *sizes = NUMBERS(arguments[6]), *numbers = NUMBERS(arguments[7]);
   for (i64 i = 0; i < rows; i++) {
     i64 at = records[HEADERS_AT * rows + i], end = at + records[HEADERS_SIZE * rows + i], where = 0;
     i64 found = 0, found_size = -2;
@@ -101,8 +109,12 @@ enum { MADE_ROWS, MADE_BYTES, MADE_BASE_TIME, MADE_MAX_TIME, NEXT_BYTES };
 // Records of a new batch from chosen[first] on, as many as fit in `limit` bytes. Key, value and headers are copied,
 // `added_count` headers follow: those of the i-th chosen row are the bytes added[offsets[i]] to added[offsets[i + 1]].
 // made[NEXT_BYTES]: bytes of the record that did not fit any more, or 0.
-EXPORT void build(const u8 *b, const i64 *records, i64 rows, const i64 *chosen, i64 first, i64 last, const u8 *added,
-                  const i64 *offsets, i64 added_count, u8 *out, i64 limit, i64 *made) {
+EXPORT void build(const i64 *arguments) {
+  const u8 *b = BYTES(arguments[0]), *added = BYTES(arguments[6]);
+  const i64 *records = NUMBERS(arguments[1]), *chosen = NUMBERS(arguments[3]), *offsets = NUMBERS(arguments[7]);
+  i64 rows = arguments[2], first = arguments[4], last = arguments[5], added_count = arguments[8], limit = arguments[10];
+  u8 *out = BYTES(arguments[9]);
+  i64 *made = NUMBERS(arguments[11]);
   i64 o = 0, base = -1, largest = -1, count = 0;
   made[NEXT_BYTES] = 0;
   for (i64 i = first; i < last; i++, count++) {
