@@ -3,16 +3,20 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from aiokafka import client
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from commands.embedded.servers import Server
 from commands.embedded.stack import Stack
+from retail_stream.kafka import keepalive
 from retail_stream.kafka.delivery import BatchRefused, Delivery, KafkaPartitions
+from retail_stream.kafka.limits import largest_batches
 from retail_stream.kafka.record_batches.added_headers import alike
 from retail_stream.kafka.record_batches.columns import pieces
 from retail_stream.kafka.record_batches.outgoing import build
@@ -112,7 +116,9 @@ def test_a_limit_that_was_lowered_refuses_a_batch_and_takes_smaller_ones(connect
     admin = AdminClient({"bootstrap.servers": connections.kafka_bootstrap_servers})
     lower = ConfigEntry("max.message.bytes", "200", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, TOPIC, incremental_configs=[lower])
+    assert largest_batches(admin, [TOPIC]) == {TOPIC: 1_048_588}
     admin.incremental_alter_configs([resource])[resource].result(30)
+    assert largest_batches(admin, [TOPIC]) == {TOPIC: 200}
 
     async def run() -> None:
         partitions = KafkaPartitions(connections, "test")
@@ -124,3 +130,30 @@ def test_a_limit_that_was_lowered_refuses_a_batch_and_takes_smaller_ones(connect
         await partitions.stop()
 
     asyncio.run(run())
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="this system has other names for it")
+def test_every_connection_watches_for_a_machine_that_vanished(connections, monkeypatch):
+    monkeypatch.setattr(client, "create_conn", client.create_conn)
+    keepalive.install()
+    keepalive.install()
+
+    async def run() -> tuple[list[int], list[int]]:
+        partitions = KafkaPartitions(connections, "test")
+        delivery = Delivery(partitions, connections.kafka_bootstrap_servers)
+        await delivery.send(TOPIC, 1, batch([Record(0, 0, b"k", b"v", ())]))
+        sockets = [c._writer.get_extra_info("socket") for c in partitions._client._conns.values()]
+        watched = [s.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for s in sockets]
+        silence = [
+            s.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            + s.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+            * s.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+            for s in sockets
+        ]
+        await partitions.stop()
+        return watched, silence
+
+    watched, silence = asyncio.run(run())
+    assert watched
+    assert all(watched)
+    assert set(silence) == {10}

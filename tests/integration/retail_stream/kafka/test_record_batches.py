@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.consumer import fetcher
+from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.structs import TopicPartition as Place
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -21,7 +22,7 @@ from retail_stream.kafka.record_batches.columns import Columns, pieces
 from retail_stream.kafka.record_batches.outgoing import build
 from retail_stream.kafka.record_batches.record_set import RecordSet
 from retail_stream.kafka.record_batches.reference import Record
-from tests.harness.record_batches import as_records
+from tests.harness.record_batches import as_records, batch
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
@@ -174,14 +175,12 @@ def test_a_broker_stores_what_was_built_and_every_client_reads_it(kafka, new_top
 
 async def send_raw(kafka: str, topic: str, batches: list[bytes]) -> None:
     """Produce requests with these batches, one after the other."""
-    from aiokafka.protocol.produce import ProduceRequest
-
     producer = AIOKafkaProducer(bootstrap_servers=kafka)
     await producer.start()
     await producer.partitions_for(topic)
     leader = producer.client.cluster.leader_for_partition(Place(topic, 0))
-    for batch in batches:
-        request = ProduceRequest(None, -1, 30_000, [(topic, [(0, batch)])])
+    for data in batches:
+        request = ProduceRequest(None, -1, 30_000, [(topic, [(0, data)])])
         response = await producer.client.send(leader, request)
         assert response.topics[0][1][0][1] == 0, response
     await producer.stop()
@@ -209,3 +208,12 @@ def test_a_large_text_is_read_though_its_batch_exceeds_the_fetch_size(kafka, new
     (found,) = asyncio.run(record_sets(kafka, topic, 0, 1, max_partition_fetch_bytes=1000, fetch_max_bytes=1000))
     (columns,) = pieces(found)
     assert columns.value(0) == text
+
+
+@pytest.mark.usefixtures("hooked")
+def test_records_without_a_timestamp_stay_so(kafka, new_topic):
+    topic = new_topic()
+    found = [Record(0, -1, b"k", b"v", ()), Record(1, 0, None, None, ((b"\xff", b"no UTF-8"),))]
+    asyncio.run(send_raw(kafka, topic, [batch(found), batch(found[:1])]))
+    read = [r for c in columns_of(asyncio.run(record_sets(kafka, topic, 0, 3))) for r in as_records(c)]
+    assert read == [*found, Record(2, -1, b"k", b"v", ())]

@@ -39,7 +39,7 @@ def test_bytes_that_are_cut_off_are_malformed(name):
         assert TEXT.startswith(bytes(short))
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(CODECS), st.data())
 def test_damaged_bytes_are_malformed_or_small(name, data):
     codec, compress = COMPRESSORS[name]

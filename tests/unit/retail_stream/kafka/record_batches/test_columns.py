@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -43,6 +44,7 @@ def by_passes(data: bytes, lowest: int, piece_records: int) -> list[Record] | st
         return str(error).partition("cannot be read: ")[2].removesuffix(".")
 
 
+@settings(deadline=None)
 @given(records(first=5), st.integers(0, 12), st.integers(1, 9), st.none() | st.integers(-1, 2**62))
 def test_the_pass_reads_what_the_reference_reads(found, lowest, piece_records, append_time):
     data = batch(found, append_time=append_time, base_offset=3)
@@ -53,7 +55,7 @@ def test_the_pass_reads_what_the_reference_reads(found, lowest, piece_records, a
     assert by_passes(data, lowest, piece_records) == expected
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_damaged_records_are_refused_alike_or_read_alike(data):
     whole = bytearray(batch(data.draw(records(smallest=1)), base_offset=0))
@@ -70,7 +72,7 @@ def test_damaged_records_are_refused_alike_or_read_alike(data):
     assert by_passes(bytes(whole), 0, data.draw(st.integers(1, 9))) == expected
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 6), st.integers(0, 2**31 - 1))
 @example(varint(2**62) + bytes(9), 1, 0)
 @example(varint(7) + bytes(3) + varint(2**61), 1, 0)
@@ -85,7 +87,7 @@ def test_random_bytes_are_refused_alike(body, count, last_delta):
     assert by_passes(bytes(whole), 0, 2) == expected
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_record_set_is_read_or_refused_and_never_more(data):
     """Any byte of two batches changed, no checksum compared: headers included, which name sizes and counts."""
@@ -100,6 +102,7 @@ def test_a_damaged_record_set_is_read_or_refused_and_never_more(data):
     assert len(read) <= len(whole)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_changed_byte_behind_the_checksum_is_noticed(data):
     whole = bytearray(batch(data.draw(records(smallest=1)), "lz4"))
@@ -173,3 +176,19 @@ def test_what_is_before_an_unreadable_batch_comes_before_the_error():
         assert next(reading).offset.tolist() == expected
         with pytest.raises(kind, match=r"t/0@3 cannot be read"):
             next(reading)
+
+
+@pytest.mark.parametrize("codec", [0, 1, 2, 3, 4])
+def test_what_aiokafka_writes_is_read(codec):
+    builder = DefaultRecordBatchBuilder(2, codec, 1, 5, 0, 7, 2**20)
+    headers: list[tuple[str, bytes | None]] = [("h", b"x"), ("h", None)]
+    rows: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]] = [
+        (b"k%d" % i, b"value" * i, headers) for i in range(50)
+    ]
+    rows.append((None, None, []))
+    for i, (key, value, names) in enumerate(rows):
+        assert builder.append(i, 1000 - i, key, value, names) is not None
+    assert read_all(record_set("t", 0, bytes(builder.build()), 0)) == [
+        Record(i, 1000 - i, key, value, tuple((name.encode(), text) for name, text in names))
+        for i, (key, value, names) in enumerate(rows)
+    ]

@@ -1,6 +1,6 @@
 """Headers of records in columns."""
 
-from hypothesis import given
+from hypothesis import given, settings
 
 from retail_stream.kafka.record_batches.columns import pieces
 from retail_stream.kafka.record_batches.headers import find_header
@@ -9,6 +9,7 @@ from retail_stream.kafka.record_batches.reference import Record
 from tests.harness.record_batches import batch, records
 
 
+@settings(deadline=None)
 @given(records(smallest=1))
 def test_the_last_header_of_a_name_is_found(found):
     (columns,) = pieces(record_set("t", 0, batch(found), 0))

@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retail_stream.kafka.record_batches.errors import BatchTooLarge, CorruptBatch
@@ -61,6 +61,7 @@ def test_old_messages_expand_to_a_limit_only():
         read_all(record_set("t", 0, bytes(builder.build()), 0), batch_bytes=2**16)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_damaged_messages_are_read_or_refused(data):
     whole = bytearray(messages(data.draw(st.integers(0, 1)), data.draw(st.sampled_from([0, 1, 2]))))

@@ -28,6 +28,7 @@ def numbers(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_the_pass_builds_what_the_reference_builds(data):
     found = data.draw(records(smallest=1))
@@ -50,7 +51,7 @@ def test_the_pass_builds_what_the_reference_builds(data):
         )
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(records(smallest=1))
 def test_aiokafka_reads_what_was_built(found):
     found = [Record(r.offset, r.timestamp, r.key, r.value, ((b"h", b"\0"), (b"h", None))) for r in found]

@@ -6,7 +6,7 @@ import pytest
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retail_stream.kafka.record_batches.batch import split
@@ -53,6 +53,23 @@ def test_an_idempotent_producers_records_outside_of_a_transaction_are_not_aborte
     data = batch([record(0)], producer=7) + batch([record(1)], producer=7, transactional=True)
     data += marker(2, 7, commit=False)
     assert [r.offset for r in read_all(record_set("t", 0, data, 0, [(7, 0)]))] == [0]
+
+
+def test_an_aborted_transaction_ends_with_its_marker():
+    """The example of `Transactions`: only producer 7's first transaction is aborted."""
+    data = b"".join(
+        [
+            batch([record(10)], producer=7, transactional=True),
+            batch([record(11)], producer=8, transactional=True),
+            batch([record(12)], producer=7, transactional=True),
+            marker(13, 7, commit=False),
+            batch([record(14)], producer=7, transactional=True),
+        ]
+    )
+    assert [r.offset for r in read_all(record_set("t", 0, data, 10, [(7, 10)]))] == [11, 14]
+    assert [r.offset for r in read_all(record_set("t", 0, data, 12, [(7, 10)]))] == [14]
+    uncommitted = record_set("t", 0, data, 10, [(7, 10)], read_committed=False)
+    assert [r.offset for r in read_all(uncommitted)] == [10, 11, 12, 14]
 
 
 def test_a_marker_that_compaction_emptied_ends_nothing():
@@ -113,6 +130,7 @@ def logs(draw: st.DrawFn) -> tuple[bytes, list[tuple[int, int]]]:
     return data, aborted
 
 
+@settings(deadline=None)
 @given(logs(), st.integers(0, 20), st.booleans())
 def test_transactions_are_read_as_aiokafka_reads_them(log, start, read_committed):
     whole, aborted = log
