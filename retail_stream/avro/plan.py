@@ -28,6 +28,7 @@ Int64s: TypeAlias = npt.NDArray[np.int64]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 NODE_WIDTH = 8
+STEP_WIDTH = 5
 
 
 class Kind(IntEnum):
@@ -65,7 +66,10 @@ class Store(IntEnum):
 
 
 class Fault(IntEnum):
-    """Why a record has no row; with the number of the field, or of the sentence for UNRESOLVED."""
+    """Why a record has no row; the number beside it is the field.
+
+    For UNRESOLVED it is the sentence, for LEFT_OVER the bytes that are left.
+    """
 
     NONE = 0
     CUT_SHORT = 1
@@ -100,7 +104,6 @@ _SENTENCES = {
     Fault.BAD_BLOCK: "{field} holds a block whose size is not that of its items",
     Fault.TOO_DEEP: f"{{field}} nests more than {DEEPEST} types",
     Fault.TOO_MANY: f"{{field}} makes more than {MOST_EMPTY_ITEMS:,} items without bytes",
-    Fault.LEFT_OVER: "{left} bytes follow the record's last field",
     Fault.OUT_OF_RANGE: "{field} holds a time beyond 64 bits of microseconds",
     Fault.UNKNOWN_SYMBOL: "{field} holds a symbol that the reader's enum does not have",
 }
@@ -138,12 +141,14 @@ class Plan:
     #: pairs of rows in the ranges
     extras: int
 
-    def sentence(self, fault: int, where: int, size: int) -> str:
-        """Why a record has no row. ``where``: the number beside the fault; ``size``: of LEFT_OVER, the bytes."""
+    def sentence(self, fault: int, where: int) -> str:
+        """Why a record has no row. ``where``: the number beside the fault."""
         if fault == Fault.UNRESOLVED:
             return self.failures[where]
+        if fault == Fault.LEFT_OVER:
+            return f"{where} bytes follow the record's last field"
         field = f"field {self.fields[where]}" if where >= 0 else "the record"
-        return _SENTENCES[Fault(fault)].format(field=field, left=size)
+        return _SENTENCES[Fault(fault)].format(field=field)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,3 +181,33 @@ class Ranges:
 
     places: Int64s
     branch: Int32s
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Rows of a batch, as int64 indexes, that one plan reads."""
+
+    plan: Plan
+    rows: Int64s
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a pass writes: ``header``, the steps' columns and the extra fields' bytes of each of ``rows``.
+
+    ``steps``: (fields, 5) int32: the kind, the column's slot and mark, the branches of null and of the value (-1 for
+    none). ``places``: (2 × extra fields, rows), as in `decoder.Part`. ``room``: bytes that are surely enough.
+    """
+
+    header: bytes
+    steps: Int32s
+    buffer: Bytes
+    pool: bytes
+    columns: Columns
+    rows: Int64s
+    places: Int64s
+    room: int
+
+
+class NullValue(ValueError):
+    """A record holds null where the target has a required field."""

@@ -1,4 +1,4 @@
-"""The decoder in plain Python: what `decode.c` does, a value at a time, to read and to compare with.
+"""The decoder in plain Python: what `records.c` does, a value at a time, to read and to compare with.
 
 An Avro record has no names and no lengths: it is the values of its fields, one behind the other, as the writer's schema
 says. Numbers are zigzag varints (seven bits a byte, lowest first; -1 is 1, 1 is 2), floats are little-endian, text and
@@ -8,6 +8,7 @@ blocks of items behind their count, until a count of 0; a negative count has the
 
 import math
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from retail_stream.avro.plan import (
     Bytes,
     Columns,
     Fault,
+    Group,
     Int64s,
     Kind,
     Plan,
@@ -37,12 +39,23 @@ class _Bad(Exception):
         self.fault, self.where = fault, where
 
 
-def decode(plan: Plan, buffer: Bytes, begins: Int64s, ends: Int64s, rows: Int64s, into: Columns) -> Ranges:
-    """Decode the records ``buffer[begins[i]:ends[i]]`` for i in ``rows`` into the same rows of ``into``."""
-    ranges = Ranges(np.full((2 * plan.extras, len(rows)), -1, np.int64), np.zeros(len(rows), np.int32))
-    for j, row in enumerate(rows.tolist()):
-        _Record(plan, buffer.tobytes(), int(begins[row]), int(ends[row]), row, into, j, ranges).read()
-    return ranges
+def decode(
+    reader: Reader, groups: Sequence[Group], buffer: Bytes, begins: Int64s, ends: Int64s
+) -> tuple[Columns, list[Ranges]]:
+    """Decode the records ``buffer[begins[i]:ends[i]]``, each row by the plan of its group.
+
+    Returns the columns of all rows, and the ranges of each group. Rows in no group are zeros.
+    """
+    data = buffer.tobytes()
+    into = Columns.empty(reader.slots, reader.marks, len(begins))
+    found = []
+    for group in groups:
+        plan, rows = group.plan, len(group.rows)
+        ranges = Ranges(np.full((2 * plan.extras, rows), -1, np.int64), np.zeros(rows, np.int32))
+        for item, row in enumerate(group.rows.tolist()):
+            _Record(plan, data, int(begins[row]), int(ends[row]), row, into, item, ranges).read()
+        found.append(ranges)
+    return into, found
 
 
 class _Record:

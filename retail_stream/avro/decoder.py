@@ -1,0 +1,224 @@
+"""Confluent-framed Avro of any mix of writer schemas, decoded a batch at a time into the reader's columns.
+
+A value is the magic byte 0, a 4-byte big-endian schema id and one Avro record (Confluent wire format).
+
+    framed values ─▶ rows by schema id ─▶ one plan each (resolution.py) ─▶ one pass (records.c) ─▶ columns ─▶ a frame
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from retail_stream.avro import arrow, passes
+from retail_stream.avro.plan import Branch, Bytes, Columns, Fault, Group, Int64s, Plan, Ranges
+from retail_stream.avro.reader import VIEWED, Column, Reader
+from retail_stream.avro.resolution import resolve
+from retail_stream.avro.types import AvroField, References
+
+HEADER_BYTES = 5
+ROW = "row"
+
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+#: a pass over all groups: `passes.decode`, or `reference.decode`
+Pass: TypeAlias = Callable[[Reader, Sequence[Group], Bytes, Int64s, Int64s], tuple[Columns, list[Ranges]]]
+
+NO_HEADER = "no Confluent header (magic byte 0 and a 4-byte schema id)"
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """Framed values as bytes in one buffer: value i is ``buffer[begins[i]:ends[i]]``, int64 arrays.
+
+    A null value has ``begins`` = ``ends`` (so has an empty one; neither has a header). At most 2 GiB.
+    """
+
+    buffer: Bytes
+    begins: Int64s
+    ends: Int64s
+
+    @classmethod
+    def of(cls, values: Sequence[bytes | None]) -> "Values":
+        """The values, joined."""
+        try:
+            data = b"".join(values)  # type: ignore[arg-type]
+            sizes = np.fromiter(map(len, values), np.int64, len(values))  # type: ignore[arg-type]
+        except TypeError:  # a null value
+            return cls.of([v or b"" for v in values])
+        ends = np.cumsum(sizes)
+        return cls(np.frombuffer(data, np.uint8), ends - sizes, ends)
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    def schema_ids(self) -> Int64s:
+        """The schema id in each header, -1 where there is no header."""
+        ids = np.full(len(self), -1, np.int64)
+        framed = np.flatnonzero(self.ends - self.begins >= HEADER_BYTES)
+        at = self.begins if len(framed) == len(self) else self.begins[framed]
+        number = np.zeros(len(at), np.int64)
+        for i in range(1, HEADER_BYTES):
+            number = number << 8 | self.buffer[at + i]
+        ids[framed] = np.where(self.buffer[at] == 0, number, -1) if len(at) else number
+        return ids
+
+
+class Schemas:
+    """Writer schemas by id with their plans for one reader; a plan is made once."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self._plans: dict[int, Plan] = {}
+
+    def add(self, schema_id: int, schema: Any, references: References | None = None) -> Plan:
+        """Plan how to read records of a schema. Never fails: what cannot be read is a plan that says why."""
+        plan = self._plans[schema_id] = resolve(schema, self.reader, references)
+        return plan
+
+    def __contains__(self, schema_id: object) -> bool:
+        return schema_id in self._plans
+
+    def __getitem__(self, schema_id: int) -> Plan:
+        return self._plans[schema_id]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The readable records of a batch that one schema id, and one branch of its union if it has one, wrote.
+
+    ``rows``: indexes among the values, ascending. ``places``: (2 × extra fields, rows), where each of the writer's
+    fields beyond the reader's begins and ends in the batch's buffer.
+    """
+
+    schema_id: int
+    branch: Branch
+    rows: Int64s
+    places: Int64s
+
+    @property
+    def extra(self) -> tuple[AvroField, ...]:
+        """The writer's fields beyond the reader's, in the order of ``places``."""
+        return self.branch.extra
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """``table``: a row per readable value, in order, with its index among the values in ``row``; the reader's columns.
+
+    ``bad``: index → why the value has no row. ``parts``: the readable values by what wrote them.
+    ``values``, ``columns``: what they were decoded from, and to, for an encoder.
+    """
+
+    table: pl.DataFrame
+    bad: Mapping[int, str]
+    parts: Sequence[Part]
+    values: Values
+    columns: Columns = field(repr=False)
+
+    def extra(self, part: Part, item: int) -> dict[str, bytes]:
+        """The fields beyond the reader's of the part's record number ``item``, as the bytes that they were."""
+        places = part.places[:, item].tolist()
+        spans = zip(places[::2], places[1::2], strict=True)
+        return {
+            f.name: self.values.buffer[begin:end].tobytes() for f, (begin, end) in zip(part.extra, spans, strict=True)
+        }
+
+
+def decode(values: Values, schemas: Schemas, run: Pass = passes.decode) -> Decoded:
+    """Decode framed values of any mix of schema ids; ids that ``schemas`` lacks are not registered for the topic."""
+    reader = schemas.reader
+    bad: dict[int, str] = {}
+    groups: list[Group] = []
+    used: list[int] = []
+    for number, rows in _by_id(values.schema_ids()):
+        if number < 0:
+            bad.update(dict.fromkeys(rows.tolist(), NO_HEADER))
+        elif number not in schemas:
+            bad.update(dict.fromkeys(rows.tolist(), f"schema id {number} is not registered under the topic's subject"))
+        elif refusal := schemas[number].refusal:
+            bad.update(dict.fromkeys(rows.tolist(), f"schema id {number}: {refusal}"))
+        else:
+            groups.append(Group(schemas[number], rows))
+            used.append(number)
+    columns, ranges = run(reader, groups, values.buffer, values.begins + HEADER_BYTES, values.ends)
+    parts: list[Part] = []
+    for number, group, found in zip(used, groups, ranges, strict=True):
+        good = _report(number, group, columns, bad)
+        parts.extend(_parts(number, group, found, good))
+    return Decoded(frame(reader, columns, values.buffer, _good(len(values), bad)), bad, parts, values, columns)
+
+
+def _by_id(ids: Int64s) -> list[tuple[int, Int64s]]:
+    if not len(ids):
+        return []
+    if (ids == ids[0]).all():
+        return [(int(ids[0]), np.arange(len(ids)))]
+    return [(int(number), np.flatnonzero(ids == number)) for number in np.unique(ids)]
+
+
+def _report(number: int, group: Group, columns: Columns, bad: dict[int, str]) -> Flags:
+    """Add the bad rows of a group; which of its items are good."""
+    fault = columns.fault[group.rows]
+    for item in np.flatnonzero(fault).tolist():
+        row = int(group.rows[item])
+        why = group.plan.sentence(int(fault[item]), int(columns.where[row]))
+        unresolved = fault[item] == Fault.UNRESOLVED
+        bad[row] = f"schema id {number}: {why}" if unresolved else f"not one Avro record of schema id {number}: {why}"
+    good: Flags = fault == 0
+    return good
+
+
+def _parts(number: int, group: Group, ranges: Ranges, good: Flags) -> list[Part]:
+    branches = group.plan.branches
+    if len(branches) == 1 and good.all():
+        return [Part(number, branch, group.rows, ranges.places) for branch in branches.values()]
+    parts = []
+    for chosen, branch in branches.items():
+        items = np.flatnonzero(good & (ranges.branch == chosen))
+        first = 2 * branch.first_extra
+        places = ranges.places[first : first + 2 * len(branch.extra), items]
+        if len(items):
+            parts.append(Part(number, branch, group.rows[items], places))
+    return parts
+
+
+def _good(n: int, bad: Mapping[int, str]) -> Int64s:
+    if not bad:
+        return np.arange(n)
+    flags = np.ones(n, np.bool_)
+    flags[list(bad)] = False
+    return np.flatnonzero(flags)
+
+
+def frame(reader: Reader, columns: Columns, buffer: Bytes, rows: Int64s) -> pl.DataFrame:
+    """The given rows as the reader's columns, and their numbers in ``row``."""
+    whole = len(rows) == columns.values.shape[1]
+    pool = np.frombuffer(reader.pool, np.uint8)
+    series = []
+    for c in reader.fields:
+        valid = None if c.mark < 0 else columns.valid[c.mark] if whole else columns.valid[c.mark, rows]
+        cells = columns.values[c.slot : c.slot + c.cells]
+        cells = cells.reshape(-1, 2) if c.cells == 2 else cells[0]
+        series.append(_series(c, cells if whole else cells[rows], valid, (buffer, pool)))
+    return pl.DataFrame([*series, pl.Series(ROW, rows)])
+
+
+def _series(column: Column, cells: Int64s, valid: Bytes | None, data: tuple[Bytes, ...]) -> pl.Series:
+    match column.type.kind:
+        case kind if kind in VIEWED:
+            return arrow.views(column.name, cells, valid, data, text=kind == "string")
+        case "int":
+            return arrow.series(column.name, b"i", cells.astype(np.int32), valid)
+        case "long":
+            return arrow.series(column.name, b"l", cells, valid)
+        case "boolean":
+            return arrow.series(column.name, b"l", cells, valid).cast(pl.Boolean)
+        case "enum":
+            symbols = pl.Series(column.name, column.type.symbols, pl.String)
+            return symbols.gather(arrow.series(column.name, b"l", cells, valid))
+        case _:
+            return arrow.series(column.name, b"g", cells, valid)
