@@ -20,7 +20,7 @@ COPY migrations migrations
 COPY commands commands
 COPY retail_stream retail_stream
 COPY services services
-# Readable by all and writable by root only, whatever the umask of the checkout was.
+# Readable by all and writable by root only, under any umask of the checkout.
 RUN chmod -R a+rX,go-w . \
     && python -m compileall -q --invalidation-mode unchecked-hash -s /image -p / /image/app \
     && find . -exec touch --no-dereference --date=@$SOURCE_DATE_EPOCH {} +

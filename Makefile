@@ -59,7 +59,7 @@ lint: setup ## formatting, lint, types
 
 lock: setup ## resolve requirements.lock anew from pyproject.toml, its part for the images, and the benchmarks' peers
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --all-extras pyproject.toml -o requirements.lock
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements.lock pyproject.toml -o services.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements.lock --excludes docker/not-in-images.txt pyproject.toml -o services.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header benchmarks/peers/requirements.in -o benchmarks/peers/requirements.lock
 
 # Every retail_stream/**/passes.c becomes the passes.wasm beside it. One version of ziglang gives the same bytes everywhere.

@@ -1,7 +1,6 @@
 """`retail-stream init`: topics, schemas and tables, as often as one likes with the same outcome."""
 
 import json
-from pathlib import Path
 from typing import Annotated, Self
 
 import structlog
@@ -21,13 +20,14 @@ from sqlalchemy import text
 
 from retail_stream.avro.registry import Registry
 from retail_stream.kafka import clients
+from retail_stream.package_data import folder
 from retail_stream.settings import Connections
 from retail_stream.topics import AHEAD, TOPICS
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 from retail_stream.warehouse import postgres
 from retail_stream.warehouse import roles as reader_role
 
-MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+MIGRATIONS = folder("migrations")
 # One `init` at a time per database: compose starts it beside others, and people run it twice.
 _LOCK = 7_265_746_169
 _log = structlog.get_logger(__name__)

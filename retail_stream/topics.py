@@ -5,11 +5,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from retail_stream.entities import Entity
+from retail_stream.package_data import folder
 
 #: All producers place keys as Kafka's Java clients do, so that any tool finds a key where ours put it.
 PARTITIONER = "murmur2_random"
 
-SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
+SCHEMAS = folder("schemas")
 
 
 class Result(StrEnum):
