@@ -107,19 +107,25 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """``table``: a row per readable value, in order, with its index among the values in ``row``; the reader's columns.
+    """``table``: a row per readable value, in order, with the reader's columns; ``rows``: its index among the values.
 
     ``bad``: index → why the value has no row. ``parts``: the readable values by what wrote them.
     ``values``, ``columns``: what they were decoded from, and to, for an encoder.
     """
 
     table: pl.DataFrame
+    rows: Int64s
     bad: Mapping[int, str]
     parts: Sequence[Part]
     values: Values
     columns: Columns = field(repr=False)
 
-    def extra(self, part: Part, item: int) -> dict[str, bytes]:
+    @property
+    def numbered(self) -> pl.DataFrame:
+        """The table with ``rows`` in the column ``row``, for readers that have no field of that name."""
+        return self.table.with_columns(pl.Series(ROW, self.rows))
+
+    def extra_fields(self, part: Part, item: int) -> dict[str, bytes]:
         """The fields beyond the reader's of the part's record number ``item``, as the bytes that they were."""
         places = part.places[:, item].tolist()
         spans = zip(places[::2], places[1::2], strict=True)
@@ -128,8 +134,10 @@ class Decoded:
         }
 
 
-def decode(values: Values, schemas: Schemas, run: Pass = passes.decode) -> Decoded:
+def decode(values: Values | Sequence[bytes | None], schemas: Schemas, run: Pass = passes.decode) -> Decoded:
     """Decode framed values of any mix of schema ids; ids that ``schemas`` lacks are not registered for the topic."""
+    if not isinstance(values, Values):
+        values = Values.of(values)
     reader = schemas.reader
     bad: dict[int, str] = {}
     groups: list[Group] = []
@@ -149,15 +157,20 @@ def decode(values: Values, schemas: Schemas, run: Pass = passes.decode) -> Decod
     for number, group, found in zip(used, groups, ranges, strict=True):
         good = _report(number, group, columns, bad)
         parts.extend(_parts(number, group, found, good))
-    return Decoded(frame(reader, columns, values.buffer, _good(len(values), bad)), bad, parts, values, columns)
+    good_rows = _good(len(values), bad)
+    return Decoded(frame(reader, columns, values.buffer, good_rows), good_rows, bad, parts, values, columns)
 
 
 def _by_id(ids: Int64s) -> list[tuple[int, Int64s]]:
+    """Schema id → rows, ascending."""
     if not len(ids):
         return []
     if (ids == ids[0]).all():
         return [(int(ids[0]), np.arange(len(ids)))]
-    return [(int(number), np.flatnonzero(ids == number)) for number in np.unique(ids)]
+    # Sorted once: damaged headers can hold as many ids as there are values.
+    order = np.argsort(ids, kind="stable")
+    firsts = np.flatnonzero(np.diff(ids[order], prepend=-2))
+    return [(int(ids[rows[0]]), rows) for rows in np.split(order, firsts[1:])]
 
 
 def _report(number: int, group: Group, columns: Columns, bad: dict[int, str]) -> Flags:
@@ -195,7 +208,7 @@ def _good(n: int, bad: Mapping[int, str]) -> Int64s:
 
 
 def frame(reader: Reader, columns: Columns, buffer: Bytes, rows: Int64s) -> pl.DataFrame:
-    """The given rows as the reader's columns, and their numbers in ``row``."""
+    """The given rows as the reader's columns."""
     whole = len(rows) == columns.values.shape[1]
     pool = np.frombuffer(reader.pool, np.uint8)
     series = []
@@ -204,7 +217,7 @@ def frame(reader: Reader, columns: Columns, buffer: Bytes, rows: Int64s) -> pl.D
         cells = columns.values[c.slot : c.slot + c.cells]
         cells = cells.reshape(-1, 2) if c.cells == 2 else cells[0]
         series.append(_series(c, cells if whole else cells[rows], valid, (buffer, pool)))
-    return pl.DataFrame([*series, pl.Series(ROW, rows)])
+    return pl.DataFrame(series)
 
 
 def _series(column: Column, cells: Int64s, valid: Bytes | None, data: tuple[Bytes, ...]) -> pl.Series:

@@ -12,20 +12,21 @@ _HELD = {"array": "items", "map": "values"}
 def derived_schema(target: Mapping[str, Any], branch: Branch) -> dict[str, Any]:
     """The target's fields, then the extra ones with their writer's types, as one schema that needs no other.
 
-    A type is written out where it is first used and named afterwards. A type of the writer's that has the name of the
-    target's record (a sale inside a sale, say) gets a name of its own, since its layout is the writer's.
+    A type is written out where it is first used and named afterwards. A type of the writer's that has the name of one
+    of the target's (a sale inside a sale, say) gets a name of its own, since its layout is the writer's.
     """
-    own = parse(target).name
-    names = _Names(own)
+    record = parse(target)
+    scalars = (scalar for f in record.fields for scalar in (f.type, *f.type.parts))
+    names = _Names(record.name, {record.name, *(s.name for s in scalars)})
     return {**target, "fields": [*target["fields"], *(names.field(f) for f in branch.extra)]}
 
 
 class _Names:
     """Names that are declared already. All get a namespace: without one they would take that of where they stand."""
 
-    def __init__(self, own: str) -> None:
-        self._namespace = own.rpartition(".")[0]
-        self._taken = {own}
+    def __init__(self, record: str, taken: set[str]) -> None:
+        self._namespace = record.rpartition(".")[0]
+        self._taken = taken
         self._declared: dict[int, str] = {}
 
     def field(self, field: AvroField) -> dict[str, Any]:

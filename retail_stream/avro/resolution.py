@@ -91,10 +91,7 @@ class _Resolution:
             for i, branch in enumerate(writer.parts):
                 self._record(first + i, branch, i)
             if not self._branches:
-                raise _Refused(
-                    f"The writer's {writer} has no branch that can be read as {self._reader.record}: "
-                    + " ".join(self._failures)
-                )
+                raise _Refused(" ".join(dict.fromkeys(self._failures[:3])) or f"The writer's {writer} has no branch.")
         else:
             self._record(root, writer, 0)
             if not self._branches:

@@ -23,6 +23,9 @@ LOGICAL_TYPES: Mapping[str, tuple[str, ...]] = {
     "uuid": ("string", "fixed"),
 }
 
+#: branches of a union that a sentence names
+_SHOWN = 5
+
 #: full name → schema (parsed JSON or its text) of another subject
 References: TypeAlias = Mapping[str, Any]
 
@@ -59,11 +62,14 @@ class AvroType:
         return self.name.rpartition(".")[2]
 
     def __str__(self) -> str:
+        """The type as sentences name it, of bounded length."""
         match self.kind:
             case "union":
-                return f"union of {', '.join(map(str, self.parts)) or 'nothing'}"
+                more = [f"{len(self.parts) - _SHOWN} more types"] if len(self.parts) > _SHOWN else []
+                return f"union of {', '.join([*map(str, self.parts[:_SHOWN]), *more]) or 'nothing'}"
             case "array" | "map":
-                return f"{self.kind} of {self.parts[0]}"
+                item = self.parts[0]
+                return f"{self.kind} of {item.kind if item.parts else item}"
             case _:
                 named = f"{self.kind} {self.name}" if self.name else self.kind
                 return f"{named} ({self.logical})" if self.logical else named

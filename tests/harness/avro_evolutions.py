@@ -63,13 +63,15 @@ def evolution(rng: Random, records: int = 6) -> Evolution:
         reader["aliases"] = ["Receipt"]
     record = {**reader, "fields": _evolved(world, fields)}
     record.pop("aliases", None)
-    match rng.randrange(12):
+    match rng.randrange(16):
         case 0:
             record["name"] = "Receipt"
         case 1:
             record["namespace"] = "com.acme"
         case 2:
             record["name"] = "Refund"
+        case 3 | 4 if "aliases" in reader:
+            record["name"] = "Receipt"
     world.declared[f"{record['namespace']}.{record['name']}"] = record
     writer: Json = record
     if rng.random() < 0.15:
@@ -145,9 +147,9 @@ def _evolved(world: _World, fields: list[dict[str, Json]]) -> list[dict[str, Jso
     calm = rng.random() < 0.5
     for old in fields:
         new = copy.deepcopy({k: v for k, v in old.items() if k != "aliases"})
-        if rng.random() < (0.05 if calm else 0.2):
+        if rng.random() < (0.02 if calm else 0.1) * (3 if "default" in old else 1):
             continue
-        if rng.random() < 0.15:
+        if rng.random() < (0.4 if "aliases" in old else 0.02):
             new["name"] += "_before"
         if rng.random() < (0.3 if calm else 0.6):
             new["type"] = _changed(world, new["type"], calm)
@@ -197,7 +199,7 @@ def _narrower(rng: Random, scalar: Json) -> Json:
         if scalar["type"] == "enum":
             changed["symbols"] = rng.sample("ABCDEF", 4)
         return changed
-    narrower = {"long": ["int"], "float": ["int", "long"], "double": ["int", "long", "float"]}
+    narrower: dict[str, list[Json]] = {"long": ["int"], "float": ["int", "long"], "double": ["int", "long", "float"]}
     narrower |= {"string": ["bytes"], "bytes": ["string", {"type": "bytes", "logicalType": "decimal", "precision": 4}]}
     return rng.choice(narrower.get(scalar, [scalar]))
 
@@ -264,8 +266,11 @@ def _moved_out(record: dict[str, Json], world: _World) -> dict[str, Json]:
 def _record(world: _World, writer: Json) -> Written:
     head, record = b"", writer
     if isinstance(writer, list):
-        chosen = world.rng.choice([i for i, b in enumerate(writer) for _ in range(5 if b["name"] == "Sale" else 1)]
-                                  if all(isinstance(b, dict) for b in writer) else range(len(writer)))
+        chosen = world.rng.choice(
+            [i for i, b in enumerate(writer) for _ in range(5 if b["name"] == "Sale" else 1)]
+            if all(isinstance(b, dict) for b in writer)
+            else range(len(writer))
+        )
         head, record = varint(chosen), writer[chosen]
     if record == "null":
         return Written(head, {}, {})
