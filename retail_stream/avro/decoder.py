@@ -104,6 +104,11 @@ class Part:
         """The writer's fields beyond the reader's, in the order of ``places``."""
         return self.branch.extra
 
+    def only(self, wanted: Flags) -> "Part":
+        """The part without the rows whose flag is off. ``wanted``: one flag for each value of the batch."""
+        items = np.flatnonzero(wanted[self.rows])
+        return Part(self.schema_id, self.branch, self.rows[items], self.places[:, items])
+
 
 @dataclass(frozen=True, eq=False)
 class Decoded:

@@ -6,9 +6,13 @@ eight int32:
     kind      what the bytes are (`Kind`)
     slot      the row of the output that takes the value; -1 to skip it
     store     how the value becomes what the column holds (`Store`)
-    a, b      a record's or union's first child and their number; an array's or map's child; a fixed size;
-              an enum's first link and number of symbols; a default's first constant, and the slots that it or a
-              null fills; 1 in b of an array whose items have no bytes; the sentence of a failure
+    a, b      record, union: the first child and their number
+              array, map: the child; 1 for an array whose items have no bytes
+              fixed: its size
+              enum: the first link, the number of symbols
+              long of milliseconds: b is the sentence of a failure
+              null, default: b is the number of slots that it fills; a is the first constant
+              fail: a is the sentence
     mark      the row of the validity flags that says the value is there; -1 for a column without nulls
     extra     the pair of rows that takes where the field's bytes begin and end; -1 for none
     field     the field of the writer's record, for errors; -1 inside a field
@@ -58,11 +62,11 @@ class Store(IntEnum):
     PLAIN = 0  # the integer; of a double its bits
     AS_FLOAT = 1  # rounded to 32 bits, then the bits of a double
     AS_DOUBLE = 2
-    FROM_MILLIS = 3  # times 1000; beyond 64 bits it is an error
+    FROM_MILLIS = 3  # times 1000; beyond 64 bits it is a failure
     FROM_NANOS = 4  # divided by 1000, rounded down
     VIEW = 5  # bytes as an Arrow view: length and the bytes, or length, first 4 bytes, buffer 0, position
     TEXT_VIEW = 6  # the same of bytes that have to be UTF-8
-    SYMBOL = 7  # the number that the links give for the writer's symbol; -1 there is an error
+    SYMBOL = 7  # the number that the links give for the writer's symbol; -1 - s there is the failure with sentence s
 
 
 class Fault(IntEnum):
@@ -83,9 +87,7 @@ class Fault(IntEnum):
     TOO_DEEP = 9
     TOO_MANY = 10
     LEFT_OVER = 11
-    OUT_OF_RANGE = 12
-    UNKNOWN_SYMBOL = 13
-    UNRESOLVED = 14
+    UNRESOLVED = 12
 
 
 #: How many types deep a value may nest; what reads it later (JSON, other Avro readers) has limits of this kind, too.
@@ -104,8 +106,6 @@ _SENTENCES = {
     Fault.BAD_BLOCK: "{field} holds a block whose size is not that of its items",
     Fault.TOO_DEEP: f"{{field}} nests more than {DEEPEST} types",
     Fault.TOO_MANY: f"{{field}} makes more than {MOST_EMPTY_ITEMS:,} items without bytes",
-    Fault.OUT_OF_RANGE: "{field} holds a time beyond 64 bits of microseconds",
-    Fault.UNKNOWN_SYMBOL: "{field} holds a symbol that the reader's enum does not have",
 }
 
 

@@ -6,7 +6,7 @@ enum { KIND, SLOT, STORE, A, B, MARK, EXTRA, FIELD, WIDTH };
 enum { NUL, BOOLEAN, INT, LONG, FLOAT, DOUBLE, BYTES, STRING, FIXED, ENUM, RECORD, UNION, ARRAY, MAP, DEFAULT, FAIL };
 enum { PLAIN, AS_FLOAT, AS_DOUBLE, FROM_MILLIS, FROM_NANOS, VIEW, TEXT_VIEW, SYMBOL };
 enum { NONE, CUT_SHORT, BAD_NUMBER, BAD_LENGTH, BAD_TEXT, BAD_BOOLEAN, BAD_BRANCH, BAD_SYMBOL, BAD_BLOCK, TOO_DEEP,
-       TOO_MANY, LEFT_OVER, OUT_OF_RANGE, UNKNOWN_SYMBOL, UNRESOLVED };
+       TOO_MANY, LEFT_OVER, UNRESOLVED };
 enum { DEEPEST = 128, MOST_EMPTY_ITEMS = 65536, INLINE = 12 };
 
 typedef int32_t i32;
@@ -108,12 +108,17 @@ inlined void put_real(Pass *p, const i32 *x, double value) {
   put(p, x, bits);
 }
 
+inlined i64 unresolved(Pass *p, i64 sentence) {
+  p->where = sentence;
+  return bad(p, UNRESOLVED);
+}
+
 inlined i64 put_number(Pass *p, const i32 *x, i64 value, i64 at) {
   switch (x[STORE]) {
     case AS_FLOAT: put_real(p, x, (double)(float)value); return at;
     case AS_DOUBLE: put_real(p, x, (double)value); return at;
     case FROM_MILLIS:
-      if (value > INT64_MAX / 1000 || value < INT64_MIN / 1000) return bad(p, OUT_OF_RANGE);
+      if (value > INT64_MAX / 1000 || value < INT64_MIN / 1000) return unresolved(p, x[B]);
       value *= 1000;
       break;
     case FROM_NANOS: value = value / 1000 - (value % 1000 < 0); break;
@@ -195,7 +200,7 @@ inlined i64 value(Pass *p, const i32 *x, i64 at, i64 depth) {
     case ENUM:
       at = indexed(p, at, x[B], BAD_SYMBOL, &v);
       if (at < 0 || x[SLOT] < 0) return at;
-      if (p->links[x[A] + v] < 0) return bad(p, UNKNOWN_SYMBOL);
+      if (p->links[x[A] + v] < 0) return unresolved(p, -1 - p->links[x[A] + v]);
       put(p, x, p->links[x[A] + v]);
       return at;
     case DEFAULT: {
@@ -205,8 +210,7 @@ inlined i64 value(Pass *p, const i32 *x, i64 at, i64 depth) {
       return at;
     }
     case FAIL:
-      p->where = x[A];
-      return bad(p, UNRESOLVED);
+      return unresolved(p, x[A]);
     default:
       return nested(p, x, at, depth);
   }

@@ -108,7 +108,7 @@ class _Record:
                     raise _Bad(Fault.BAD_NUMBER)
                 self._number(slot, store, mark, value)
             case Kind.LONG:
-                self._number(slot, store, mark, self._varint())
+                self._number(slot, store, mark, self._varint(), b)
             case Kind.FLOAT:
                 self._real(slot, mark, struct.unpack("<f", self._take(4))[0])
             case Kind.DOUBLE:
@@ -122,7 +122,7 @@ class _Record:
                 if slot >= 0:
                     known = int(self._plan.links[a + symbol])
                     if known < 0:
-                        raise _Bad(Fault.UNKNOWN_SYMBOL)
+                        raise _Bad(Fault.UNRESOLVED, -1 - known)
                     self._put(slot, (known,), mark)
             case Kind.RECORD:
                 for child in range(a, a + b):
@@ -186,7 +186,7 @@ class _Record:
             raise _Bad(fault)
         return index
 
-    def _number(self, slot: int, store: int, mark: int, value: int) -> None:
+    def _number(self, slot: int, store: int, mark: int, value: int, sentence: int = 0) -> None:
         if slot < 0:
             return
         match store:
@@ -201,7 +201,7 @@ class _Record:
             case Store.FROM_NANOS:
                 value //= 1000
         if value not in _INT64:
-            raise _Bad(Fault.OUT_OF_RANGE)
+            raise _Bad(Fault.UNRESOLVED, sentence)
         self._put(slot, (value,), mark)
 
     def _real(self, slot: int, mark: int, value: float) -> None:

@@ -168,14 +168,26 @@ class _Resolution:
         elif writer.kind == "null":
             self._null(node, column)
         elif writer.kind == "enum":
-            known = column.type.symbols
-            unknown = known.index(column.type.default) if column.type.default is not None else -1
-            links = [known.index(s) if s in known else unknown for s in writer.symbols]
-            a = self._table.link(links)
-            self._table.put(node, Kind.ENUM, column.slot, Store.SYMBOL, a, len(links), column.mark)
+            a = self._table.link([self._symbol(field, symbol, writer, column) for symbol in writer.symbols])
+            self._table.put(node, Kind.ENUM, column.slot, Store.SYMBOL, a, len(writer.symbols), column.mark)
         else:
-            kind = Kind[writer.kind.upper()]
-            self._table.put(node, kind, column.slot, _store(writer, column), a=writer.size, mark=column.mark)
+            kind, store, b = Kind[writer.kind.upper()], _store(writer, column), 0
+            if store is Store.FROM_MILLIS:
+                b = self._failure(
+                    f"{_at(field, column)}: a value of the writer's {writer} is beyond the reader's {column}."
+                )
+            self._table.put(node, kind, column.slot, store, writer.size, b, column.mark)
+
+    def _symbol(self, field: AvroField, symbol: str, writer: AvroType, column: Column) -> int:
+        """The reader's number of a writer's symbol, or -1 - the sentence of its failure."""
+        reader = column.type
+        known = symbol if symbol in reader.symbols else reader.default
+        if known is not None:
+            return reader.symbols.index(known)
+        where = _at(field, column)
+        return -1 - self._failure(
+            f"{where}: {symbol} of the writer's {writer} is not a symbol of the reader's {column}."
+        )
 
     def _null(self, node: int, column: Column) -> None:
         self._table.put(node, Kind.NULL, column.slot, b=column.cells, mark=column.mark)
@@ -188,8 +200,11 @@ class _Resolution:
         self._table.put(node, Kind.DEFAULT, column.slot, Store.PLAIN, a, len(column.default), column.mark)
 
     def _fail(self, node: int, sentence: str) -> None:
-        self._table.put(node, Kind.FAIL, a=len(self._failures))
+        self._table.put(node, Kind.FAIL, a=self._failure(sentence))
+
+    def _failure(self, sentence: str) -> int:
         self._failures.append(sentence)
+        return len(self._failures) - 1
 
 
 def _branches(avro_type: AvroType) -> list[AvroType]:
@@ -225,6 +240,9 @@ def _same_name(writer: AvroType, reader: AvroType) -> bool:
 
 def _unreadable(field: AvroField, writer: AvroType, column: Column) -> str:
     """``writer``: the field's type, or the branch of it that a record holds."""
-    name = column.name if field.name == column.name else f"{column.name} (the writer's {field.name})"
     within = f", a branch of its {field.type}," if writer is not field.type else ""
-    return f"Field {name}: the writer's {writer}{within} cannot be read as the reader's {column}."
+    return f"{_at(field, column)}: the writer's {writer}{within} cannot be read as the reader's {column}."
+
+
+def _at(field: AvroField, column: Column) -> str:
+    return f"Field {column.name}" + ("" if field.name == column.name else f" (the writer's {field.name})")
