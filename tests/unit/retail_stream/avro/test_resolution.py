@@ -290,7 +290,7 @@ def test_items_without_bytes_cannot_make_a_decoder_or_its_readers_busy():
     nothing: dict[str, Any] = {"type": "record", "name": "N0", "fields": [{"name": "a", "type": "null"}]}
     for i in range(1, 60):
         fields = [{"name": "a", "type": nothing}, {"name": "b", "type": f"N{i - 1}"}]
-        nothing: dict[str, Any] = {"type": "record", "name": f"N{i}", "fields": fields}
+        nothing = {"type": "record", "name": f"N{i}", "fields": fields}
     writer = record(("many", {"type": "array", "items": "null"}), ("deep", nothing), ("f", "int"))
     most, more = varint(MOST_EMPTY_ITEMS), varint(2**62)
     decoded = read(record(("f", "int")), writer, most + b"\0" + varint(1), more + b"\0" + varint(2), varint(-(2**63)))
