@@ -7,11 +7,13 @@ eight int32:
     slot      the row of the output that takes the value; -1 to skip it
     store     how the value becomes what the column holds (`Store`)
     a, b      record, union: the first child and their number
-              array, map: the child; 1 for an array whose items have no bytes
+              array, map: the child; for an array whose items have no bytes how many values each of them is
               fixed: its size
               enum: the first link, the number of symbols
               long of milliseconds: b is the sentence of a failure
-              null, default: b is the number of slots that it fills; a is the first constant
+              null, default: b is the number of slots that it fills
+              default: a is the first constant
+              null that is skipped: a is how many values it is, 0 for a single one (records of nulls have no bytes)
               fail: a is the sentence
     mark      the row of the validity flags that says the value is there; -1 for a column without nulls
     extra     the pair of rows that takes where the field's bytes begin and end; -1 for none
@@ -92,7 +94,7 @@ class Fault(IntEnum):
 
 #: How many types deep a value may nest; what reads it later (JSON, other Avro readers) has limits of this kind, too.
 DEEPEST = 128
-#: Items without bytes (nulls) that a record may hold: a few bytes can claim any number of them.
+#: Values without bytes (nulls in arrays) that a record may hold: a few bytes can claim any number of them.
 MOST_EMPTY_ITEMS = 65_536
 
 _SENTENCES = {
@@ -105,7 +107,7 @@ _SENTENCES = {
     Fault.BAD_SYMBOL: "{field} names a symbol that its enum does not have",
     Fault.BAD_BLOCK: "{field} holds a block whose size is not that of its items",
     Fault.TOO_DEEP: f"{{field}} nests more than {DEEPEST} types",
-    Fault.TOO_MANY: f"{{field}} makes more than {MOST_EMPTY_ITEMS:,} items without bytes",
+    Fault.TOO_MANY: f"{{field}} holds more than {MOST_EMPTY_ITEMS:,} values without bytes",
 }
 
 

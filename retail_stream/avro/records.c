@@ -93,6 +93,13 @@ inlined int utf8(const u8 *b, i64 at, i64 end) {
   return many_bytes_utf8(b, at, end);
 }
 
+// Whether `count` times `each` more items without bytes are not too many.
+inlined int counted(Pass *p, i64 each, i64 count) {
+  if (count > (MOST_EMPTY_ITEMS - p->empty_items) / each) return bad(p, TOO_MANY) == 0;
+  p->empty_items += count * each;
+  return 1;
+}
+
 inlined void there(Pass *p, const i32 *x, u8 flag) {
   if (x[MARK] >= 0) p->valid[x[MARK] * p->n + p->row] = flag;
 }
@@ -156,6 +163,7 @@ inlined i64 value(Pass *p, const i32 *x, i64 at, i64 depth) {
   i64 v;
   switch (x[KIND]) {
     case NUL:
+      if (x[A]) return counted(p, x[A], 1) ? at : -1;
       if (x[SLOT] >= 0) {
         i64 *cell = p->values + x[SLOT] * p->n + x[B] * p->row;
         for (i32 i = 0; i < x[B]; i++) cell[i] = 0;
@@ -232,8 +240,7 @@ static i64 blocks(Pass *p, const i32 *x, i64 at, i64 depth) {
     }
     i64 began = at;
     if (x[KIND] == ARRAY && x[B]) {
-      if (count > MOST_EMPTY_ITEMS - p->empty_items) return bad(p, TOO_MANY);
-      p->empty_items += count;
+      if (!counted(p, x[B], count)) return -1;
       count = 0;
     }
     for (; count; count--) {

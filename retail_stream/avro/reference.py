@@ -95,6 +95,7 @@ class _Record:
         began = self._at
         match kind:
             case Kind.NULL:
+                self._count(a)
                 if slot >= 0:
                     self._put(slot, (0,) * b, mark, there=0)
             case Kind.BOOLEAN:
@@ -138,16 +139,14 @@ class _Record:
         if extra >= 0:
             self._ranges.places[2 * extra : 2 * extra + 2, self._item] = began, self._at
 
-    def _blocks(self, kind: int, child: int, weightless: int, depth: int) -> None:
+    def _blocks(self, kind: int, child: int, each: int, depth: int) -> None:
         while count := self._varint():
             size = None
             if count < 0:
                 count, size = -count, self._length()
             began = self._at
-            if weightless:
-                self._empty_items += count
-                if self._empty_items > MOST_EMPTY_ITEMS:
-                    raise _Bad(Fault.TOO_MANY)
+            if each:
+                self._count(count * each)
                 count = 0
             for _ in range(count):
                 if kind == Kind.MAP:
@@ -155,6 +154,11 @@ class _Record:
                 self._value(child, depth + 1)
             if size is not None and self._at != began + size:
                 raise _Bad(Fault.BAD_BLOCK)
+
+    def _count(self, items: int) -> None:
+        self._empty_items += items
+        if self._empty_items > MOST_EMPTY_ITEMS:
+            raise _Bad(Fault.TOO_MANY)
 
     def _take(self, size: int) -> bytes:
         if size > self._end - self._at:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from retail_stream.avro.plan import NODE_WIDTH, Int32s, Int64s, Kind, Store
+from retail_stream.avro.plan import MOST_EMPTY_ITEMS, NODE_WIDTH, Int32s, Int64s, Kind, Store
 from retail_stream.avro.types import AvroType
 
 _EXTRA, _FIELD = 6, 7
@@ -17,7 +17,7 @@ class Table:
         self._constants: list[int] = []
         #: records that have rows already, by identity: one that contains itself refers back to them
         self._known: dict[int, int] = {}
-        self._weightless: dict[int, bool] = {}
+        self._empty: dict[int, int] = {}
 
     def reserve(self, count: int) -> int:
         """The first of ``count`` new rows, for children that belong side by side."""
@@ -51,9 +51,9 @@ class Table:
 
     def skip(self, node: int, avro_type: AvroType) -> None:
         """Fill a row, and others that it needs, to walk over a value and check all of it."""
-        if self._is_weightless(avro_type):
-            # Nothing is there to check, and a schema of nested empty records can claim any number of them.
-            self.put(node, Kind.NULL)
+        if values := self._without_bytes(avro_type):
+            # Nothing is there to check. Only what readers of the record would have to make is counted.
+            self.put(node, Kind.NULL, a=values if values > 1 else 0)
             return
         match avro_type.kind:
             case "record":
@@ -66,8 +66,8 @@ class Table:
             case "array" | "map":
                 item = avro_type.parts[0]
                 child = self.reserve(1)
-                weightless = avro_type.kind == "array" and self._is_weightless(item)
-                self.put(node, Kind[avro_type.kind.upper()], a=child, b=int(weightless))
+                each = self._without_bytes(item) if avro_type.kind == "array" else 0
+                self.put(node, Kind[avro_type.kind.upper()], a=child, b=each)
                 self.skip(child, item)
             case "fixed":
                 self.put(node, Kind.FIXED, a=avro_type.size)
@@ -90,17 +90,21 @@ class Table:
             self.skip(i, f.type)
         return first
 
-    def _is_weightless(self, avro_type: AvroType) -> bool:
-        """Whether every value of the type has no bytes."""
+    def _without_bytes(self, avro_type: AvroType) -> int:
+        """How many values a value of the type is, itself included, if none of them has bytes; 0 if any has.
+
+        Records of records of nulls can be more than memory holds: beyond the limit it is the limit and one.
+        """
         match avro_type.kind:
             case "null":
-                return True
+                return 1
             case "fixed":
-                return avro_type.size == 0
+                return int(avro_type.size == 0)
             case "record":
-                if id(avro_type) not in self._weightless:
+                if id(avro_type) not in self._empty:
                     # A record that contains itself has no value at all; the pass ends by its depth.
-                    self._weightless[id(avro_type)] = False
-                    self._weightless[id(avro_type)] = all(self._is_weightless(f.type) for f in avro_type.fields)
-                return self._weightless[id(avro_type)]
-        return False
+                    self._empty[id(avro_type)] = 0
+                    parts = [self._without_bytes(f.type) for f in avro_type.fields]
+                    self._empty[id(avro_type)] = min(1 + sum(parts), MOST_EMPTY_ITEMS + 1) if all(parts) else 0
+                return self._empty[id(avro_type)]
+        return 0

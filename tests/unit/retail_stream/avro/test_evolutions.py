@@ -24,6 +24,7 @@ from retail_stream.avro.decoder import Decoded, Schemas, Values, decode
 from retail_stream.avro.derived import derived_schema
 from retail_stream.avro.encoder import Target
 from retail_stream.avro.reader import Reader
+from retail_stream.avro.values import read_value
 from tests.harness.avro_evolutions import TIMES, Evolution, Json, Written, evolution, inlined, plain, text
 
 ID, CLEAN_ID = 7, 8
@@ -107,7 +108,7 @@ def _check(rng: Random) -> None:
         if x is not None:
             assert all(_same(rows[i][n], x[n]) for n in x), (i, rows[i], x, text(e))
     _check_reference(decoded, schemas, values)
-    _check_extra(e, decoded)
+    _check_extra(e, decoded, writer)
     _check_encoded(e, decoded, expected)
     if plan.refusal:
         assert not decoded.parts
@@ -122,7 +123,7 @@ def _check_reference(decoded: Decoded, schemas: Schemas, values: Values) -> None
     ]
 
 
-def _check_extra(e: Evolution, decoded: Decoded) -> None:
+def _check_extra(e: Evolution, decoded: Decoded, writer: Json) -> None:
     """The fields beyond the reader's are there as the bytes they were."""
     for part in decoded.parts:
         for item, row in enumerate(part.rows.tolist()):
@@ -130,6 +131,9 @@ def _check_extra(e: Evolution, decoded: Decoded) -> None:
             assert extra == {n: e.records[row].parts[n] for n in extra}
             known = {n for f in e.reader["fields"] for n in (f["name"], *f.get("aliases", []))}
             assert set(e.records[row].parts) - known <= set(extra)
+            whole: Any = fastavro.schemaless_reader(io.BytesIO(e.records[row].body), writer, None)
+            for f in part.extra:
+                assert str(read_value(f.type, extra[f.name])) == str(whole[f.name])
 
 
 def _check_encoded(e: Evolution, decoded: Decoded, expected: list[dict[str, Any] | None]) -> None:

@@ -286,16 +286,29 @@ def test_recursive_values_are_walked_over_down_to_a_limit():
     }
 
 
-def test_items_without_bytes_cannot_make_a_decoder_or_its_readers_busy():
-    nothing: dict[str, Any] = {"type": "record", "name": "N0", "fields": [{"name": "a", "type": "null"}]}
-    for i in range(1, 60):
-        fields = [{"name": "a", "type": nothing}, {"name": "b", "type": f"N{i - 1}"}]
-        nothing = {"type": "record", "name": f"N{i}", "fields": fields}
-    writer = record(("many", {"type": "array", "items": "null"}), ("deep", nothing), ("f", "int"))
+def many_nulls(levels: int) -> dict[str, Any]:
+    """A record of 2 ** levels nulls."""
+    made: dict[str, Any] = {"type": "record", "name": "N0", "fields": [{"name": "a", "type": "null"}]}
+    for i in range(1, levels + 1):
+        fields = [{"name": "a", "type": made}, {"name": "b", "type": f"N{i - 1}"}]
+        made = {"type": "record", "name": f"N{i}", "fields": fields}
+    return made
+
+
+def test_values_without_bytes_cannot_make_a_decoder_or_its_readers_busy():
+    reader, nulls = record(("f", "int")), {"type": "array", "items": "null"}
     most, more = varint(MOST_EMPTY_ITEMS), varint(2**62)
-    decoded = read(record(("f", "int")), writer, most + b"\0" + varint(1), more + b"\0" + varint(2), varint(-(2**63)))
+    bodies = [most + b"\0" + varint(1), most + varint(1) + b"\0" + varint(2), more, varint(-(2**63)) + b"\0"]
+    decoded = read(reader, record(("many", nulls), ("f", "int")), *bodies)
     assert decoded.table["f"].to_list() == [1]
-    assert "field many makes more than 65,536 items without bytes" in decoded.bad[1]
+    why = "not one Avro record of schema id 7: field many holds more than 65,536 values without bytes"
+    assert decoded.bad == dict.fromkeys([1, 2, 3], why)
+    # Records of nothing but nulls, as a field and as the items of an array.
+    assert read(reader, record(("deep", many_nulls(10)), ("f", "int")), varint(1)).table["f"].to_list() == [1]
+    assert "values without bytes" in read(reader, record(("deep", many_nulls(60)), ("f", "int")), varint(1)).bad[0]
+    items = record(("many", {"type": "array", "items": many_nulls(10)}), ("f", "int"))
+    decoded = read(reader, items, varint(20) + b"\0" + varint(1), varint(40) + b"\0" + varint(1))
+    assert (decoded.table["f"].to_list(), list(decoded.bad)) == ([1], [1])
 
 
 def test_a_block_whose_size_is_not_that_of_its_items_is_an_error():
