@@ -35,15 +35,28 @@ inlined i64 bad(Pass *p, i32 fault) {
   return -1;
 }
 
-// The varint at `at`; where the next byte is, or -1.
-inlined i64 number(Pass *p, i64 at, i64 *value) {
+// A varint of nine bytes or more, or one that does not end.
+static i64 long_number(Pass *p, i64 at, i64 *value) {
   i64 next = at;
   *value = varint(p->data, &next, p->end);
   if (next >= 0) return next;
-  // Ten bytes without an end, or 64 bits exceeded, come before the end of the record.
-  i64 size = 0;
-  while (size < 10 && at + size < p->end && p->data[at + size] >= 0x80) size++;
-  return bad(p, at + size >= p->end && size < 10 ? CUT_SHORT : BAD_NUMBER);
+  return bad(p, p->end - at < 10 ? CUT_SHORT : BAD_NUMBER);
+}
+
+// The varint at `at`; where the next byte is, or -1. Up to eight bytes are read as one word.
+inlined i64 number(Pass *p, i64 at, i64 *value) {
+  u64 word = load(p->data + at), stops = ~word & 0x8080808080808080;
+  if (!stops) return long_number(p, at, value);
+  u64 bits = stops ^ (stops - 1);  // up to the highest bit of the last byte
+  i64 next = at + ((64 - __builtin_clzll(bits)) >> 3);
+  if (next > p->end) return bad(p, CUT_SHORT);
+  // Seven bits of each byte, moved together by pairs.
+  word &= bits & 0x7f7f7f7f7f7f7f7f;
+  word = (word & 0x007f007f007f007f) | (word & 0x7f007f007f007f00) >> 1;
+  word = (word & 0x00003fff00003fff) | (word & 0x3fff00003fff0000) >> 2;
+  word = (word & 0x000000000fffffff) | (word & 0x0fffffff00000000) >> 4;
+  *value = (i64)(word >> 1) ^ -(i64)(word & 1);
+  return next;
 }
 
 inlined i64 length(Pass *p, i64 at, i64 *size) {
@@ -121,7 +134,7 @@ inlined i64 unresolved(Pass *p, i64 sentence) {
 }
 
 inlined i64 put_number(Pass *p, const i32 *x, i64 value, i64 at) {
-  switch (x[STORE]) {
+  if (x[STORE]) switch (x[STORE]) {
     case AS_FLOAT: put_real(p, x, (double)(float)value); return at;
     case AS_DOUBLE: put_real(p, x, (double)value); return at;
     case FROM_MILLIS:
@@ -161,6 +174,12 @@ static i64 nested(Pass *p, const i32 *x, i64 at, i64 depth);
 // What stands at a node; where the next byte is, or -1 with the fault noted.
 inlined i64 value(Pass *p, const i32 *x, i64 at, i64 depth) {
   i64 v;
+  if (x[KIND] == LONG || x[KIND] == INT) {
+    at = number(p, at, &v);
+    if (at < 0) return -1;
+    if (x[KIND] == INT && v != (i32)v) return bad(p, BAD_NUMBER);
+    return x[SLOT] >= 0 ? put_number(p, x, v, at) : at;
+  }
   switch (x[KIND]) {
     case NUL:
       if (x[A]) return counted(p, x[A], 1) ? at : -1;
@@ -175,14 +194,6 @@ inlined i64 value(Pass *p, const i32 *x, i64 at, i64 depth) {
       if (p->data[at] > 1) return bad(p, BAD_BOOLEAN);
       if (x[SLOT] >= 0) put(p, x, p->data[at]);
       return at + 1;
-    case INT:
-      at = number(p, at, &v);
-      if (at < 0) return -1;
-      if (v != (i32)v) return bad(p, BAD_NUMBER);
-      return x[SLOT] >= 0 ? put_number(p, x, v, at) : at;
-    case LONG:
-      at = number(p, at, &v);
-      return at >= 0 && x[SLOT] >= 0 ? put_number(p, x, v, at) : at;
     case FLOAT:
       if (p->end - at < 4) return bad(p, CUT_SHORT);
       if (x[SLOT] >= 0) {
@@ -272,7 +283,7 @@ static i64 nested(Pass *p, const i32 *x, i64 at, i64 depth) {
     if (field[FIELD] >= 0) p->field = field[FIELD];
     at = value(p, field, at, depth + 1);
     if (at < 0) return -1;
-    if (field[EXTRA] >= 0) {
+    if (__builtin_expect(field[EXTRA] >= 0, 0)) {
       i64 *place = p->places + 2 * field[EXTRA] * p->items + p->item;
       place[0] = began;
       place[p->items] = at;

@@ -18,6 +18,7 @@ from retail_stream.avro.plan import NullValue
 from retail_stream.avro.reader import Reader
 from retail_stream.avro.schema import plain_schema
 from retail_stream.avro.types import SchemaError, parse
+from retail_stream.entities import Entity
 from retail_stream.topics import SCHEMAS
 
 RAW, CLEAN = (
@@ -110,6 +111,18 @@ def test_records_whose_fields_begin_with_the_targets_are_not_written_anew():
     fields = [millis if f["name"] == "event_time" else f for f in SALES["fields"]]
     assert not target.is_written_by(schemas.add(7, {**SALES, "fields": fields}))
     assert not Target(CLEAN, Reader(RAW)).is_written_by(Schemas(Reader(RAW)).add(8, RAW))
+
+
+@pytest.mark.parametrize("entity", list(Entity))
+def test_the_contracts_schemas_are_readers_and_targets(entity: Entity):
+    raw, clean, evolved = (
+        json.loads((SCHEMAS / kind / f"{entity}.avsc").read_text()) for kind in ("raw", "clean", "evolved")
+    )
+    schemas = Schemas(Reader(raw))
+    assert not schemas.add(1, raw).refusal
+    assert not schemas.add(2, evolved).refusal
+    assert Target(clean, schemas.reader).is_written_by(schemas[1]) == (entity in (Entity.SALES, Entity.PRODUCTS))
+    assert not Schemas(Reader(clean)).add(3, derived_schema(clean, schemas[2].branches[0])).refusal
 
 
 @pytest.mark.parametrize("wanted", ["string", "long", {"type": "long", "logicalType": "timestamp-millis"}])
