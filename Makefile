@@ -6,7 +6,7 @@ SETUP := $(VENV)/.set-up
 PEERS := $(VENV)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: bench-containers help doctor demo test test-containers test-images up bench bench-cleaner bench-scd bench-windows bench-generator setup lint lock kernels clean
+.PHONY: bench-containers help doctor demo test test-all test-embedded test-containers test-images up bench bench-cleaner bench-scd bench-windows bench-generator setup lint lock kernels clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26
@@ -17,14 +17,26 @@ doctor: ## what this machine lacks for the commands below, and for docker compos
 demo: setup ## the whole pipeline for DEMO_SECONDS (60) of traffic, verified, with answers from the warehouse
 	@$(BIN)/retail-stream demo
 
-test: setup ## the whole test suite
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+# More workers than cores, as much of a test is waiting: for servers that start, for a group to miss a member.
+# A file that needs servers stays in one worker, and the longest begin first (tests/conftest.py).
+TEST_WORKERS ?= 3
+PARALLEL := --dist loadgroup --no-loadscope-reorder --durations 25 --durations-min 1
 
-# tests/conftest.py leaves out test_embedded.py, which is about the embedded servers. CI gives a shorter list.
+test: setup ## the tests but the long ones, in less than ten minutes; tests/README.md says how to run one
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PARALLEL) -m "not long" $(PYTEST_ARGS)
+
+test-all: setup ## every test, as CI runs them: the long ones, and those on containers if a Docker daemon answers
+	@tests/everything
+
+# What test-all runs without Docker.
+test-embedded: setup
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PARALLEL) $(PYTEST_ARGS)
+
+# tests/conftest.py leaves out what is about the embedded servers. test-all gives a shorter list.
 CONTAINER_TESTS := tests/compose tests/integration
 
 test-containers: test-images ## docker-compose.yml as a whole, and the tests of integration on its servers
-	@RETAIL_STREAM_TEST_SERVERS=containers $(BIN)/python -m pytest $(CONTAINER_TESTS) $(PYTEST_ARGS)
+	@RETAIL_STREAM_TEST_SERVERS=containers $(BIN)/python -m pytest $(PARALLEL) $(CONTAINER_TESTS) $(PYTEST_ARGS)
 
 # Before any test looks at the clock. The servers' images are pulled where this machine has none of that tag.
 test-images: setup
@@ -55,7 +67,7 @@ bench-generator: setup ## the generator: its rate beside a bare loop and Kafka's
 setup: $(SETUP) ## a virtual environment in .venv with the locked dependencies; the servers' downloads
 
 lint: setup ## formatting, lint, types
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy commands retail_stream services benchmarks
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy commands retail_stream services benchmarks tests
 
 lock: setup ## resolve requirements.lock anew from pyproject.toml, its part for the images, and the benchmarks' peers
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --all-extras pyproject.toml -o requirements.lock

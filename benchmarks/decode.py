@@ -22,7 +22,7 @@ from retail_stream.avro import decoder
 from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, decode, encode, frame
 from retail_stream.avro.encoder import Target
 from retail_stream.avro.reader import Reader
-from retail_stream.topics import SCHEMAS
+from retail_stream.topics import topic
 
 #: as many as the cleaner takes at once
 RECORDS = 40_000
@@ -129,7 +129,7 @@ def contestants(schema: dict[str, Any]) -> dict[str, Callable[[], float]]:
 
 def main() -> int:
     """Print microseconds a record (the median of all rounds), and what each costs beside the table-driven decoder."""
-    schema = json.loads((SCHEMAS / "raw" / "sales.avsc").read_text())
+    schema = topic("sales.raw").schema()
     rounds = contestants(schema)
     plain = RecordSchema(schema)
     with pyruhvro(payloads(plain), dict(plain.plain)) as turn:

@@ -18,7 +18,7 @@ from commands.embedded.stack import Stack
 from commands.init import InitSettings, initialise
 from commands.status.lag import lags
 from commands.status.status import Status, look
-from commands.verify.command import verify
+from commands.verify.run import verify
 from retail_stream.settings import Connections
 from retail_stream.topics import Group
 from retail_stream.waiting import wait_for

@@ -1,6 +1,5 @@
 """`retail-stream init`: topics, schemas and tables, as often as one likes with the same outcome."""
 
-import json
 from typing import Annotated, Self
 
 import structlog
@@ -47,7 +46,8 @@ class InitSettings(Connections):
         if least > replicas:
             # Nothing could ever be written.
             raise ValueError(
-                f"TOPIC_MIN_INSYNC_REPLICAS={least}: must be at most TOPIC_REPLICATION_FACTOR, which is {replicas}"
+                f"TOPIC_MIN_INSYNC_REPLICAS={least} is more than "
+                f"TOPIC_REPLICATION_FACTOR={replicas}; allowed: at most that"
             )
         return self
 
@@ -120,9 +120,9 @@ def _bound_timestamps(settings: InitSettings, client: AdminClient) -> None:
 def _register_schemas(settings: InitSettings) -> None:
     registry = Registry(settings.schema_registry_url)
     for topic in TOPICS:
-        if topic.schema is not None:
-            registry.register(topic.subject, json.loads(topic.schema.read_text()))
-    _log.info("schemas", registered=sum(t.schema is not None for t in TOPICS))
+        if topic.schema_file is not None:
+            registry.register(topic.subject, topic.schema())
+    _log.info("schemas", registered=sum(t.schema_file is not None for t in TOPICS))
 
 
 def migrate(settings: Connections) -> None:

@@ -55,12 +55,12 @@ def verify() -> None:
     from rich.console import Console
 
     from commands.connected import connected
-    from commands.verify import command
+    from commands.verify import run
     from retail_stream.service import logs
     from retail_stream.settings import Connections
 
     logs.configure("verify")
-    raise typer.Exit(command.verify(connected(Connections), Console(highlight=False)))
+    raise typer.Exit(run.verify(connected(Connections), Console(highlight=False)))
 
 
 def score(

@@ -1,4 +1,4 @@
-"""`retail-stream tail <topic>`: records of any topic, decoded, one JSON object a line."""
+"""`retail-stream tail <topic>`: prints records of any topic, decoded, one JSON object a line."""
 
 import base64
 import io
@@ -21,12 +21,12 @@ from retail_stream.kafka.offsets import topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
-#: The parsed schema with an id, or None where the registry has none.
+#: Schema id → the parsed schema; None where the registry has no such id.
 Schemas = Callable[[int], AvroSchema | None]
 
 _POLL_S = 0.5
 _BATCH = 500
-#: Registries count in Java's ints and do not answer beyond.
+#: Ids are Java ints; a registry does not answer for larger ones.
 _LARGEST_ID = 2**31 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -37,13 +37,13 @@ def tail(
     """Lines for committed records as they come: without end, or ``wanted`` of them.
 
     Raises:
-        SettingsError: there is no such topic; names those that there are.
+        SettingsError: the topic does not exist; the sentence names the existing topics.
         Unavailable: Kafka does not answer for 30 s.
     """
     places = wait_for(lambda: topic_partitions(connections, topic), COMMAND_PATIENCE_S)
     if not places:
         there = sorted(t for t in clients.admin(connections).list_topics(timeout=10).topics if not t.startswith("_"))
-        raise SettingsError(f"Kafka has no topic {topic!r}; there are: {', '.join(there) or 'none'}.")
+        raise SettingsError(f"Kafka has no topic {topic!r}; it has: {', '.join(there) or 'none'}.")
     reader = clients.consumer(connections, "retail-stream.tail")
     try:
         start = OFFSET_BEGINNING if from_beginning else OFFSET_END
@@ -62,11 +62,11 @@ def tail(
 
 
 def line(message: Message, schemas: Schemas) -> str:
-    """One record as JSON: where it is, its time, key, headers and value.
+    """One record as a JSON object: its place, time, key, headers and value.
 
-    Bytes that are no text, no number and no Avro of a registered schema are shown as ``{"base64": …}``; a header that
-    is there several times as the list of its values; ``NaN`` and ``Infinity`` as strings; times beyond the year 9999,
-    or before the year 1, as the numbers that they are.
+    Bytes that are not text, a number or Avro of a registered schema are shown as ``{"base64": …}``, and a repeated
+    header as the list of its values. ``NaN`` and ``Infinity`` are strings. Times outside the years 1 to 9999 are
+    numbers.
     """
     _, stamp = message.timestamp()
     shown = {
@@ -87,9 +87,9 @@ def _time(stamp_ms: int) -> datetime | int:
         return stamp_ms
 
 
-def _headers(found: Iterable[tuple[str, bytes | None]]) -> dict[str, Any]:
+def _headers(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, Any]:
     by_name: dict[str, list[Any]] = {}
-    for name, value in found:
+    for name, value in headers:
         by_name.setdefault(name, []).append(_header(value))
     return {name: values[0] if len(values) == 1 else values for name, values in by_name.items()}
 
@@ -98,11 +98,12 @@ def _value(value: bytes | None, schemas: Schemas) -> Any:
     number = schema_id(value)
     if value is None or number is None or number > _LARGEST_ID or (schema := schemas(number)) is None:
         return _bytes(value)
-    # The second way reads times as numbers: datetime does not know them all.
-    for way in (lambda: schema, lambda: plain_schema(schema)):
+    # The second schema reads times as numbers, for times that datetime cannot hold.
+    readers: tuple[Callable[[], AvroSchema], ...] = (lambda: schema, lambda: plain_schema(schema))
+    for reader in readers:
         source = io.BytesIO(value[HEADER_BYTES:])
         try:
-            record = fastavro.schemaless_reader(source, dict(way()), None)
+            record = fastavro.schemaless_reader(source, dict(reader()), None)
         except OverflowError:
             continue
         except (EOFError, ValueError, IndexError, TypeError, KeyError):
@@ -114,7 +115,7 @@ def _value(value: bytes | None, schemas: Schemas) -> Any:
 
 
 def _header(value: bytes | None) -> Any:
-    """Eight bytes with a zero in front are one of the contract's numbers; a text does not begin so."""
+    """A header's value. Eight bytes that begin with zero are a number of the contract; text does not begin so."""
     return big_endian(value) if value is not None and len(value) == 8 and value[:1] == b"\0" else _bytes(value)
 
 
@@ -129,7 +130,7 @@ def _bytes(value: bytes | None) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The same of what JSON has."""
+    """The same value in types that JSON has."""
     if isinstance(value, Mapping):
         return {str(name): _plain(v) for name, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -144,10 +145,11 @@ def _plain(value: Any) -> Any:
 
 
 def registered(connections: Connections) -> Schemas:
-    """Look schemas up in the registry, each once.
+    """A lookup in the registry that asks for each id once.
 
     Raises (when called):
-        Unavailable: it does not answer for 30 s.
+        RetailStreamError: the schema is not valid Avro.
+        Unavailable: the registry does not answer for 30 s.
     """
     from retail_stream.avro.registry import Registry
 
@@ -160,7 +162,7 @@ def registered(connections: Connections) -> Schemas:
             try:
                 known[number] = None if schema is None else fastavro.parse_schema(dict(schema))  # type: ignore[assignment]
             except (fastavro.schema.SchemaParseException, fastavro.schema.UnknownType) as e:
-                raise RetailStreamError(f"Schema {number} of the registry is no Avro schema: {e}.") from e
+                raise RetailStreamError(f"Schema {number} of the registry is not a valid Avro schema: {e}.") from e
         return known[number]
 
     return find

@@ -1,13 +1,14 @@
-"""The headers of a dead letter: Kafka Connect's names, plus which rules and which version of them."""
+"""The headers of a dead letter: Kafka Connect's names, the broken rules, and the version of the rules."""
 
-from collections.abc import Sequence
 from enum import StrEnum
+
+from retail_stream.errors import Rejected
 
 Headers = list[tuple[str, bytes]]
 
 
 class Header(StrEnum):
-    """Names of headers that a dead letter adds to the record's own (values are UTF-8 text)."""
+    """Names of the headers that a dead letter adds to the record's own; their values are UTF-8 text."""
 
     TOPIC = "__connect.errors.topic"
     PARTITION = "__connect.errors.partition"
@@ -19,18 +20,16 @@ class Header(StrEnum):
     RULES_VERSION = "rules.version"
 
 
-def headers(
-    topic: str, partition: int, offset: int, stage: str, rules: Sequence[str], version: str, message: str
-) -> Headers:
-    """Where the record was, at which stage it was rejected, and every rule that it broke."""
+def headers(topic: str, partition: int, offset: int, rejected: Rejected, version: str) -> Headers:
+    """The added headers of the dead letter of a raw record. ``version``: of the rules that judged it."""
     texts = {
         Header.TOPIC: topic,
         Header.PARTITION: str(partition),
         Header.OFFSET: str(offset),
-        Header.STAGE: stage,
-        Header.EXCEPTION: "retail_stream.errors.Rejected",
-        Header.MESSAGE: message,
-        Header.RULES: ",".join(rules),
+        Header.STAGE: rejected.stage,
+        Header.EXCEPTION: f"{Rejected.__module__}.{Rejected.__qualname__}",
+        Header.MESSAGE: str(rejected),
+        Header.RULES: ",".join(rejected.rules),
         Header.RULES_VERSION: version,
     }
     return [(str(name), text.encode()) for name, text in texts.items()]

@@ -2,15 +2,18 @@
 
 RetailStreamError
 ├── SettingsError        the operator: a setting is missing or wrong (exit 2)
-├── Unavailable          nobody yet: a server does not answer; services wait, commands give up (exit 2)
-├── Fenced               nobody: another worker owns the partition now; the write was rolled back
-├── PoisonRecord         the developer: a clean record that the warehouse cannot take (exit 1)
-└── TooManyRejects       the operator: DLQ_MAX_RATIO was passed (exit 3)
+├── Unavailable          nothing to do yet: a server does not answer; services wait, commands give up (exit 2)
+├── Fenced               nothing to do: another worker owns the partition now; the write was rolled back
+├── PoisonRecord         the developer: the warehouse cannot store a clean record (exit 1)
+├── TooManyRejects       the operator: the share of rejected records is above DLQ_MAX_RATIO (exit 3)
+└── Rejected             the record's producer: a raw record breaks rules; a value, never raised
 """
+
+from enum import StrEnum
 
 
 class RetailStreamError(Exception):
-    """Base of all; its text is one sentence for a person, and ``exit_code`` what a program ends with."""
+    """Base of all errors: its text is one sentence for a person, ``exit_code`` what a program ends with."""
 
     exit_code = 1
 
@@ -28,14 +31,31 @@ class Unavailable(RetailStreamError):
 
 
 class Fenced(RetailStreamError):
-    """The epoch in a position's row is newer than ours: the partition has another owner."""
+    """The partition has another owner: the epoch in the row of its position is newer than ours."""
 
 
 class PoisonRecord(RetailStreamError):
-    """A clean record that the warehouse cannot take: the sentence names topic, partition and offset."""
+    """The warehouse cannot store a clean record: the sentence names topic, partition and offset."""
 
 
 class TooManyRejects(RetailStreamError):
-    """The share of rejected records passed DLQ_MAX_RATIO."""
+    """The share of rejected records is above DLQ_MAX_RATIO."""
 
     exit_code = 3
+
+
+class Stage(StrEnum):
+    """Where in the cleaner a record was rejected, in Kafka Connect's words."""
+
+    HEADER_CONVERTER = "HEADER_CONVERTER"
+    VALUE_CONVERTER = "VALUE_CONVERTER"
+    TRANSFORMATION = "TRANSFORMATION"
+
+
+class Rejected(RetailStreamError):
+    """Why a raw record becomes a dead letter. Bad data is a value: the cleaner collects these and raises none."""
+
+    def __init__(self, rules: tuple[str, ...], stage: Stage, why: str) -> None:
+        """``rules``: the names of all reject rules that the record breaks. ``why``: the same in words."""
+        super().__init__(why)
+        self.rules, self.stage = rules, stage

@@ -1,14 +1,15 @@
 """TLS and SASL towards Kafka, from the environment: one description for librdkafka and for Faust.
 
-The other two servers need nothing here, as their URLs say it: ``https://user:password@host/…`` for the registry (its
-authority: ``SSL_CERT_FILE``), ``postgresql://…?sslmode=verify-full&sslrootcert=…`` for Postgres.
+The URLs of the other two servers hold theirs: ``https://user:password@host/…`` for the registry (its authority is in
+``SSL_CERT_FILE``), ``postgresql://…?sslmode=verify-full&sslrootcert=…`` for Postgres.
 """
 
 import ssl
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, FilePath, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 
 
 class Protocol(StrEnum):
@@ -21,47 +22,61 @@ class Protocol(StrEnum):
 
 
 class Mechanism(StrEnum):
-    """Kafka's ``sasl.mechanism``, those that need a name and a password and nothing else."""
+    """Kafka's ``sasl.mechanism``, of those that need only a name and a password."""
 
     PLAIN = "PLAIN"
     SCRAM_SHA_256 = "SCRAM-SHA-256"
     SCRAM_SHA_512 = "SCRAM-SHA-512"
 
 
-_FILE = "a file in PEM format"
+def _readable(path: Path) -> Path:
+    try:
+        path.open("rb").close()
+    except OSError as e:
+        raise ValueError(f"cannot be read ({e.strerror})") from e
+    return path
+
+
+PemFile = Annotated[
+    Path | None, AfterValidator(lambda p: p and _readable(p)), Field(description="a file in PEM format")
+]
 
 
 class KafkaSecurity(BaseModel):
-    """How clients speak to Kafka; by default in the clear, as nobody in particular."""
+    """How clients speak to Kafka; by default in the clear and without a name."""
 
     kafka_security_protocol: Annotated[Protocol, Field(description=", ".join(Protocol))] = Protocol.PLAINTEXT
     kafka_sasl_mechanism: Annotated[Mechanism, Field(description=", ".join(Mechanism))] = Mechanism.SCRAM_SHA_512
     kafka_sasl_username: Annotated[str | None, Field(description="a name")] = None
     kafka_sasl_password: Annotated[SecretStr | None, Field(description="a password")] = None
-    #: whom the brokers' certificates must be signed by; unset: whom this machine trusts
-    kafka_ssl_cafile: Annotated[FilePath | None, Field(description=_FILE)] = None
+    #: the authority that must have signed the brokers' certificates; unset: those that this machine trusts
+    kafka_ssl_cafile: PemFile = None
     #: our own certificate and key, where brokers ask for them
-    kafka_ssl_certfile: Annotated[FilePath | None, Field(description=_FILE)] = None
-    kafka_ssl_keyfile: Annotated[FilePath | None, Field(description=_FILE)] = None
+    kafka_ssl_certfile: PemFile = None
+    kafka_ssl_keyfile: PemFile = None
 
     @model_validator(mode="after")
     def _complete(self) -> "KafkaSecurity":
         protocol = self.kafka_security_protocol
         if self.sasl and not (self.kafka_sasl_username and self.kafka_sasl_password):
-            raise ValueError(f"KAFKA_SECURITY_PROTOCOL={protocol} needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
-        if not self.sasl and (self.kafka_sasl_username or self.kafka_sasl_password):
-            # They would be ignored, and the connection refused, or worse: not refused.
             raise ValueError(
-                f"KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD say nothing with KAFKA_SECURITY_PROTOCOL={protocol}; "
+                f"KAFKA_SECURITY_PROTOCOL={protocol} needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD; set both"
+            )
+        if not self.sasl and (self.kafka_sasl_username or self.kafka_sasl_password):
+            # They would be ignored, and the brokers might accept a client without a name.
+            raise ValueError(
+                f"KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD have no use with KAFKA_SECURITY_PROTOCOL={protocol}; "
                 f"allowed with them: {Protocol.SASL_SSL}, {Protocol.SASL_PLAINTEXT}"
             )
         if not self.tls and (self.kafka_ssl_cafile or self.kafka_ssl_certfile or self.kafka_ssl_keyfile):
             raise ValueError(
-                f"KAFKA_SSL_CAFILE, KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE say nothing with "
+                f"KAFKA_SSL_CAFILE, KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE have no use with "
                 f"KAFKA_SECURITY_PROTOCOL={protocol}; allowed with them: {Protocol.SASL_SSL}, {Protocol.SSL}"
             )
         if bool(self.kafka_ssl_certfile) != bool(self.kafka_ssl_keyfile):
-            raise ValueError("KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE are set together or not at all")
+            raise ValueError(
+                "KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE are not both set; allowed: both of them, or neither"
+            )
         return self
 
     @property
@@ -71,7 +86,7 @@ class KafkaSecurity(BaseModel):
 
     @property
     def sasl(self) -> bool:
-        """Whether clients say who they are by name and password."""
+        """Whether clients give a name and a password."""
         return self.kafka_security_protocol in (Protocol.SASL_PLAINTEXT, Protocol.SASL_SSL)
 
     def librdkafka(self) -> dict[str, Any]:

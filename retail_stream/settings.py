@@ -4,9 +4,12 @@ Every service has a subclass of :class:`Connections` in its ``settings.py``; a f
 variable ``GENERATOR_SALES_PER_S``.
 """
 
-from typing import Annotated, TypeVar
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from retail_stream.errors import SettingsError
@@ -14,9 +17,11 @@ from retail_stream.security import KafkaSecurity
 
 
 def _url(*schemes: str) -> AfterValidator:
+    starts = [f"{s}://" for s in schemes]
+
     def check(value: str) -> str:
-        if not value.startswith(tuple(f"{s}://" for s in schemes)):
-            raise ValueError(f"must start with {' or '.join(f'{s}://' for s in schemes)}")
+        if not value.startswith(tuple(starts)):
+            raise ValueError(f"does not start with {' or '.join(starts)}")
         return value
 
     return AfterValidator(check)
@@ -26,12 +31,16 @@ def _brokers(value: str) -> str:
     for broker in value.split(","):
         host, colon, port = broker.strip().rpartition(":")
         if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
-            raise ValueError("must be host:port, or several of them with commas between")
+            raise ValueError(f"has the part {broker!r}, which is not host:port")
     return value
 
 
 class Settings(BaseSettings):
-    """Base of all settings: read from the environment, never from files."""
+    """Base of all settings: read from the environment, never from files.
+
+    A field that can be wrong has a description of what is allowed. A validator raises ValueError with what is wrong,
+    as a predicate ("has no port"); one of the whole model raises it with a sentence that names the variables.
+    """
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
@@ -40,7 +49,7 @@ class Connections(Settings, KafkaSecurity):
     """Where the three servers are, and how to speak to them."""
 
     kafka_bootstrap_servers: Annotated[str, AfterValidator(_brokers), Field(description="host:port[,host:port]")]
-    schema_registry_url: Annotated[str, _url("http", "https"), Field(description="an http(s):// URL")]
+    schema_registry_url: Annotated[str, _url("http", "https"), Field(description="an http:// or https:// URL")]
     database_url: Annotated[str, _url("postgresql", "postgres"), Field(description="a postgresql:// URL")]
 
 
@@ -63,15 +72,38 @@ def load(settings: type[S]) -> S:
         raise SettingsError(" ".join(_sentence(settings, error) for error in e.errors())) from None
 
 
-def _sentence(settings: type[Settings], error: object) -> str:
-    place, kind, message, given = (error[k] for k in ("loc", "type", "msg", "input"))  # type: ignore[index]
-    if not place:  # it is about several of them, and says which
-        return f"{message.removeprefix('Value error, ')}."
-    name = str(place[0])
-    field = settings.model_fields.get(name)
-    allowed = f"; allowed: {field.description}" if field is not None and field.description else ""
-    if kind == "missing":
+#: What is wrong with a value, by pydantic's type of error and with its context.
+WRONG: Final[Mapping[str, str]] = {
+    "int_parsing": "is not a whole number",
+    "int_parsing_size": "is out of range",
+    "float_parsing": "is not a number",
+    "finite_number": "is not a finite number",
+    "greater_than_equal": "is out of range",
+    "less_than_equal": "is out of range",
+    "less_than": "is out of range",
+    "datetime_from_date_parsing": "is not a valid time",
+    "datetime_parsing": "is not a valid time",
+    "timezone_aware": "has no time zone",
+    "string_pattern_mismatch": "is empty or contains a space",
+    "enum": "is not a known value",
+    "literal_error": "is not a known value",
+    "value_error": "{error}",
+}
+
+
+def _sentence(settings: type[Settings], error: ErrorDetails) -> str:
+    context: dict[str, Any] = error.get("ctx", {})
+    if not error["loc"]:
+        return f"{context['error']}."
+    name = str(error["loc"][0])
+    description = settings.model_fields[name].description
+    allowed = f"; allowed: {description}" if description else ""
+    if error["type"] == "missing":
         return f"{name.upper()} is not set{allowed}."
-    why = message.removeprefix("Value error, ").removeprefix("Input should be ")
-    why = why if why.startswith("must") else f"must be {why}"
-    return f"{name.upper()}={given!r}: {why}{allowed}."
+    wrong = WRONG.get(error["type"], "is not valid").format_map(context)
+    return f"{name.upper()}={_without_password(error['input'])!r} {wrong}{allowed}."
+
+
+def _without_password(value: object) -> object:
+    """A URL may hold a name and a password before its last @."""
+    return re.sub(r"^(\w+://)?.*@", r"\1***@", value) if isinstance(value, str) else value

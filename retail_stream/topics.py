@@ -1,8 +1,10 @@
 """Every topic of the pipeline, in one place. `retail-stream init` creates them; no broker does so on its own."""
 
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from retail_stream.entities import Entity
 from retail_stream.package_data import folder
@@ -47,16 +49,27 @@ def dlq(entity: Entity) -> str:
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic: its name, the Avro schema of its values (None: bytes as they came) and its broker settings."""
+    """A topic: its name, the file of its values' Avro schema (None: bytes as they came) and its broker settings."""
 
     name: str
-    schema: Path | None
+    schema_file: Path | None
     config: dict[str, str] = field(default_factory=dict)
 
     @property
     def subject(self) -> str:
         """The registry's subject of the values (Confluent's TopicNameStrategy)."""
         return f"{self.name}-value"
+
+    def schema(self) -> dict[str, Any]:
+        """The Avro schema of the values, as parsed JSON.
+
+        Raises:
+            ValueError: the topic holds bytes as they came.
+        """
+        if self.schema_file is None:
+            raise ValueError(f"{self.name} has no schema: it holds bytes as they came")
+        schema: dict[str, Any] = json.loads(self.schema_file.read_text())
+        return schema
 
 
 # Kafka's default, said aloud: what the other limit has to exceed. It is a batch's size as compressed by its sender.
@@ -80,3 +93,14 @@ TOPICS: tuple[Topic, ...] = (
     Topic(Result.WATERMARKS, SCHEMAS / "results" / "sales.watermarks.avsc", _KEEP),
     Topic(Result.FAULTS, SCHEMAS / "results" / "generator.faults.avsc", _KEEP),
 )
+
+_BY_NAME = {t.name: t for t in TOPICS}
+
+
+def topic(name: str) -> Topic:
+    """The topic of that name.
+
+    Raises:
+        KeyError: the pipeline has no such topic.
+    """
+    return _BY_NAME[name]

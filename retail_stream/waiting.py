@@ -1,13 +1,23 @@
-"""What to do while a server is away: services wait for it, commands give up after 30 s.
+"""How programs wait for a server that is away: services until they are to stop, commands for 30 s.
 
-Either way there is one sentence that names the server, not one per attempt.
+Both log one sentence that names the server, not one for each attempt.
 """
 
+import threading
+import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, stop_never, wait_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_never,
+    wait_exponential,
+)
 
 from retail_stream.errors import Unavailable
 
@@ -18,27 +28,47 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-def wait_for(action: Callable[[], T], patience_s: float | None = None) -> T:
-    """Call ``action`` until it stops raising :class:`Unavailable`, with backoff from 0.2 s to 5 s.
+class Stopped(Exception):
+    """The program is to stop, and no longer waits for a server."""
 
-    ``patience_s``: give up, and raise the last :class:`Unavailable`, after that many seconds; None waits for ever.
+
+class Wait(Protocol):
+    """:func:`wait_for` with its limits: what waits for a server on behalf of a caller that knows no limits."""
+
+    def __call__(self, action: Callable[[], T], /) -> T:
+        """The result of ``action``."""
+        ...
+
+
+def wait_for(action: Callable[[], T], patience_s: float | None = None, stop: threading.Event | None = None) -> T:
+    """Call ``action`` until it no longer raises :class:`Unavailable`, with pauses from 0.2 s to 5 s.
+
+    Raises:
+        Unavailable: ``patience_s`` seconds have passed; None waits without a limit.
+        Stopped: ``stop`` is set. It is looked at before each attempt, and it ends a pause.
     """
-    said_at = -_REMIND_EVERY_S
+    warned_at = -_REMIND_EVERY_S
 
-    def say(state: RetryCallState) -> None:
-        nonlocal said_at
+    def attempt() -> T:
+        if stop is not None and stop.is_set():
+            raise Stopped
+        return action()
+
+    def warn(state: RetryCallState) -> None:
+        nonlocal warned_at
         waited = state.seconds_since_start or 0.0
-        if waited - said_at >= _REMIND_EVERY_S and state.outcome is not None:
-            said_at = waited
+        if waited - warned_at >= _REMIND_EVERY_S and state.outcome is not None:
+            warned_at = waited
             _log.warning("waiting", why=str(state.outcome.exception()), waited_s=round(waited))
 
-    answer = Retrying(
+    result = Retrying(
         retry=retry_if_exception_type(Unavailable),
         wait=wait_exponential(multiplier=0.2, max=5),
         stop=stop_never if patience_s is None else stop_after_delay(patience_s),
-        before_sleep=say,
+        sleep=time.sleep if stop is None else sleep_using_event(stop),
+        before_sleep=warn,
         reraise=True,
-    )(action)
-    if said_at >= 0:
+    )(attempt)
+    if warned_at >= 0:
         _log.info("answered", after="waiting")
-    return answer
+    return result

@@ -1,58 +1,108 @@
-"""Real servers for the tests that need them: a private embedded stack for a session, on free ports."""
+"""The servers that tests share, the databases that they have of their own, and the order in which they run."""
 
-import uuid
+import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-import psycopg
 import pytest
 from sqlalchemy import Engine
 
-from commands.init import migrate
 from retail_stream.settings import Connections
 from retail_stream.warehouse import postgres
 from tests.harness import servers
 from tests.harness.servers import Servers, private_stack
 
-# What is about one kind of servers has nothing to say of the other.
-collect_ignore = ["integration/test_embedded.py"] if servers.CONTAINERS else ["compose"]
+TESTS = Path(__file__).parent
+#: Those that take longest begin first, so that no worker is left alone with one of them at the end.
+ORDER = ("system", "compose", "integration", "unit")
+
+# Tests start services hundreds of times: each would compile all its packages again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# A test of one kind of servers has nothing to say of the other.
+collect_ignore = ["integration/commands/embedded"] if servers.CONTAINERS else ["compose"]
 
 
 def pytest_report_header() -> str:
+    """Say which servers the tests run on."""
     if servers.CONTAINERS:
         return "servers: containers of docker-compose.yml"
     return "servers: the embedded Kafka, schema registry and Postgres; docker-compose.yml: make test-containers"
 
 
-@pytest.fixture(scope="session")
-def stack() -> Iterator[Servers]:
-    """The three servers that most tests share."""
-    with private_stack() as running:
-        yield running
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the folders, and keep the tests of a file that needs servers in one worker, in the order of the file."""
+    items.sort(key=lambda item: ORDER.index(_folder(item)))
+    for item in items:
+        if _folder(item) != "unit":
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(TESTS))))
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0]
+
+
+class Shared:
+    """The servers of a worker, which modules use in turn; they are emptied only where it matters."""
+
+    def __init__(self, stack: Servers) -> None:
+        self.stack = stack
+        self.is_new, self.was_taken = True, False
+
+    def take(self) -> Servers:
+        """Have the servers empty, for a module that does with them what it likes."""
+        if not self.is_new:
+            servers.emptied(self.stack)
+        self.is_new, self.was_taken = False, True
+        return self.stack
+
+    def share(self) -> Servers:
+        """Have the servers with what earlier tests left, but not what a module left that took them."""
+        if self.was_taken:
+            servers.emptied(self.stack)
+        self.is_new = self.was_taken = False
+        return self.stack
 
 
 @pytest.fixture(scope="session")
+def shared() -> Iterator[Shared]:
+    """The servers of this worker, with topics, schemas and tables."""
+    with private_stack() as stack:
+        servers.initialised(stack)
+        yield Shared(stack)
+
+
+@pytest.fixture(scope="module")
+def empty_stack(shared: Shared) -> Servers:
+    """Servers with empty topics and tables, which this module has to itself; it may kill them."""
+    return shared.take()
+
+
+@pytest.fixture(scope="module")
+def stack(shared: Shared) -> Servers:
+    """Servers whose topics hold what earlier tests wrote."""
+    return shared.share()
+
+
+@pytest.fixture(scope="module")
 def kafka(stack: Servers) -> str:
     """Bootstrap servers."""
     return stack.env["KAFKA_BOOTSTRAP_SERVERS"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def initialised(stack: Servers) -> Connections:
-    """Topics, schemas and tables are there, in the stack's own database."""
-    return servers.initialised(stack)
+    """The stack's own database, and topics that hold what earlier tests wrote."""
+    return servers.connections_of(stack)
 
 
 @pytest.fixture
 def connections(initialised: Connections) -> Iterator[Connections]:
-    """The session's topics and a database of the test's own, migrated."""
-    server, _, _ = initialised.database_url.rpartition("/")
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(initialised.database_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        mine = initialised.model_copy(update={"database_url": f"{server}/{name}"})
-        migrate(mine)
+    """The shared topics and a database of the test's own, with the tables."""
+    with servers.own_database(initialised) as mine:
         yield mine
-        servers.drop_database(admin, name)
 
 
 @pytest.fixture

@@ -1,15 +1,15 @@
 """A raw topic full of realistic sales."""
 
-import json
 import random
 import time
 
 from confluent_kafka import Producer
 
-from benchmarks.cleaner.world import SALES, SCHEMA_FILE, World
+from benchmarks.cleaner.world import SALES, World
 from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.avro.registry import Registry
 from retail_stream.kafka import clients
+from retail_stream.topics import topic
 
 _POOL = 50_000
 
@@ -17,8 +17,8 @@ _POOL = 50_000
 def pool(world: World) -> list[tuple[bytes, bytes]]:
     """(key, value) of 50,000 different sales: 1 % with a negative discount, 0.1 % cut off."""
     rng = random.Random(1)
-    writer = RecordSchema(json.loads(SCHEMA_FILE.read_text()))
-    number = Registry(world.connections.schema_registry_url).register(f"{SALES}-value", writer.schema)
+    writer = RecordSchema(topic(SALES).schema())
+    number = Registry(world.connections.schema_registry_url).register(topic(SALES).subject, writer.schema)
     now = int(time.time() * 1e6)
     records = []
     for i in range(_POOL):

@@ -6,7 +6,6 @@ BENCH_RECORDS (200,000) says how many sales.
 """
 
 import hashlib
-import json
 import os
 import sys
 
@@ -17,7 +16,7 @@ from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import Entity
 from retail_stream.kafka.headers import header_list
 from retail_stream.kafka.reading import read_to_end
-from retail_stream.topics import SCHEMAS, Result
+from retail_stream.topics import Result
 
 _PATIENCE_S = 300.0
 
@@ -63,7 +62,7 @@ def fingerprint(w: World) -> tuple[str, int]:
         for m in read_to_end(w.connections, topics.raw(entity)):
             content = (m.key(), m.value(), m.timestamp()[1], header_list(m))
             parts.setdefault(f"{m.topic()}/{m.partition()}", []).append(repr(content).encode())
-    reader = RecordSchema(json.loads((SCHEMAS / "results" / f"{Result.FAULTS}.avsc").read_text()))
+    reader = RecordSchema(topics.topic(Result.FAULTS).schema())
     for m in read_to_end(w.connections, Result.FAULTS):
         entry = reader.record((m.value() or b"")[5:]) or {}
         entry.pop("offset", None)

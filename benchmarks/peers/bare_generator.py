@@ -4,7 +4,6 @@ No faults, no ledger, no transactions, no ids that wait for their dimensions, no
 """
 
 import io
-import json
 import random
 import sys
 import time
@@ -12,9 +11,9 @@ import time
 import fastavro
 from confluent_kafka import Producer
 
+from retail_stream import topics
 from retail_stream.avro.decode import frame
 from retail_stream.avro.schema import plain_schema
-from retail_stream.topics import SCHEMAS
 
 _POOL = 10_000
 _HEAD = frame(1, b"")
@@ -22,7 +21,7 @@ _HEAD = frame(1, b"")
 
 def main(servers: str, topic: str, records: int) -> None:
     """Send ``records`` and wait until they are on the topic."""
-    schema = fastavro.parse_schema(plain_schema(json.loads((SCHEMAS / "raw" / "sales.avsc").read_text())))
+    schema = fastavro.parse_schema(plain_schema(topics.topic("sales.raw").schema()))
     rng = random.Random(1)
     pool = [_row(rng) for _ in range(_POOL)]
     producer = Producer(

@@ -80,7 +80,9 @@ class Merging:
 
     def _publish(self, changes: Sequence[Change], starts: dict[tuple[str, int], int]) -> None:
         writer = RecordSchema(clean_schema(Entity.PRODUCTS))
-        number = Registry(self.world.connections.schema_registry_url).register(f"{TOPIC}-value", writer.schema)
+        number = Registry(self.world.connections.schema_registry_url).register(
+            topics.topic(TOPIC).subject, writer.schema
+        )
         producer = clients.producer(self.world.connections)
         offsets = {p: starts[TOPIC, p] for p in range(PARTITIONS)}
         for change in changes:

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from confluent_kafka import TopicPartition
 from sqlalchemy import text
 
 from benchmarks.cleaner.contestants import PEERS, PEERS_PYTHON, Contestant, Missing
-from benchmarks.cleaner.world import CLEAN, PARTITIONS, World
+from benchmarks.cleaner.world import CLEAN, World
 from benchmarks.peers import jars
 from benchmarks.windows.stream import Found
-from retail_stream.kafka import clients
+from retail_stream.kafka.reading import read_to_end
 from retail_stream.topics import SCHEMAS, Group
 from retail_stream.warehouse import postgres
 
@@ -66,20 +65,8 @@ def _lines(group: str) -> Callable[[World], Found]:
 
 
 def _values(w: World, topic: str) -> Iterator[str]:
-    ends = w.ends(topic)
-    consumer = clients.consumer(w.connections, f"bench.{topic}")
-    consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
-    left = {p for p in range(PARTITIONS) if ends[topic, p] > 0}
-    while left:
-        for m in consumer.consume(10_000, 1.0):
-            if m.error() is None:
-                yield m.value().decode()
-        left = {
-            tp.partition
-            for tp in consumer.position([TopicPartition(topic, p) for p in left])
-            if tp.offset < ends[topic, tp.partition]
-        }
-    consumer.close()
+    for message in read_to_end(w.connections, topic):
+        yield message.value().decode()
 
 
 def _quix(w: World) -> Contestant:

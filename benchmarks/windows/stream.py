@@ -12,6 +12,7 @@ from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import SOURCE_OFFSET, as_big_endian
+from retail_stream.topics import topic
 from services.scd_merger.dimensions import clean_schema
 
 SIZE_S, DELAY_S, LATENESS_S = 60, 10, 60
@@ -41,7 +42,7 @@ def fill(w: World, records: int, stores: int = STORES, products: int = PRODUCTS)
     """Publish sales as the cleaner would: 2,500 to a second of event time, placed by their store."""
     rng = random.Random(1)
     writer = RecordSchema(clean_schema(Entity.SALES))
-    number = Registry(w.connections.schema_registry_url).register(f"{CLEAN}-value", writer.schema)
+    number = Registry(w.connections.schema_registry_url).register(topic(CLEAN).subject, writer.schema)
     producer: Producer = clients.producer(w.connections, **{"linger.ms": 20})
     times = np.empty(records, np.int64)
     places = np.empty(records, np.int64)

@@ -1,1 +1,1 @@
-"""What `verify` and `score` share: an engine of their own that reads topics and recomputes."""
+"""What `verify` and `score` share: an engine that reads topics and recomputes without code of the services."""

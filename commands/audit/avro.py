@@ -1,17 +1,18 @@
 """Confluent-framed Avro, decoded record by record with fastavro's own schema resolution."""
 
 import io
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import fastavro
 from fastavro.read import SchemaResolutionError
 
 from commands.audit.layouts import Holds, of_fields
+from retail_stream import topics
+from retail_stream.avro.schema import AvroSchema
 
-Record = dict[str, Any]
+#: Field → value.
+AvroRecord = dict[str, Any]
 
 HEADER_BYTES = 5
 _YEAR_1900, _YEAR_10000 = -2_208_988_800_000_000, 253_402_300_800_000_000
@@ -19,14 +20,14 @@ _BROKEN = (EOFError, ValueError, IndexError, TypeError, OverflowError, KeyError,
 
 
 def schema_number(value: bytes | None) -> int | None:
-    """The schema id in a Confluent header (magic byte 0, 4 bytes big-endian), or None where there is none."""
+    """The schema id in a Confluent header (magic byte 0, 4 bytes big-endian), or None for bytes without one."""
     if value is None or len(value) < HEADER_BYTES or value[0] != 0:
         return None
     return int.from_bytes(value[1:HEADER_BYTES], "big")
 
 
 def without_logical_types(schema: Any) -> Any:
-    """The same schema with times as plain longs: fastavro makes datetimes otherwise, which end in the year 9999."""
+    """The same schema with times as plain longs. With logical types fastavro makes datetimes, which end in 9999."""
     if isinstance(schema, list):
         return [without_logical_types(s) for s in schema]
     if isinstance(schema, dict):
@@ -35,30 +36,34 @@ def without_logical_types(schema: Any) -> Any:
     return schema
 
 
-def load(path: Path) -> Record:
-    """A schema file, logical types dropped."""
-    return without_logical_types(json.loads(path.read_text()))
+def layout(topic: str) -> AvroSchema:
+    """The schema of a topic's values in this repository, logical types dropped."""
+    plain: AvroSchema = without_logical_types(topics.topic(topic).schema())
+    return plain
 
 
 class Decoder:
-    """Values of one subject. ``reader``: the fields wanted; ``schemas``: schema id → registered writer schema."""
+    """Decodes the values of one subject."""
 
-    def __init__(self, reader: Record, schemas: Mapping[int, Record]) -> None:
+    def __init__(self, reader: AvroSchema, schemas: Mapping[int, AvroSchema]) -> None:
+        """``reader``: the fields to decode, without logical types; ``schemas``: schema id → writer schema."""
         self.fields: tuple[str, ...] = tuple(f["name"] for f in reader["fields"])
         self._ints = tuple(f["name"] for f in reader["fields"] if "int" in _branches(f["type"]))
         self._layout = reader["fields"]
-        self._reader = fastavro.parse_schema(reader, _write_hint=False)
+        self._reader = fastavro.parse_schema(dict(reader), _write_hint=False)
         self.layouts = {number: without_logical_types(s) for number, s in schemas.items()}
-        #: schema id → what its fields hold that the reader does not know
+        #: schema id → field that only the writer has → what it holds
         self._beyond = {
             number: {name: held for name, held in of_fields(s["fields"]).items() if name not in self.fields}
             for number, s in schemas.items()
         }
         self._decoders = {number: self._decoder(layout) for number, layout in self.layouts.items()}
 
-    def record(self, number: int | None, body: bytes | None) -> Record | None:
-        """The fields of the reader, and under other names those that only the writer has; None for anything that is
-        not exactly one record of a registered schema. ``number``: the schema's id; ``body``: what stands behind it.
+    def record(self, number: int | None, body: bytes | None) -> AvroRecord | None:
+        """The fields of the reader, then those that only the writer has.
+
+        None where ``body`` (the bytes behind the Confluent header) is not exactly one record of the schema with the id
+        ``number``, or where no such schema is registered.
         """
         decode = self._decoders.get(number) if number is not None else None
         if body is None or decode is None:
@@ -71,26 +76,28 @@ class Decoder:
         if source.tell() != len(body):
             return None
         for name in self._ints:
-            number = record[name]
-            if number is not None and not -(2**31) <= number < 2**31:
+            value = record[name]
+            if value is not None and not -(2**31) <= value < 2**31:
                 return None
         return record
 
-    def unstorable(self, number: int | None, record: Record | None) -> str | None:
-        """Kinds of fields, with commas between, of which one that the reader does not know holds what no column could;
-        None for none."""
+    def unstorable(self, number: int | None, record: AvroRecord | None) -> str | None:
+        """What those fields hold that only the writer has and that no column can store: names of :class:`Holds`.
+
+        Sorted, with commas between; None where every field can be stored.
+        """
         beyond = self._beyond.get(number) if number is not None else None
         if record is None or not beyond:
             return None
-        kinds = {held for name, held in beyond.items() if record[name] is not None and not _fits(record[name], held)}
-        return ",".join(sorted(kinds)) or None
+        bad = {held for name, held in beyond.items() if record[name] is not None and not _fits(record[name], held)}
+        return ",".join(sorted(bad)) or None
 
-    def _decoder(self, layout: Record) -> Callable[[io.BytesIO], Record]:
-        writer = fastavro.parse_schema(layout, _write_hint=False)
+    def _decoder(self, layout: AvroSchema) -> Callable[[io.BytesIO], AvroRecord]:
+        writer = fastavro.parse_schema(dict(layout), _write_hint=False)
         if _types(layout["fields"]) == _types(self._layout):
             return lambda source: fastavro.schemaless_reader(source, writer, None)  # type: ignore[return-value]
 
-        def resolved(source: io.BytesIO) -> Record:
+        def resolved(source: io.BytesIO) -> AvroRecord:
             everything = fastavro.schemaless_reader(source, writer, None)
             source.seek(0)
             return {**everything, **fastavro.schemaless_reader(source, writer, self._reader)}  # type: ignore[dict-item]
@@ -102,13 +109,13 @@ def _fits(value: Any, held: Holds) -> bool:
     if held is Holds.TEXT:
         return "\0" not in value
     if held is Holds.AMOUNT:
-        return abs(value) < 1e9
-    return held is Holds.OTHER or _YEAR_1900 <= value < _YEAR_10000
+        return bool(abs(value) < 1e9)
+    return held is Holds.OTHER or bool(_YEAR_1900 <= value < _YEAR_10000)
 
 
 def _branches(avro_type: Any) -> list[Any]:
     return avro_type if isinstance(avro_type, list) else [avro_type]
 
 
-def _types(fields: list[Record]) -> list[tuple[str, Any]]:
+def _types(fields: list[AvroSchema]) -> list[tuple[str, Any]]:
     return [(f["name"], f["type"]) for f in fields]

@@ -1,13 +1,12 @@
-"""What kinds of fields an entity has, by its raw schema."""
+"""The fields of each entity and what they hold, by its raw schema."""
 
-import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import cache
 from typing import Any
 
+from retail_stream import topics
 from retail_stream.entities import Entity
-from retail_stream.topics import SCHEMAS
 
 
 class Holds(StrEnum):
@@ -22,17 +21,17 @@ class Holds(StrEnum):
 @cache
 def holds(entity: Entity) -> Mapping[str, Holds]:
     """Field → what it holds, in schema order."""
-    return of_fields(json.loads((SCHEMAS / "raw" / f"{entity}.avsc").read_text())["fields"])
+    return of_fields(topics.topic(topics.raw(entity)).schema()["fields"])
 
 
 def of_fields(fields: Iterable[Mapping[str, Any]]) -> Mapping[str, Holds]:
-    """The same of a record schema's fields."""
+    """Field → what it holds, of the fields of any record schema."""
     return {f["name"]: _holds(f["type"]) for f in fields}
 
 
-def named(entity: Entity, kind: Holds) -> tuple[str, ...]:
-    """Fields of one kind."""
-    return tuple(name for name, held in holds(entity).items() if held is kind)
+def named(entity: Entity, held: Holds) -> tuple[str, ...]:
+    """The fields that hold the same, in schema order."""
+    return tuple(name for name, own in holds(entity).items() if own is held)
 
 
 def _holds(avro_type: Any) -> Holds:

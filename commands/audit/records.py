@@ -1,20 +1,23 @@
-"""Messages as frames: one row a record, bytes kept as bytes, times as microseconds since 1970-01-01 UTC."""
+"""Messages as frames: one row a record, bytes as they are, times as microseconds since 1970-01-01 UTC."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
+from typing import Any
 
 import polars as pl
 from confluent_kafka import Message
 
-from commands.audit.avro import HEADER_BYTES, Decoder, Record, schema_number
+from commands.audit.avro import HEADER_BYTES, AvroRecord, Decoder, schema_number
+from retail_stream.avro.schema import AvroSchema
 from retail_stream.kafka.headers import REPLAY_OF, SEQUENCE_TIME, SOURCE_OFFSET, big_endian
 
-Schema = dict[str, pl.DataType]
+Row = tuple[Any, ...]
+FrameSchema = dict[str, pl.DataType]
 Header = tuple[str, bytes | None]
 Headers = Mapping[str, bytes | None]
 
 _NO_HEADERS: Headers = {}
-#: Of a record one of whose headers has a name that is no UTF-8: the client cannot read any of them.
+#: The headers of a record that has one whose name is not UTF-8. The client can then read none of them.
 UNREADABLE: Headers = {}
 
 _AVRO: dict[str, pl.DataType] = {
@@ -26,9 +29,9 @@ _AVRO: dict[str, pl.DataType] = {
     "bytes": pl.Binary(),
 }
 
-#: What every record has. ``body``: the value behind its Confluent header, or all of it where it has none.
-#: ``headers``: the source's own, without those that the cleaner adds, as comparable bytes.
-BASE: Schema = {
+#: What every record has. ``body``: the value behind its Confluent header, or all of it where it has no such header.
+#: ``headers``: those of the raw record, without those that the cleaner adds, as bytes that can be compared.
+BASE: FrameSchema = {
     "partition": pl.Int64(),
     "offset": pl.Int64(),
     "ts": pl.Int64(),
@@ -38,9 +41,10 @@ BASE: Schema = {
     "headers": pl.Binary(),
     "replay_of": pl.Binary(),
 }
-#: ``headers_ok``: they could be read. ``sequence``: the header, null where it is none; ``sequence_ok``: none, or eight
-#: bytes. ``unstorable``: see :meth:`Decoder.unstorable`.
-RAW: Schema = {
+#: ``headers_ok``: the client could read them. ``sequence``: the header ``sequence.time`` in microseconds, null where it
+#: is missing or not eight bytes; ``sequence_ok``: false where it is not eight bytes. ``unstorable``: see
+#: :meth:`Decoder.unstorable`. ``decoded``: the value is a record; ``extra``: its fields that only the writer has.
+RAW: FrameSchema = {
     **BASE,
     "headers_ok": pl.Boolean(),
     "key_text": pl.String(),
@@ -50,8 +54,8 @@ RAW: Schema = {
     "decoded": pl.Boolean(),
     "extra": pl.String(),
 }
-CLEAN: Schema = {**BASE, "source_offset": pl.Int64()}
-DEAD: Schema = {
+CLEAN: FrameSchema = {**BASE, "source_offset": pl.Int64()}
+DEAD: FrameSchema = {
     **BASE,
     "source_topic": pl.String(),
     "source_partition": pl.Int64(),
@@ -61,15 +65,15 @@ DEAD: Schema = {
     "message": pl.String(),
 }
 _KEY, _SCHEMA_ID, _BODY = (list(BASE).index(n) for n in ("key", "schema_id", "body"))
-#: Farther from 1970 no time is told apart: Kafka takes timestamps that have no microseconds in 64 bits.
+#: Times are cut off at this distance from 1970: Kafka takes timestamps whose microseconds do not fit in 64 bits.
 _FAR = 2**62
 _CONNECT = "__connect.errors."
 _PLACE = ("topic", "partition", "offset", "exception.message")
 _DEAD = ("rules", "rules.version")
 
 
-def field_columns(layout: Record) -> Schema:
-    """Columns for the fields of an Avro record (logical types dropped), every one nullable."""
+def field_columns(layout: AvroSchema) -> FrameSchema:
+    """Field → dtype of its column, of an Avro record without logical types."""
 
     def scalar(avro_type: object) -> pl.DataType:
         if isinstance(avro_type, list):
@@ -79,9 +83,9 @@ def field_columns(layout: Record) -> Schema:
     return {f["name"]: scalar(f["type"]) for f in layout["fields"]}
 
 
-def base_rows(messages: Iterable[Message]) -> list[tuple[Headers, tuple]]:
-    """Per message its headers by name (of a repeated name the last) and its values of :data:`BASE`."""
-    rows = []
+def base_rows(messages: Iterable[Message]) -> list[tuple[Headers, Row]]:
+    """For each message, its headers by name (the last one of a repeated name) and its values of :data:`BASE`."""
+    rows: list[tuple[Headers, Row]] = []
     for m in messages:
         value = m.value()
         try:
@@ -102,7 +106,7 @@ def _microseconds(message: Message) -> int:
     return time if -_FAR < time < _FAR else _FAR if time > 0 else -_FAR
 
 
-def raw_frame(messages: Sequence[Message], decoder: Decoder, columns: Schema) -> pl.DataFrame:
+def raw_frame(messages: Sequence[Message], decoder: Decoder, columns: FrameSchema) -> pl.DataFrame:
     """Raw records with their decoded fields; ``columns``: :func:`field_columns` of the decoder's reader."""
     rows = []
     fields = Fields(columns)
@@ -112,37 +116,39 @@ def raw_frame(messages: Sequence[Message], decoder: Decoder, columns: Schema) ->
         record = decoder.record(base[_SCHEMA_ID], base[_BODY])
         unstorable = decoder.unstorable(base[_SCHEMA_ID], record)
         sequence_ok = sequence is None or number is not None
-        told = (headers is not UNREADABLE, text(base[_KEY]), number, sequence_ok, unstorable)
-        rows.append((*base, *told, *fields.row(record)))
-    return _frame(rows, {**RAW, **columns})
+        judged = (headers is not UNREADABLE, text(base[_KEY]), number, sequence_ok, unstorable)
+        rows.append((*base, *judged, *fields.row(record)))
+    return frame(rows, {**RAW, **columns})
 
 
 def clean_frame(messages: Sequence[Message]) -> pl.DataFrame:
     """Clean records; ``source_offset`` is null where the header is missing."""
-    return _frame([(*base, big_endian(h.get(SOURCE_OFFSET))) for h, base in base_rows(messages)], CLEAN)
+    return frame([(*base, big_endian(h.get(SOURCE_OFFSET))) for h, base in base_rows(messages)], CLEAN)
 
 
 def dead_frame(messages: Sequence[Message]) -> pl.DataFrame:
-    """Dead letters, their headers as text and numbers; null where one is missing or not what it should be."""
+    """Dead letters with their headers as text and numbers; null where one is missing or malformed."""
     rows = []
     for h, base in base_rows(messages):
         topic, partition, offset, message = (text(h.get(f"{_CONNECT}{n}")) for n in _PLACE)
         rules, version = text(h.get("rules")), text(h.get("rules.version"))
-        rows.append((*base, topic, _number(partition), _number(offset), rules, version, message))
-    return _frame(rows, DEAD)
+        rows.append((*base, topic, decimal(partition), decimal(offset), rules, version, message))
+    return frame(rows, DEAD)
 
 
 class Fields:
-    """Takes records apart into rows: whether there is one, its fields beyond ``columns`` (a newer writer's) as
-    comparable text, then the columns."""
+    """Makes rows of decoded records: ``decoded``, ``extra``, then ``columns``.
+
+    ``extra`` is the fields beyond ``columns``, which a newer writer adds, as text that can be compared.
+    """
 
     def __init__(self, columns: Iterable[str]) -> None:
         self._names = tuple(columns)
         self._get = itemgetter(*self._names)
         self._nothing = (False, None, *[None] * len(self._names))
 
-    def row(self, record: Record | None) -> tuple:
-        """One record's row; the same width for none."""
+    def row(self, record: AvroRecord | None) -> Row:
+        """The row of a record; None, where the value is not a record, makes a row of nulls."""
         if record is None:
             return self._nothing
         if len(record) == len(self._names):
@@ -151,8 +157,9 @@ class Fields:
         return (True, repr(beyond), *self._get(record))
 
 
-def _frame(rows: Sequence[tuple], schema: Schema) -> pl.DataFrame:
-    columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
+def frame(rows: Sequence[Row], schema: FrameSchema) -> pl.DataFrame:
+    """A frame of rows, column by column: the types are known, so polars need not infer them."""
+    columns: Iterable[Iterable[Any]] = zip(*rows, strict=True) if rows else ([] for _ in schema)
     return pl.DataFrame([pl.Series(n, v, dtype=t) for (n, t), v in zip(schema.items(), columns, strict=True)])
 
 
@@ -164,12 +171,13 @@ def _comparable(headers: Sequence[Header], named: Headers) -> bytes | None:
 
 
 def text(value: bytes | None) -> str | None:
-    """UTF-8 text, or None where it is none."""
+    """The text of UTF-8 bytes; None for other bytes."""
     try:
         return None if value is None else value.decode()
     except UnicodeDecodeError:
         return None
 
 
-def _number(text: str | None) -> int | None:
+def decimal(text: str | None) -> int | None:
+    """The number of decimal digits; None for other text, or beyond 18 digits."""
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 19 else None

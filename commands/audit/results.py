@@ -1,6 +1,7 @@
-"""The result topics as tables, with what still waits in the outbox: ``told_late``, ``told_windows`` and ``rises``.
+"""Tables of the result topics and of the outbox's rows for them: ``window_results``, ``late_results`` and ``rises``.
 
-Each record has ``warehouse`` (whose outbox it comes from; null: nobody's) and ``offset`` (null: not published yet).
+Each record has ``warehouse`` (the id of the warehouse whose outbox it comes from; null where it names none) and
+``offset`` (null for a row of the outbox, which is not published yet).
 """
 
 import json
@@ -10,20 +11,20 @@ from typing import Protocol
 
 import polars as pl
 
-from commands.audit.avro import HEADER_BYTES, Decoder, schema_number
+from commands.audit.avro import HEADER_BYTES, AvroRecord, Decoder, schema_number
 from commands.audit.engine import Engine, create, insert
-from commands.audit.records import Header, Schema, text
-from commands.verify.windows import COUNTS, MONEY, span
+from commands.audit.records import FrameSchema, Header, Row, text
+from commands.audit.windows import COUNTS, MONEY, span
 from retail_stream.kafka.headers import SOURCE_OFFSET, big_endian
 from retail_stream.topics import Result
 
 OUTBOX_ID = "outbox.id"
-#: Headers of a late sale: which windows it missed, by how many seconds each, at which watermark.
-WHY = ("late.windows", "late.by_s", "late.watermark")
+#: Headers of a late sale: the windows that it missed, by how many seconds, and the watermark at which it came.
+LATE_HEADERS = ("late.windows", "late.by_s", "late.watermark")
 
 
-class Told(Protocol):
-    """What a record of a result topic is asked for; a Kafka message is one."""
+class ResultRecord(Protocol):
+    """A record of a result topic: a Kafka message, or a row of the outbox."""
 
     def partition(self) -> int: ...
     def offset(self) -> int | None: ...
@@ -34,17 +35,17 @@ class Told(Protocol):
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A row of the outbox as the record that it will be."""
+class OutboxRecord:
+    """A row of the outbox, as the record that the relay will make of it."""
 
-    place: int | None
+    its_partition: int | None
     stamp_ms: int
     its_key: bytes | None
     its_value: bytes | None
     its_headers: Sequence[Header]
 
     def partition(self) -> int:
-        return -1 if self.place is None else self.place
+        return -1 if self.its_partition is None else self.its_partition
 
     def offset(self) -> None:
         return None
@@ -62,15 +63,15 @@ class Waiting:
         return self.its_headers
 
 
-def waiting(engine: Engine, topic: Result) -> list[Waiting]:
-    """The rows of the loaded ``outbox`` that are for a topic."""
+def outbox_records(engine: Engine, topic: Result) -> list[OutboxRecord]:
+    """The rows of the loaded ``outbox`` that are for a topic, in the order in which they will be published."""
     mine = engine.execute("SELECT id FROM warehouse_id").fetchall()[0][0]
     rows = engine.execute(
         "SELECT id, partition, timestamp_ms, key, value, headers FROM outbox WHERE topic = ? ORDER BY id", [topic.value]
     ).fetchall()
     return [
-        Waiting(
-            place,
+        OutboxRecord(
+            partition,
             stamp,
             key,
             value,
@@ -79,12 +80,12 @@ def waiting(engine: Engine, topic: Result) -> list[Waiting]:
                 (OUTBOX_ID, f"{mine}/{number}".encode()),
             ],
         )
-        for number, place, stamp, key, value, headers in rows
+        for number, partition, stamp, key, value, headers in rows
     ]
 
 
-_PLACE: Schema = {"partition": pl.Int64(), "offset": pl.Int64(), "warehouse": pl.String()}
-_WINDOWS: Schema = {
+_PLACE: FrameSchema = {"partition": pl.Int64(), "offset": pl.Int64(), "warehouse": pl.String()}
+_WINDOWS: FrameSchema = {
     **_PLACE,
     "key": pl.Binary(),
     "kind": pl.String(),
@@ -96,15 +97,15 @@ _WINDOWS: Schema = {
     "window_end": pl.Int64(),
     **dict.fromkeys((*COUNTS, *MONEY), pl.Int64()),
 }
-_LATE: Schema = {
+_LATE: FrameSchema = {
     **_PLACE,
     "source_offset": pl.Int64(),
     "ts": pl.Int64(),
     "key": pl.Binary(),
     "body": pl.Binary(),
-    **{name.replace(".", "_"): pl.String() for name in WHY},
+    **{name.replace(".", "_"): pl.String() for name in LATE_HEADERS},
 }
-_RISES: Schema = {
+_RISES: FrameSchema = {
     **_PLACE,
     "next_offset": pl.Int64(),
     "watermark": pl.Int64(),
@@ -113,75 +114,76 @@ _RISES: Schema = {
 
 
 class WindowTable:
-    """``told_windows``: a row per record of `sales.windows`; one that cannot be decoded has a null ``kind``."""
+    """``window_results``: a row per record of `sales.windows`. A record that cannot be decoded has a null ``kind``."""
 
     def __init__(self, engine: Engine, decoder: Decoder) -> None:
         self._engine = engine
         self._decoder = decoder
-        create(engine, "told_windows", _WINDOWS)
+        create(engine, "window_results", _WINDOWS)
 
-    def take(self, records: Iterable[Told]) -> None:
+    def take(self, records: Iterable[ResultRecord]) -> None:
         """Append records."""
         rows = []
         for r in records:
-            told = _decoded(self._decoder, r.value())
-            window = () if told is None else _window(told)
+            result = _decoded(self._decoder, r.value())
+            window = () if result is None else _window(result)
             rows.append((*_place(r), r.key(), *(window or [None] * (len(_WINDOWS) - len(_PLACE) - 1))))
-        insert(self._engine, "told_windows", pl.DataFrame(rows, schema=_WINDOWS, orient="row"))
+        insert(self._engine, "window_results", pl.DataFrame(rows, schema=_WINDOWS, orient="row"))
 
 
 class LateTable:
-    """``told_late``: a row per record of `sales.late`; the body is the clean value behind its header."""
+    """``late_results``: a row per record of `sales.late`; ``body`` is the clean value behind its Confluent header."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        create(engine, "told_late", _LATE)
+        create(engine, "late_results", _LATE)
 
-    def take(self, records: Iterable[Told]) -> None:
+    def take(self, records: Iterable[ResultRecord]) -> None:
         """Append records."""
         rows = []
         for r in records:
             headers = dict(r.headers() or ())
             source = big_endian(headers.get(SOURCE_OFFSET))
             body = (r.value() or b"")[HEADER_BYTES:]
-            why = [text(headers.get(name)) for name in WHY]
-            rows.append((*_place(r), source, r.timestamp()[1] * 1000, r.key(), body, *why))
-        insert(self._engine, "told_late", pl.DataFrame(rows, schema=_LATE, orient="row"))
+            reasons = [text(headers.get(name)) for name in LATE_HEADERS]
+            rows.append((*_place(r), source, r.timestamp()[1] * 1000, r.key(), body, *reasons))
+        insert(self._engine, "late_results", pl.DataFrame(rows, schema=_LATE, orient="row"))
 
 
 class RiseTable:
-    """``rises``: what was recorded on `sales.watermarks`, by whichever warehouse; ``waiting``: in the outbox."""
+    """``rises``: a row per record of `sales.watermarks`, of any warehouse; ``waiting``: it is still in the outbox."""
 
     def __init__(self, engine: Engine, decoder: Decoder) -> None:
         self._engine = engine
         self._decoder = decoder
         create(engine, "rises", _RISES)
 
-    def take(self, records: Iterable[Told]) -> None:
+    def take(self, records: Iterable[ResultRecord]) -> None:
         """Append records."""
         rows = []
         for r in records:
-            told = _decoded(self._decoder, r.value())
-            if told is not None:
+            rise = _decoded(self._decoder, r.value())
+            if rise is not None:
                 _, offset, owner = _place(r)
-                rise = told["next_offset"], told["watermark"]
-                rows.append((told["partition"], offset, owner, *rise, offset is None))
+                row = (rise["partition"], offset, owner, rise["next_offset"], rise["watermark"], offset is None)
+                rows.append(row)
         insert(self._engine, "rises", pl.DataFrame(rows, schema=_RISES, orient="row"))
 
 
-def _decoded(decoder: Decoder, value: bytes | None) -> dict | None:
+def _decoded(decoder: Decoder, value: bytes | None) -> AvroRecord | None:
     number = schema_number(value)
     return None if value is None or number is None else decoder.record(number, value[HEADER_BYTES:])
 
 
-def _place(record: Told) -> tuple[int, int | None, str | None]:
+def _place(record: ResultRecord) -> tuple[int, int | None, str | None]:
     owner = text(dict(record.headers() or ()).get(OUTBOX_ID))
     return record.partition(), record.offset(), None if owner is None else owner.partition("/")[0]
 
 
-def _window(told: dict) -> tuple:
-    number = told["store_id"] if told["kind"] == "store" else told["product_id"]
+def _window(result: AvroRecord) -> Row:
+    number = result["store_id"] if result["kind"] == "store" else result["product_id"]
     # Avro's decimal of scale 2: the unscaled number, big-endian two's complement.
-    money = [int.from_bytes(told[m], "big", signed=True) for m in MONEY]
-    key = (told["kind"], span(told["window_size"]), told["window_start"], number, told["revision"], told["state"])
-    return (*key, told["window_end"], *(told[c] for c in COUNTS), *money)
+    money = [int.from_bytes(result[m], "big", signed=True) for m in MONEY]
+    size, start = span(result["window_size"]), result["window_start"]
+    key = (result["kind"], size, start, number, result["revision"], result["state"])
+    return (*key, result["window_end"], *(result[c] for c in COUNTS), *money)

@@ -1,6 +1,6 @@
-"""The expectations of "Cleaning", written down a second time: what a good record is, as DuckDB's SQL.
+"""What a good record is, as DuckDB's SQL: the cleaner's expectations, written down a second time.
 
-Only the names are the cleaner's, so that they can be compared with the ``rules`` of a dead letter.
+The rules have the names that the cleaner gives them, so that they can be compared with the ``rules`` of a dead letter.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ HEADERS_READABLE = "headers_readable"
 VALUE_PRESENT = "value_present"
 VALID_AVRO = "valid_avro"
 
-#: The field that is null or a string in raw and a string in clean.
+#: The field that may be null or blank in raw records and is ``UNKNOWN`` then in clean ones.
 DEFAULTED: Mapping[Entity, str] = {Entity.CUSTOMERS: "email", Entity.STORES: "manager"}
 
 _FIVE_MINUTES = 5 * 60 * 1_000_000
@@ -23,8 +23,8 @@ _SOMETHING = r"[^\t-\r\x{85}\p{Z}]"
 
 
 @dataclass(frozen=True)
-class Good:
-    """``condition`` holds for a good record; NULL counts as broken."""
+class Rule:
+    """A rule: its ``condition``, in SQL, holds for a good record. NULL counts as broken."""
 
     name: str
     condition: str
@@ -34,51 +34,51 @@ def _in_years(time: str) -> str:
     return f"{time} >= epoch_us(TIMESTAMP '1900-01-01') AND {time} < epoch_us(TIMESTAMP '10000-01-01')"
 
 
-def _all(name: str, kind: Holds, conditions: Iterable[str]) -> Good:
-    """Of declared fields and of those that only a newer writer has."""
+def _all(name: str, kind: Holds, conditions: Iterable[str]) -> Rule:
+    """A rule for the fields of the raw schema (``conditions``) and for those that only a newer writer has."""
     beyond = f"NOT list_contains(string_split(coalesce(unstorable, ''), ','), '{kind}')"
-    return Good(name, " AND ".join([beyond, *conditions]))
+    return Rule(name, " AND ".join([beyond, *conditions]))
 
 
 def _or_null(field: str, condition: str) -> str:
     return f"({field} IS NULL OR ({condition}))"
 
 
-def of_values(entity: Entity) -> tuple[Good, ...]:
-    """What must hold for a record that could be decoded; columns as in a raw table."""
+def of_values(entity: Entity) -> tuple[Rule, ...]:
+    """The rules of a record that can be decoded; columns as in ``raw_<entity>``."""
     key, time = FIELDS[entity].key, FIELDS[entity].time
     texts, amounts = named(entity, Holds.TEXT), named(entity, Holds.AMOUNT)
     dates = tuple(d for d in named(entity, Holds.TIME) if d != time)
     rules = [
-        Good("key_matches", f"key_text = {key}::VARCHAR"),
-        Good("time_in_range", _in_years(time)),
-        Good("time_not_future", f"{time} <= ts + {_FIVE_MINUTES}"),
+        Rule("key_matches", f"key_text = {key}::VARCHAR"),
+        Rule("time_in_range", _in_years(time)),
+        Rule("time_not_future", f"{time} <= ts + {_FIVE_MINUTES}"),
         _all("text_without_nul", Holds.TEXT, (f"coalesce(instr({t}, chr(0)), 0) = 0" for t in texts)),
         _all("amounts_in_range", Holds.AMOUNT, (_or_null(a, f"isfinite({a}) AND abs({a}) < 1e9") for a in amounts)),
         _all("dates_in_range", Holds.TIME, (_or_null(d, _in_years(d)) for d in dates)),
     ]
     if entity is Entity.SALES:
-        # NaN is no negative discount; it is an amount out of range.
-        rules.append(Good("discount_not_negative", "NOT discount_applied < 0"))
+        # NaN is not a negative discount; it is an amount out of range.
+        rules.append(Rule("discount_not_negative", "NOT discount_applied < 0"))
     return tuple(rules)
 
 
-def of_tombstones() -> tuple[Good, ...]:
-    """What must hold for a delete: its key is an id, its sequence time is a time."""
+def of_tombstones() -> tuple[Rule, ...]:
+    """The rules of a delete."""
     time = "coalesce(sequence, ts)"
     return (
-        Good(
+        Rule(
             "key_matches",
             "regexp_full_match(key_text, '0|-?[1-9][0-9]{0,9}') AND TRY_CAST(key_text AS INT) IS NOT NULL",
         ),
-        Good("time_in_range", _in_years(time)),
-        Good("time_not_future", f"{time} <= ts + {_FIVE_MINUTES}"),
-        Good("sequence_time_valid", "sequence_ok"),
+        Rule("time_in_range", _in_years(time)),
+        Rule("time_not_future", f"{time} <= ts + {_FIVE_MINUTES}"),
+        Rule("sequence_time_valid", "sequence_ok"),
     )
 
 
-def broken(rules: tuple[Good, ...]) -> str:
-    """SQL: the names of the broken rules, in order of the alphabet, with commas between; '' for a good record."""
+def broken(rules: tuple[Rule, ...]) -> str:
+    """SQL: the names of the broken rules, sorted, with commas between; '' for a good record."""
     names = ", ".join(
         f"CASE WHEN coalesce({r.condition}, false) THEN NULL ELSE '{r.name}' END"
         for r in sorted(rules, key=lambda r: r.name)
@@ -87,7 +87,7 @@ def broken(rules: tuple[Good, ...]) -> str:
 
 
 def cleaned(entity: Entity, field: str) -> str:
-    """SQL: a field as it is in the clean record."""
+    """SQL: a field's value in the clean record."""
     if DEFAULTED.get(entity) != field:
         return field
     return f"CASE WHEN regexp_matches(coalesce({field}, ''), '{_SOMETHING}') THEN {field} ELSE '{UNKNOWN}' END"

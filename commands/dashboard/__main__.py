@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
 import uvicorn
 
 from commands.dashboard.probes import Probes
@@ -19,41 +18,34 @@ from commands.dashboard.warehouse import reader
 from commands.dashboard.web import Page, app
 from retail_stream.avro.registry import Registry
 from retail_stream.errors import SettingsError
-from retail_stream.service import logs
-from retail_stream.service import signals as stopping
-from retail_stream.settings import load
+from retail_stream.service.program import Program, run_program
 from retail_stream.warehouse.roles import READER
 
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT (0), or a wrong setting (2). Servers that are away are shown as such."""
-    try:
-        logs.configure("dashboard")
-        settings = load(DashboardSettings)
-        listening = listen(settings)
-    except SettingsError as e:
-        print(e, file=sys.stderr)
-        return e.exit_code
-    stop = threading.Event()
-    stopping.sets(stop)
+    return run_program("dashboard", DashboardSettings, serve)
+
+
+def serve(program: Program, settings: DashboardSettings) -> None:
+    """Serve the page until the program is to stop."""
+    listening = listen(settings)
     engine = reader(settings)
     registry = Registry(settings.schema_registry_url)
     letters, delays = Letters(settings, registry), Delays(settings, registry)
     services = Probes(parse_services(settings.dashboard_services))
     watch = Watch(settings, engine, services, letters, delays, Late(settings))
     score = Score(reading(settings))
-    page = Page(watch, engine, letters, score, stop)
+    page = Page(watch, engine, letters, score, program.stop)
     hosts = parse_hosts(settings.dashboard_allowed_hosts)
-    watch.start(stop)
     host, port = listening.getsockname()[:2]
-    structlog.get_logger().info("dashboard starts", url=f"http://{host}:{port}")
+    program.starts(url=f"http://{host}:{port}")
+    watch.start(program.stop)
     config = uvicorn.Config(app(page, hosts), log_config=None, access_log=False, timeout_graceful_shutdown=2)
     try:
-        Server(config, stop).run([listening])
+        Server(config, program.stop).run([listening])
     finally:
         score.stop()
-    structlog.get_logger().info("dashboard stopped")
-    return 0
 
 
 class Server(uvicorn.Server):
@@ -85,16 +77,16 @@ def listen(settings: DashboardSettings) -> socket.socket:
     """Take the port.
 
     Raises:
-        SettingsError: somebody else has it, or this machine has no such address.
+        SettingsError: another program has it, or this machine has no such address.
     """
     host, port = settings.dashboard_host, settings.dashboard_port
     try:
         return socket.create_server((host, port), backlog=128)
     except OSError as e:
         if e.errno in (errno.EADDRINUSE, errno.EACCES):
-            why = f"DASHBOARD_PORT={port}: {host} does not let us listen there ({e.strerror}); allowed: a free port"
-            raise SettingsError(f"{why} from 1024 on, or 0 for any.") from e
-        why = f"DASHBOARD_HOST={host!r}: we cannot listen there ({e.strerror})"
+            why = f"DASHBOARD_PORT={port} cannot be used on {host} ({e.strerror})"
+            raise SettingsError(f"{why}; allowed: a free port from 1024 on, or 0 for any.") from e
+        why = f"DASHBOARD_HOST={host!r} cannot be listened on ({e.strerror})"
         raise SettingsError(f"{why}; allowed: an address or name of this machine.") from e
 
 

@@ -26,7 +26,7 @@ def parse_services(value: str) -> dict[str, tuple[str, int]]:
         name, equals, address = item.partition("=")
         host, colon, port = address.rpartition(":")
         if not (name and equals and host and colon and port.isdigit() and 0 < int(port) < 65536):
-            raise ValueError(f"must be name=host:port with commas between; {item!r} is not")
+            raise ValueError(f"has the part {item!r}, which is not name=host:port")
         found[name] = (host, int(port))
     return found
 
@@ -45,13 +45,13 @@ def parse_hosts(value: str) -> list[str]:
     names = [name.strip() for name in value.split(",")]
     for name in names:
         if not name or (name != "*" and "*" in name.removeprefix("*.")):
-            raise ValueError(f"must be names with commas between, *.name or *; {name!r} is none")
+            raise ValueError(f"has the part {name!r}, which is not a name, *.name or *")
     return names
 
 
 def _url(value: str) -> str:
     if value and not value.startswith(("postgresql://", "postgres://")):
-        raise ValueError("must start with postgresql:// or postgres://")
+        raise ValueError("does not start with postgresql:// or postgres://")
     return value
 
 
@@ -66,11 +66,13 @@ class DashboardSettings(Connections):
     dashboard_host: Host = "127.0.0.1"
     dashboard_port: MetricsPort = 8080
     dashboard_services: Annotated[
-        str, AfterValidator(_services), Field(description="name=host:port,… of each service's METRICS_PORT")
+        str,
+        AfterValidator(_services),
+        Field(description="name=host:port[,name=host:port], the host and METRICS_PORT of each service"),
     ] = _DEFAULT
     dashboard_database_url: Annotated[str, AfterValidator(_url), Field(description="a postgresql:// URL")] = ""
     dashboard_allowed_hosts: Annotated[
         str,
         AfterValidator(_hosts),
-        Field(description="names with commas between by which browsers may address the page"),
+        Field(description="the names by which browsers may address the page, with commas between"),
     ] = "127.0.0.1,localhost"

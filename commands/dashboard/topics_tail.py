@@ -1,6 +1,5 @@
 """What the page reads from topics: their newest records, in pieces, never more than it can show."""
 
-import json
 import threading
 import time
 from collections import Counter, deque
@@ -165,11 +164,11 @@ class Delays:
         """``registry``: for the schemas of sales."""
         #: its address, for sentences
         self.registry = registry.url
-        topic = next(t for t in topics.TOPICS if t.name == topics.clean(Entity.SALES))
+        topic = topics.topic(topics.clean(Entity.SALES))
         self._tail = Tail(connections, [topic.name], SAMPLE_OF_PARTITION)
         # Asked once: a look waits for nobody.
         self._writers = SubjectSchemas(registry, topic.subject, wait=lambda fetch: fetch())
-        self._reader = RecordSchema(json.loads(topic.schema.read_text()))  # type: ignore[union-attr]
+        self._reader = RecordSchema(topic.schema())
         self._sample: deque[float] = deque(maxlen=SAMPLE)
 
     def look(self) -> None:

@@ -27,7 +27,7 @@ from commands.init import InitSettings, initialise
 from commands.progress import Shown
 from commands.score import command as score
 from commands.status import status
-from commands.verify import command as verify
+from commands.verify.run import verify
 from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError, Unavailable
@@ -72,7 +72,7 @@ def demo(console: Console) -> int:
         del pipeline.processes[Service.GENERATOR]
         _drain(console, pipeline, connections, engine)
         console.rule("verify: everything again from the raw topics, by another engine")
-        code = verify.verify(connections, console)
+        code = verify(connections, console)
         console.rule("score: what became of each fault that the generator planted")
         code = score.score(connections, console) or code
         console.rule("what the warehouse answers")

@@ -25,7 +25,7 @@ def writers(registry: Registry, entity: Entity) -> SubjectSchemas:
     Raises:
         Unavailable: the registry does not answer.
     """
-    versions = registry.versions(f"{topics.raw(entity)}-value")
+    versions = registry.versions(topics.topic(topics.raw(entity)).subject)
     return {number: RecordSchema(schema) for number, schema in versions.values()}
 
 

@@ -1,6 +1,6 @@
-"""What became of the faults that the generator planted: `retail-stream score`.
+"""`retail-stream score`: what became of the faults that the generator planted.
 
-The generator's ledger (`generator.faults`) says which record has which fault and what should happen to it. Here that is
-looked up in what a pipeline made of the raw topics: its clean, dead letter and late topics and its warehouse, by the
-contract's headers and tables alone, so any pipeline that keeps to them can be scored.
+The generator's ledger (`generator.faults`) names each record with a fault, and what should happen to it. The score
+looks that up in the pipeline's clean, dead letter and late topics and in its warehouse. It relies on the headers and
+tables of the contract alone, so it can score any pipeline that keeps the contract.
 """

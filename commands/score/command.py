@@ -1,4 +1,4 @@
-"""The command: gather, judge, print, exit code."""
+"""The command: loads, judges and prints."""
 
 import json
 import tempfile
@@ -15,7 +15,7 @@ from retail_stream.settings import Connections
 
 
 def run(connections: Connections) -> Score:
-    """Look up every entry of the ledger; beside running services too.
+    """Judge every entry of the ledger; services may run meanwhile.
 
     Raises:
         Unavailable: a server did not answer for 30 s.
@@ -44,7 +44,7 @@ def score(connections: Connections, console: Console, as_json: bool = False) -> 
 
 
 def show(result: Score, console: Console) -> None:
-    """A line per fault, examples of what was missed under it, and a last line that sums up."""
+    """Print a line per fault, examples of what was missed under it, and a summary."""
     width = max((len(f.fault) for f in result.faults), default=0)
     for f in result.faults:
         mark = "[red]✗[/]" if f.missed else "[green]✓[/]"

@@ -1,17 +1,16 @@
-"""Which ids have another history in the warehouse than all their clean changes make in order of their time."""
+"""Compares the histories of ids in the warehouse with those that their clean changes make, in order of time."""
 
 from commands.audit.engine import Engine
 from commands.audit.layouts import Holds, named
-from commands.verify.versions import attributes, expected
+from commands.audit.versions import attributes, make_versions
 from retail_stream.entities import FIELDS, Entity
 
 
-def wrong(engine: Engine, entity: Entity) -> None:
-    """Compare the versions that the ledger's ids have in ``dim_<entity>`` with those that follow from
-    ``clean_<entity>``, as far as the warehouse has come.
+def compare_histories(engine: Engine, entity: Entity) -> None:
+    """Compare the versions of the ledger's ids in ``dim_<entity>`` with those that ``clean_<entity>`` makes.
 
-    Makes ``wrong_<entity>``: the ids that differ; and ``strange_<entity>``: id and ``moment`` where a version begins
-    with which none should.
+    Only clean records that the warehouse has passed count. Makes ``wrong_<entity>``: the ids that differ; and
+    ``strange_<entity>``: id and ``moment`` where a version begins that should not.
     """
     key, time = FIELDS[entity].key, FIELDS[entity].time
     ids = f"SELECT id FROM planted WHERE entity = '{entity}'"
@@ -25,16 +24,16 @@ def wrong(engine: Engine, entity: Entity) -> None:
             WHERE c.id IN ({ids}) AND c.offset <= coalesce(g.stored, c.offset)
         ) WHERE nth = 1
     """
-    expected(engine, entity, source)
+    make_versions(engine, entity, source)
     names = ", ".join([key, *attributes(entity), time, "valid_from", "valid_to", "is_current"])
     cents = ", ".join(f"round_even({a} * 100, 0)::BIGINT AS {a}" for a in named(entity, Holds.AMOUNT))
     wanted = f"SELECT {names} FROM (SELECT * {f'REPLACE ({cents})' if cents else ''} FROM versions_{entity})"
     mine = f"SELECT * FROM dim_{entity} WHERE {key} IN ({ids})"
-    found = f"SELECT {names} FROM ({mine})"
+    actual = f"SELECT {names} FROM ({mine})"
     engine.execute(f"""
         CREATE OR REPLACE TABLE wrong_{entity} AS
         SELECT DISTINCT {key} AS id FROM (
-            ({wanted} EXCEPT ALL {found}) UNION ALL ({found} EXCEPT ALL {wanted})
+            ({wanted} EXCEPT ALL {actual}) UNION ALL ({actual} EXCEPT ALL {wanted})
         )
     """)
     engine.execute(f"""

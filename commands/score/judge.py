@@ -1,21 +1,22 @@
-"""For each entry of the ledger, whether what should happen did; SQL over the loaded tables, no I/O.
+"""Judges whether what should happen to each entry of the ledger did happen: SQL over the loaded tables, no I/O.
 
 | expected | handled when |
 |---|---|
-| `rejected` | it is a dead letter, not in the clean topic, and nothing of it is in the warehouse |
-| `kept` | it is in the clean topic as it was, no dead letter, and a sale has one fact and counts in its windows |
+| `rejected` | it is a dead letter, not in the clean topic, and it left nothing in the warehouse |
+| `kept` | it is in the clean topic as it was and not a dead letter; a sale has one fact and counts in its windows |
 | `defaulted` | as `kept`, with `Unknown` in the field that was empty, and the history of its id is right |
 | `counted_or_late` | as `kept`; a window may be without it where `sales.late` says so |
-| `counted_once` | the sale has one fact and counts once in its windows, and its copy is no dead letter |
+| `counted_once` | the sale has one fact and counts once in its windows, and its copy is not a dead letter |
 | `merged_in_order` | as `kept`, and its id has the history that all changes make in order of time |
 """
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from commands.audit.engine import Engine
 from commands.score import verdicts, windows
-from commands.score.histories import wrong
+from commands.score.histories import compare_histories
 from retail_stream.entities import DIMENSIONS, Entity
 
 _EXAMPLES = 5
@@ -23,7 +24,10 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class FaultScore:
-    """``planted`` = ``handled`` + ``missed`` + ``on_its_way``; ``too_late``: of the handled, those on `sales.late`."""
+    """The entries of one fault: ``planted`` = ``handled`` + ``missed`` + ``on_its_way``.
+
+    ``too_late`` of the handled ones are on `sales.late`.
+    """
 
     fault: str
     planted: int
@@ -36,7 +40,7 @@ class FaultScore:
 
 @dataclass(frozen=True)
 class Score:
-    """All faults that were planted, in the ledger's names."""
+    """All faults that were planted, under the names that the ledger gives them."""
 
     faults: tuple[FaultScore, ...] = field(default_factory=tuple)
 
@@ -45,8 +49,8 @@ class Score:
         """Whether nothing was missed."""
         return not any(f.missed for f in self.faults)
 
-    def as_dict(self) -> dict:
-        """As JSON has it."""
+    def as_dict(self) -> dict[str, Any]:
+        """The score as plain values for JSON."""
         return {"ok": self.ok, "faults": [asdict(f) for f in self.faults]}
 
 
@@ -54,7 +58,7 @@ def judge(engine: Engine) -> Score:
     """The score of the loaded tables."""
     _reached(engine)
     for entity in DIMENSIONS:
-        wrong(engine, entity)
+        compare_histories(engine, entity)
     windows.misses(engine)
     selects = [verdicts.of_sales(), *map(verdicts.of_changes, DIMENSIONS)]
     engine.execute(f"CREATE OR REPLACE TABLE verdicts AS {' UNION ALL '.join(map(_pending, selects))}")
@@ -67,11 +71,11 @@ def judge(engine: Engine) -> Score:
 
 
 def _reached(engine: Engine) -> None:
-    """Make ``reached``: a row per entity and partition, with ``passed`` (the cleaner is done with every raw offset
-    before it) and ``stored`` (the largest raw offset that the warehouse has behind it); null: all of them.
+    """Make ``reached``: how far the pipeline is in each partition of each entity.
 
-    Where the warehouse keeps positions, a partition without one has not been begun: a pipeline that has just started
-    has missed nothing. One that keeps none cannot say how far it is, and is taken as drained.
+    ``passed``: the cleaner has handled every raw offset before it; ``stored``: the largest raw offset that is in the
+    warehouse. Null stands for all offsets. Where the warehouse keeps positions, a partition without one has not begun:
+    a pipeline that has just started has missed nothing. A pipeline without positions is taken as drained.
     """
     places = " UNION ".join(
         ["SELECT entity, partition FROM planted", *(f"SELECT '{e}', partition FROM clean_{e}" for e in Entity)]
@@ -86,10 +90,10 @@ def _reached(engine: Engine) -> None:
 
 
 def _pending(verdict: str) -> str:
-    """SQL: ``why`` an entry was not handled (null: it was), and ``pending``: it still may be.
+    """SQL: ``why`` an entry was not handled (null where it was), and ``pending``: it may still be handled.
 
-    What the topics lack, the cleaner may still bring until it is past the record; what only the warehouse lacks, its
-    consumers may, until they are. ``verdict``: see verdicts.py.
+    Until the cleaner has passed the record, it may still add what the topics lack. Until the consumers of the clean
+    topic have passed it, they may still add what the warehouse lacks. ``verdict``: see verdicts.py.
     """
     return f"""
         SELECT entity, partition, "offset", id, fault, is_late, coalesce(in_topics, in_warehouse) AS why,

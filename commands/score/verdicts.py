@@ -1,31 +1,29 @@
-"""What is wrong with each entry of the ledger, if anything: SQL, a row per entry.
+"""Finds what is wrong with each entry of the ledger: SQL, a row per entry.
 
-Columns: those of ``planted`` and ``reached``, ``is_late`` (it is on `sales.late`), ``awaited`` (the warehouse has not
-come to it yet), and a sentence or null: ``in_topics`` for what is wrong in the pipeline's topics, ``in_warehouse`` for
-what is wrong behind them.
+Columns: those of ``planted`` and ``reached``, ``is_late`` (it is on `sales.late`) and ``awaited`` (the warehouse has
+not reached it yet). ``in_topics`` and ``in_warehouse`` are a sentence about what is wrong there, or null.
 
-The clean record of a place is the first that the clean topic has of it; consumers drop the others. What it has to be is
-what the raw record says; where that can no longer be read, only what the clean record itself shows is judged.
+The clean record of a place is the first that the clean topic has for it, since consumers drop the others. It is
+compared with the raw record; where that can no longer be decoded, the clean record is judged alone.
 """
 
-from commands.audit.rules import cleaned
-from commands.score.tables import EMPTIED, UNKNOWN
-from commands.verify.versions import attributes
+from commands.audit.rules import DEFAULTED, UNKNOWN, cleaned
+from commands.audit.versions import attributes
 from retail_stream.entities import FIELDS, Entity
 
 REJECTED = "rejected"
-_NOT_YET = "the warehouse has not come to it"
+_NOT_YET = "the warehouse has not reached it"
 
 
 def of_changes(entity: Entity) -> str:
-    """A dimension's entries. Reads ``clean_``, ``raw_`` and ``dead_<entity>``, ``wrong_`` and ``strange_<entity>``."""
+    """A dimension's entries. Reads ``clean_``, ``raw_``, ``dead_``, ``wrong_`` and ``strange_<entity>``."""
     names = attributes(entity)
-    emptied = EMPTIED.get(entity)
+    emptied = DEFAULTED.get(entity)
     filled = f"c.{emptied} = '{UNKNOWN}'" if emptied else "true"
     defaulted = ", ".join(f"{cleaned(entity, a)} AS {a}" for a in names)
     same = {FIELDS[entity].key: "id", FIELDS[entity].time: "moment", **{a: a for a in names}}
     other = _list({name: f"c.{column} IS DISTINCT FROM r.{column}" for name, column in same.items()})
-    # Of a delete there are but key and time.
+    # A delete has only its key and its time.
     moved = _list({name: f"c.{column} IS DISTINCT FROM r.{column}" for name, column in list(same.items())[:2]})
     return f"""
         SELECT p.*, g.passed, g.stored, false AS is_late, coalesce(p.offset > g.stored, false) AS awaited,
@@ -73,25 +71,25 @@ def of_sales() -> str:
                 WHEN c.offset IS NOT NULL AND r.transaction_id IS NOT NULL AND {other} <> ''
                     THEN 'its clean record has another ' || {other}
                 WHEN c.offset IS NOT NULL AND p.fault = 'return' AND c.quantity >= 0
-                    THEN 'its clean record is no return'
+                    THEN 'its clean record is not a return'
             END AS in_topics,
             CASE
-                -- A copy of it that is good, a replay for one, has a right to the fact.
+                -- A good copy of it, such as a replay, may have the fact.
                 WHEN p.expected = '{REJECTED}' AND f.facts > 0 AND o.id IS NULL
                     THEN 'it is a dead letter, and has a fact'
-                -- Facts tell which sale it was; a window only that there is one too many.
+                -- A fact names its sale; a window only shows that it counts one sale too many.
                 WHEN p.expected = '{REJECTED}' AND w.many AND NOT s.has_facts
                     THEN 'it is a dead letter, and its window counts more than the clean sales'
                 WHEN p.expected = '{REJECTED}' THEN NULL
                 WHEN {awaited} THEN '{_NOT_YET}'
                 WHEN s.has_facts AND coalesce(f.facts, 0) = 0 THEN 'it has no fact'
                 WHEN s.has_facts AND f.facts > greatest(o.identities, 1) THEN 'it has more than one fact'
-                WHEN s.has_facts AND p.fault = 'return' AND f.quantity >= 0 THEN 'its fact is no return'
+                WHEN s.has_facts AND p.fault = 'return' AND f.quantity >= 0 THEN 'its fact is not a return'
                 WHEN w.none AND l.offset IS NULL THEN 'it is in no window and not on sales.late'
                 WHEN w.few THEN 'its window lacks sales that are not on sales.late'
                 WHEN w.many AND l.offset IS NOT NULL THEN 'it is on sales.late, and its window counts it'
                 WHEN w.many THEN 'its window counts it twice'
-                WHEN w.unlike AND p.fault = 'return' THEN 'its window counts it as no return'
+                WHEN w.unlike AND p.fault = 'return' THEN 'its window does not count it as a return'
             END AS in_warehouse
         FROM planted p CROSS JOIN settings s JOIN reached g USING (entity, partition)
         LEFT JOIN ({_first(Entity.SALES)}) c ON c.partition = p.partition AND c.offset = p.offset
@@ -107,10 +105,10 @@ def of_sales() -> str:
 
 
 def _placed(absent: str) -> str:
-    """SQL: branches on where the record went. ``absent``: not in the clean topic."""
+    """SQL: branches on where the record is. ``absent``: the condition that it is not in the clean topic."""
     return f"""
         WHEN p.expected = '{REJECTED}' AND c.offset IS NOT NULL THEN 'it is in the clean topic'
-        WHEN p.expected = '{REJECTED}' AND d.offset IS NULL THEN 'it is no dead letter'
+        WHEN p.expected = '{REJECTED}' AND d.offset IS NULL THEN 'it is not a dead letter'
         WHEN p.expected = '{REJECTED}' THEN NULL
         WHEN d.offset IS NOT NULL THEN 'it is a dead letter'
         WHEN {absent} THEN 'it is not in the clean topic'
@@ -118,7 +116,7 @@ def _placed(absent: str) -> str:
 
 
 def _first(entity: Entity, layer: str = "clean") -> str:
-    """SQL: a row per place."""
+    """SQL: the first record of each place."""
     return f"""
         SELECT * FROM {layer}_{entity}
         QUALIFY row_number() OVER (PARTITION BY partition, "offset" ORDER BY position) = 1

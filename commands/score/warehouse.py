@@ -1,4 +1,4 @@
-"""What a score reads of the warehouse, in one snapshot; a table that a pipeline need not have is empty without it."""
+"""What a score reads of the warehouse, in one snapshot. A table that the pipeline lacks and may lack is empty."""
 
 import math
 from collections.abc import Mapping
@@ -8,21 +8,22 @@ import polars as pl
 from sqlalchemy import Connection, Engine, text
 
 from commands.audit import engine as duck
-from commands.audit.results import Waiting, waiting
-from commands.verify import snapshot
-from commands.verify.windows import sizes
+from commands.audit import snapshot
+from commands.audit.results import OutboxRecord, outbox_records
+from commands.audit.snapshot import OUTBOX, WAREHOUSE_ID
+from commands.audit.windows import sizes
 from retail_stream.entities import DIMENSIONS
 from retail_stream.topics import Result
 
 _US = "(extract(epoch FROM {0}) * 1000000)::bigint AS {1}"
-#: What SALES_WINDOWS is where neither a stored setting nor a window says it.
+#: SALES_WINDOWS of a pipeline that has neither a stored setting nor a window.
 _DEFAULT_WINDOWS = "1m"
 _MOST_SLIDES = 1440
 
 
 @dataclass(frozen=True)
 class _Optional:
-    """A table in DuckDB: ``query`` of the table ``source``, no rows where there is none."""
+    """A table of the engine: the rows of ``query``, or none where the warehouse lacks the table ``source``."""
 
     source: str
     query: str
@@ -31,7 +32,7 @@ class _Optional:
 
 _NUMBER, _TEXT = pl.Int64(), pl.String()
 _TABLES = {
-    # The slowest of them, should there be consumers beside ours.
+    # The smallest: other consumers of the topic may be ahead.
     "stored": _Optional(
         "consumer_positions",
         """SELECT split_part(topic, '.', 1) AS entity, partition::bigint, min(source_offset)::bigint AS upto
@@ -52,27 +53,26 @@ _TABLES = {
     ),
     "outbox": _Optional(
         "outbox",
-        snapshot.QUERIES["outbox"] + f" WHERE topic = '{Result.LATE}'",
+        OUTBOX + f" WHERE topic = '{Result.LATE}'",
         {
             **dict.fromkeys(("id", "partition", "timestamp_ms"), _NUMBER),
             **dict.fromkeys(("topic", "headers"), _TEXT),
             **dict.fromkeys(("key", "value"), pl.Binary()),
         },
     ),
-    "warehouse_id": _Optional("warehouse_id", snapshot.QUERIES["warehouse_id"], {"id": _TEXT}),
+    "warehouse_id": _Optional("warehouse_id", WAREHOUSE_ID, {"id": _TEXT}),
 }
 
 
-def take(warehouse: Engine, engine: duck.Engine) -> list[Waiting]:
-    """Make ``stored`` (entity, partition → the largest raw offset in the warehouse), ``facts``, ``dim_<entity>``,
-    ``window_counts``, ``window_sizes``, ``warehouse_id`` and ``settings``.
+def take(warehouse: Engine, engine: duck.Engine) -> list[OutboxRecord]:
+    """Load the warehouse; returns the records of `sales.late` that are still in its outbox.
 
-    Returns:
-        What of `sales.late` the warehouse has not published yet.
+    Makes ``stored`` (entity, partition → the largest raw offset in the warehouse), ``facts``, ``dim_<entity>``,
+    ``window_counts``, ``window_sizes``, ``warehouse_id`` and ``settings``.
 
     Raises:
         Unavailable: the database does not answer.
-        RetailStreamError: it has no dimensions.
+        RetailStreamError: the database has no dimensions.
     """
     with snapshot.reading(warehouse) as connection:
         settings = _settings(connection)
@@ -80,7 +80,7 @@ def take(warehouse: Engine, engine: duck.Engine) -> list[Waiting]:
         has_positions = _exists(connection, "consumer_positions")
         duck.create(engine, "settings", {"has_facts": pl.Boolean(), "has_positions": pl.Boolean()})
         engine.execute("INSERT INTO settings VALUES (?, ?)", [has_facts, has_positions])
-        # An outbox is known to be like ours where there is a name for what comes out of it.
+        # Only an outbox beside `warehouse_id` is known to have our columns.
         outbox = _exists(connection, "warehouse_id")
         for name, table in _TABLES.items():
             if _exists(connection, table.source) and (outbox or name != "outbox"):
@@ -88,23 +88,25 @@ def take(warehouse: Engine, engine: duck.Engine) -> list[Waiting]:
             else:
                 duck.create(engine, name, table.schema)
         for entity in DIMENSIONS:
-            snapshot.load(connection, engine, f"dim_{entity}", snapshot.QUERIES[f"dim_{entity}"])
+            snapshot.load(connection, engine, f"dim_{entity}", snapshot.dimension(entity))
     window_sizes(engine, settings.get("SALES_WINDOWS"))
-    return waiting(engine, Result.LATE) if outbox else []
+    return outbox_records(engine, Result.LATE) if outbox else []
 
 
 def window_sizes(engine: duck.Engine, setting: str | None) -> None:
-    """Make ``window_sizes`` (size, slide) of the stored SALES_WINDOWS; of a pipeline that stores none, of the windows
-    that it has: each begins at a multiple of the slide, and the size is one. If it has none, it lacks the default's.
+    """Make ``window_sizes`` (size, slide) of the stored SALES_WINDOWS.
+
+    A pipeline that stores no setting has the sizes of its windows; each slide divides the size and all starts. A
+    pipeline without windows has the default size, and lacks its windows.
     """
-    found = [] if setting is None else [(w.size, w.slide) for w in sizes(setting)]
+    known = [] if setting is None else [(w.size, w.slide) for w in sizes(setting)]
     if setting is None:
         rows = engine.execute("SELECT size, list(DISTINCT start) FROM window_counts GROUP BY 1").fetchall()
         slides = {size: math.gcd(size, *starts) for size, starts in rows if size > 0}
-        found = [(size, slide if size <= slide * _MOST_SLIDES else size) for size, slide in slides.items()]
-        found = found or [(w.size, w.slide) for w in sizes(_DEFAULT_WINDOWS)]
+        known = [(size, slide if size <= slide * _MOST_SLIDES else size) for size, slide in slides.items()]
+        known = known or [(w.size, w.slide) for w in sizes(_DEFAULT_WINDOWS)]
     duck.create(engine, "window_sizes", {"size": _NUMBER, "slide": _NUMBER})
-    engine.executemany("INSERT INTO window_sizes VALUES (?, ?)", found)
+    engine.executemany("INSERT INTO window_sizes VALUES (?, ?)", known)
 
 
 def _settings(connection: Connection) -> dict[str, str]:
@@ -114,4 +116,4 @@ def _settings(connection: Connection) -> dict[str, str]:
 
 
 def _exists(connection: Connection, table: str) -> bool:
-    return connection.execute(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": table}).scalar_one()
+    return bool(connection.execute(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": table}).scalar_one())

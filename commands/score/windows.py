@@ -1,19 +1,19 @@
-"""Whether the windows of the planted sales count what they should, by the topics and the warehouse alone.
+"""Judges whether the windows of the planted sales count what they should, by the topics and the warehouse alone.
 
-A window has to count every clean sale in it, of several with one identity the first in its partition, less those that
-`sales.late` says missed it. How late is too late is not judged here, which `verify` does: either the window has a sale
-or `sales.late` names the window. A copy that comes when its sale is no longer held changes nothing here: all windows of
-the sale are final by then, the copy is on `sales.late` or nowhere, and it is not the first.
+A window must count every clean sale in it, except those that missed it by `sales.late`. Of several sales with one
+identity, the first in its partition counts. `verify` judges how late is too late; here, either the window counts a sale
+or `sales.late` names the window. A copy that comes when its sale is no longer held changes nothing: all windows of the
+sale are final by then, the copy is on `sales.late` or nowhere, and it is not the first.
 
-Where nobody can say how many sales a window has, whatever is possible (``least`` to ``most``) is right:
+Where the number of sales in a window cannot be known, every possible number (``least`` to ``most``) is right:
 
-- a record on `sales.late` whose headers do not say which windows it missed may have missed any of its own, and one
-  without ``source.offset`` any at all;
+- a record on `sales.late` whose headers name no windows may have missed any of its own, and one without
+  ``source.offset`` may have missed any window;
 - an identity in two partitions, which only a producer that breaks the contract makes, counts once or twice.
 
-And of a window with a wrong count nobody can say which of its sales is missing or counted twice: every planted sale in
-it is missed. Only sales that the warehouse has behind it are in the sums (``reached``), since the windows were read in
-one snapshot with its positions.
+A wrong count does not show which sale is missing or counted twice, so every planted sale of that window is missed. The
+sums hold only sales that the warehouse has passed (``reached``), since the windows were read in one snapshot with its
+positions.
 """
 
 from commands.audit.engine import Engine
@@ -23,10 +23,12 @@ _PANE = "event_time - ((event_time % slide) + slide) % slide"
 
 
 def misses(engine: Engine) -> None:
-    """Make ``wrong_sales`` (the places of planted sales with a window that is wrong: ``none``, it counts nothing;
-    ``few``, ``many``; ``unlike``, other units returned), ``late_sales`` (places on `sales.late`) and ``sold_ids``
-    (transaction ids in the clean topic: how many ``identities`` each is of; ``awaited``: the warehouse has come to none
-    of its records).
+    """Make ``wrong_sales``, ``late_sales`` and ``sold_ids``.
+
+    ``wrong_sales``: the places of planted sales with a wrong window. ``none``: it counts nothing; ``few``, ``many``: it
+    counts too few or too many; ``unlike``: it has other units returned. ``late_sales``: the places on `sales.late`.
+    ``sold_ids``: the transaction ids of the clean topic, with their number of ``identities``; ``awaited``: the
+    warehouse has reached none of their records.
 
     Reads ``planted``, ``reached``, ``raw_sales``, ``clean_sales``, ``late``, ``warehouse_id``, ``window_sizes`` and
     ``window_counts``.
@@ -52,7 +54,7 @@ def misses(engine: Engine) -> None:
 
 
 def _sales(engine: Engine) -> None:
-    # What another warehouse published, which is no more, says nothing of this one.
+    # The late sales of a warehouse that was dropped do not belong to this one.
     engine.execute("""
         CREATE OR REPLACE TABLE late_here AS SELECT * FROM late
         WHERE warehouse IS NULL OR warehouse IN (FROM warehouse_id) OR NOT EXISTS (FROM warehouse_id)
@@ -79,7 +81,7 @@ def _sales(engine: Engine) -> None:
         )
         QUALIFY row_number() OVER (PARTITION BY partition, transaction_id, event_time, store_id ORDER BY "offset") = 1
     """)
-    # By the raw record, which is there also where the pipeline lost the clean one.
+    # The times of the raw record, which exists even where the pipeline lost the clean one.
     engine.execute(f"""
         CREATE OR REPLACE TABLE planted_sales AS
         SELECT DISTINCT p.partition, p.offset, coalesce(r.event_time, c.event_time) AS event_time,
@@ -92,9 +94,9 @@ def _sales(engine: Engine) -> None:
 
 
 def _wrong_windows(engine: Engine) -> None:
-    """Make ``wrong_windows``, among those that a planted sale falls into."""
+    """Make ``wrong_windows``: those of the planted sales' windows whose counts are wrong."""
     engine.execute(f"""
-        CREATE OR REPLACE TABLE due AS
+        CREATE OR REPLACE TABLE expected_counts AS
         WITH touched AS (
             SELECT DISTINCT size, slide, store_id, pane - unnest(range(size // slide)) * slide AS start
             FROM (SELECT DISTINCT size, slide, store_id, {_PANE} AS pane FROM planted_sales, window_sizes)
@@ -136,11 +138,11 @@ def _wrong_windows(engine: Engine) -> None:
     engine.execute("""
         CREATE OR REPLACE TABLE wrong_windows AS
         SELECT * FROM (
-            SELECT d.size, d.slide, d.store_id, d.start, found < least AND found = 0 AS none, found < least AS few,
-                   found > most AS many, least = most AND returned <> units AS unlike
+            SELECT d.size, d.slide, d.store_id, d.start, tally < least AND tally = 0 AS none, tally < least AS few,
+                   tally > most AS many, least = most AND returned <> units AS unlike
             FROM (
-                SELECT d.*, coalesce(w.transactions, 0) AS found, coalesce(w.units_returned, 0) AS returned
-                FROM due d LEFT JOIN window_counts w USING (size, store_id, start)
+                SELECT d.*, coalesce(w.transactions, 0) AS tally, coalesce(w.units_returned, 0) AS returned
+                FROM expected_counts d LEFT JOIN window_counts w USING (size, store_id, start)
             ) d
         ) WHERE few OR many OR unlike
     """)

@@ -1,6 +1,6 @@
-"""`retail-stream verify`: everything recomputed from the raw topics by other means than the services use.
+"""`retail-stream verify`: recomputes everything from the raw topics, by other means than the services use.
 
-fastavro decodes record by record, DuckDB's SQL says what should be there, and each check compares that with what is:
-in the topics, and in one snapshot of the warehouse. Nothing here imports a service but the cleaner's version of its
-rules, and nothing writes.
+fastavro decodes record by record. DuckDB's SQL computes what should be there, and each check compares that with the
+topics or with one snapshot of the warehouse. The only import from a service is the version of the cleaner's rules.
+Nothing here writes.
 """

@@ -1,21 +1,22 @@
-"""Check 11: the view of windows by category, from the loaded windows by product and versions of products."""
+"""Checks `sales_by_category_window` against the loaded windows by product and versions of products."""
 
 from commands.audit.engine import Engine
-from commands.verify.compare import Column, Kind, check
+from commands.audit.windows import COUNTS, MONEY
+from commands.verify.compare import Column, Format, check
 from commands.verify.report import Check
-from commands.verify.windows import COUNTS, MEASURES, MONEY, TABLES
+from commands.verify.windows import MEASURES, TABLES
 
 VIEW = "sales_by_category_window"
-#: Where no version of the product is known.
+#: The category of a product that has no version.
 UNKNOWN = "Unknown"
-KEYS = (Column("window_size", Kind.SPAN), Column("window_start", Kind.TIME), Column("category"))
+KEYS = (Column("window_size", Format.DURATION), Column("window_start", Format.TIME), Column("category"))
 
 
 def category_check(engine: Engine) -> Check:
-    """The line of ``sales_by_category_window``: sums over the products that were of a category at ``window_start``;
-    before a product's first version and in a gap after a delete, the category of its first version.
+    """The line of ``sales_by_category_window``: sums over the products that are in a category at ``window_start``.
 
-    Reads ``dim_products`` and ``sales_by_product_window`` as loaded, so that a wrong row is not reported twice.
+    Before its first version, and in a gap after a delete, a product is in the category of its first version. Reads
+    ``dim_products`` and ``sales_by_product_window`` as loaded, so that a wrong row is not reported twice.
     """
     sums = ", ".join(f"sum({m})::BIGINT AS {m}" for m in (*COUNTS, *MONEY))
     wanted = f"""
@@ -31,4 +32,4 @@ def category_check(engine: Engine) -> Check:
         )
         GROUP BY window_size, window_start, category
     """
-    return check(engine, VIEW, wanted, VIEW, KEYS, [Column("window_end", Kind.TIME), *MEASURES])
+    return check(engine, VIEW, wanted, VIEW, KEYS, [Column("window_end", Format.TIME), *MEASURES])

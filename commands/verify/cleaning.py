@@ -1,20 +1,22 @@
-"""Check 1: every raw record is in exactly one of clean and dead letters, where it belongs and as it must be."""
+"""Checks that each raw record is in exactly one of clean and dead letters, the right one, with the right content."""
 
 from commands.audit.engine import Engine, count
+from commands.audit.layouts import holds
 from commands.verify.compare import Differences, columns, differences, listed
 from commands.verify.report import Check
-from commands.verify.tables import fields
 from retail_stream.entities import Entity
 
 
 def place(engine: Engine, entity: Entity, rules_version: str) -> None:
-    """Find out where each raw record went.
+    """Find where the cleaner put each raw record.
 
-    Reads ``raw_``, ``clean_`` and ``dead_<entity>`` and ``committed`` (topic, partition, next_offset: the cleaner's).
-    Makes ``first_<entity>`` (clean records that are no repeats: partition, offset, source_offset), ``letters_<entity>``
-    (a row per raw record with a dead letter; ``older``: judged by other rules than today's) and ``places_<entity>`` (a
-    row per raw record: ``good``, whether it belongs in clean; ``due``, whether the cleaner says it is done with it;
-    ``clean_offset`` and ``lettered``, where it was found).
+    Reads ``raw_``, ``clean_`` and ``dead_<entity>``, and ``committed`` (topic, partition, next_offset: the cleaner's).
+    Makes three tables:
+
+    - ``first_<entity>``: clean records that are not repeats (partition, offset, source_offset);
+    - ``letters_<entity>``: a row per raw record that has a dead letter; ``older``: other rules than today's judged it;
+    - ``places_<entity>``: a row per raw record; ``good``: it belongs in clean; ``due``: the cleaner has committed it;
+      ``clean_offset`` and ``lettered``: where it is.
     """
     engine.execute(f"""
         CREATE OR REPLACE TABLE first_{entity} AS
@@ -26,7 +28,7 @@ def place(engine: Engine, entity: Entity, rules_version: str) -> None:
                 (PARTITION BY partition ORDER BY "offset" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
         ) WHERE source_offset > coalesce(before, -1)
     """)
-    # A schema id that nobody had registered then may be registered by now: that verdict cannot be recomputed.
+    # A schema id that was not registered then may be registered by now: that verdict cannot be recomputed.
     engine.execute(f"""
         CREATE OR REPLACE TABLE letters_{entity} AS
         SELECT d.source_partition AS partition, d.source_offset AS "offset",
@@ -70,7 +72,7 @@ def checks(engine: Engine, entity: Entity, rules_version: str) -> tuple[Check, C
             count(engine, f"letters_{entity}"),
             dead.count,
             dead.examples,
-            f"{older:,} of other rules than today's" if older else "",
+            f"{older:,} judged by other rules than today's" if older else "",
         ),
     )
 
@@ -111,7 +113,7 @@ def _content(engine: Engine, entity: Entity) -> Differences:
         columns(*envelope),
         noun,
     )
-    names = ("decoded", "extra", *fields(entity))
+    names = ("decoded", "extra", *holds(entity))
     good = f"clean_{entity} c JOIN recoded_{entity} d ON d.partition = c.partition AND d.offset = c.offset"
     good = f"{good} JOIN raw_{entity} r ON r.partition = c.partition AND r.offset = c.source_offset AND r.broken = ''"
     return wrong + differences(
@@ -144,7 +146,7 @@ def _misplaced_letters(engine: Engine, entity: Entity) -> Differences:
 
 
 def _letters(engine: Engine, entity: Entity, rules_version: str) -> Differences:
-    """Bytes of every dead letter; the broken rules of those that were judged by today's rules."""
+    """Bytes of every dead letter, and the broken rules of those that today's rules judged."""
     names = ("key", "schema_id", "body", "headers", "rules")
     both = f"dead_{entity} d JOIN raw_{entity} r ON r.partition = d.source_partition AND r.offset = d.source_offset"
     both = f"{both} JOIN letters_{entity} l ON l.partition = r.partition AND l.offset = r.offset"

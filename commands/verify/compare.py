@@ -1,4 +1,4 @@
-"""Two relations that should be one: how many rows differ, and which, in words."""
+"""Compares two relations that should be equal: how many rows differ, and some of them in words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from commands.verify.report import MAX_EXAMPLES, Check
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Kind(Enum):
-    """How a column's value is shown."""
+class Format(Enum):
+    """How a column's values are shown to a person."""
 
     PLAIN = auto()
     TIME = auto()  # microseconds since 1970-01-01 UTC
-    SPAN = auto()  # microseconds
+    DURATION = auto()  # microseconds
     CENTS = auto()
 
 
@@ -27,30 +27,30 @@ class Column:
     """A column that both relations have."""
 
     name: str
-    kind: Kind = Kind.PLAIN
+    format: Format = Format.PLAIN
 
     def show(self, value: Any) -> str:
-        """A value for a person."""
+        """A value as text for a person."""
         if value is None:
             return "nothing"
-        match self.kind:
-            case Kind.TIME:
+        match self.format:
+            case Format.TIME:
                 return _time(int(value))
-            case Kind.SPAN:
+            case Format.DURATION:
                 return str(timedelta(microseconds=int(value)))
-            case Kind.CENTS:
+            case Format.CENTS:
                 return f"{Decimal(int(value)) / 100:,.2f}"
         return repr(value) if isinstance(value, str | bytes | bytearray) else str(value)
 
 
-def columns(*names: str, kind: Kind = Kind.PLAIN) -> tuple[Column, ...]:
-    """Several columns of one kind."""
-    return tuple(Column(n, kind) for n in names)
+def columns(*names: str, format: Format = Format.PLAIN) -> tuple[Column, ...]:
+    """Several columns of one format."""
+    return tuple(Column(n, format) for n in names)
 
 
 @dataclass(frozen=True)
 class Differences:
-    """How many rows are missing, superfluous or of another content, and some of them in words."""
+    """How many rows are missing, unexpected or different, and some of them in words."""
 
     count: int = 0
     examples: tuple[str, ...] = ()
@@ -60,21 +60,22 @@ class Differences:
 
 
 def differences(
-    engine: Engine, expected: str, found: str, keys: Sequence[Column], values: Sequence[Column], noun: str = ""
+    engine: Engine, expected: str, actual: str, keys: Sequence[Column], values: Sequence[Column], noun: str = ""
 ) -> Differences:
-    """Compare two relations (names or queries) that have ``keys`` (never null) and ``values``, row by row.
+    """Compare two relations row by row.
 
-    ``noun``: what a row is called in the examples, before its key.
+    ``expected``, ``actual``: tables or queries that have ``keys`` (unique, never null) and ``values``. ``noun``: what
+    an example calls a row, before its key.
     """
     key_names, names = [f'"{k.name}"' for k in keys], [f'"{v.name}"' for v in values]
-    on = " AND ".join(f"e.{k} = f.{k}" for k in key_names)
-    differ = " OR ".join(["e.here IS NULL", "f.here IS NULL", *(f"e.{n} IS DISTINCT FROM f.{n}" for n in names)])
+    on = " AND ".join(f"e.{k} = a.{k}" for k in key_names)
+    differ = " OR ".join(["e.here IS NULL", "a.here IS NULL", *(f"e.{n} IS DISTINCT FROM a.{n}" for n in names)])
     picked = ", ".join(
-        [f"coalesce(e.{k}, f.{k})" for k in key_names] + ["e.here", "f.here"] + [f"e.{n}, f.{n}" for n in names]
+        [f"coalesce(e.{k}, a.{k})" for k in key_names] + ["e.here", "a.here"] + [f"e.{n}, a.{n}" for n in names]
     )
     wanted = ", ".join([*key_names, *names, "true AS here"])
     joined = (
-        f"(SELECT {wanted} FROM {_relation(expected)}) e FULL JOIN (SELECT {wanted} FROM {_relation(found)}) f ON {on}"
+        f"(SELECT {wanted} FROM {_relation(expected)}) e FULL JOIN (SELECT {wanted} FROM {_relation(actual)}) a ON {on}"
     )
     rows = engine.execute(
         f"SELECT count(*) OVER (), {picked} FROM {joined} WHERE {differ}"
@@ -89,19 +90,19 @@ def check(
     engine: Engine,
     name: str,
     expected: str,
-    found: str,
+    actual: str,
     keys: Sequence[Column],
     values: Sequence[Column],
     note: str = "",
 ) -> Check:
-    """One line of the report: the rows of both relations counted and compared."""
-    differing = differences(engine, expected, found, keys, values)
-    figures = count(engine, _relation(expected)), count(engine, _relation(found))
+    """A line of the report: both relations, as :func:`differences` compares them, with their numbers of rows."""
+    differing = differences(engine, expected, actual, keys, values)
+    figures = count(engine, _relation(expected)), count(engine, _relation(actual))
     return Check(name, *figures, differing.count, differing.examples, note)
 
 
 def listed(engine: Engine, query: str) -> Differences:
-    """Differences that a query lists by itself, each row a text."""
+    """Differences that a query lists itself: each of its rows is the text of one."""
     rows = engine.execute(
         f"SELECT count(*) OVER (), t FROM ({query}) AS q(t) ORDER BY 2 LIMIT {MAX_EXAMPLES}"
     ).fetchall()
@@ -115,15 +116,15 @@ def _relation(sql: str) -> str:
 def _example(noun: str, row: Sequence[Any], keys: Sequence[Column], values: Sequence[Column]) -> str:
     key = " ".join(f"{k.name} {k.show(v)}" for k, v in zip(keys, row, strict=False))
     place = f"{noun} {key}".strip()
-    is_expected, is_found, *pairs = row[len(keys) :]
-    if not is_found:
+    is_expected, is_there, *pairs = row[len(keys) :]
+    if not is_there:
         return f"{place}: missing"
     if not is_expected:
         return f"{place}: should not be there"
     wrong = (
-        f"{c.name} expected {c.show(e)}, found {c.show(f)}"
-        for c, e, f in zip(values, pairs[::2], pairs[1::2], strict=True)
-        if e != f
+        f"{c.name} expected {c.show(e)}, found {c.show(a)}"
+        for c, e, a in zip(values, pairs[::2], pairs[1::2], strict=True)
+        if e != a
     )
     return f"{place}: {'; '.join(wrong)}"
 

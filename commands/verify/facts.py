@@ -1,14 +1,15 @@
-"""Checks 3, 8 and 9: every fact, the ids that sales name, and the dimension versions that the view joins to them."""
+"""Checks every fact, the ids that sales name, and the dimension versions that the view joins to facts."""
 
 from commands.audit.engine import Engine, count
-from commands.verify.compare import Column, Differences, Kind, check, columns, differences, listed
+from commands.audit.versions import surrogate
+from commands.verify.compare import Column, Format, check, columns, differences, listed
 from commands.verify.report import Check
-from commands.verify.versions import surrogate
 from commands.verify.watermarks import IDENTITY
 from retail_stream.entities import FIELDS, JOINED, Entity
 
-KEYS = (Column("transaction_id"), Column("event_time", Kind.TIME), Column("store_id"))
-MONEY = {
+KEYS = (Column("transaction_id"), Column("event_time", Format.TIME), Column("store_id"))
+#: Column of ``fact_sales`` → column of ``sales``.
+CENTS = {
     "unit_price": "unit_cents",
     "total_amount": "total_cents",
     "discount_applied": "discount_cents",
@@ -18,10 +19,10 @@ _PLAIN = ("customer_id", "product_id", "quantity", "payment_method")
 
 
 def fact_check(engine: Engine) -> Check:
-    """The line of ``fact_sales``: the first record of each identity among ``sales``, every column."""
-    money = ", ".join(f"{cents} AS {name}" for name, cents in MONEY.items())
-    # A producer that puts a store's sales into two partitions leaves it open which of two records comes first.
-    same = " AND ".join(f"c.{n} IS NOT DISTINCT FROM f.{n}" for n in (*_PLAIN, *MONEY))
+    """The line of ``fact_sales``: every column of the first record of each identity in ``sales``."""
+    money = ", ".join(f"{cents} AS {name}" for name, cents in CENTS.items())
+    # Where a producer puts a store's sales into two partitions, either of two records may be the first.
+    same = " AND ".join(f"c.{n} IS NOT DISTINCT FROM f.{n}" for n in (*_PLAIN, *CENTS))
     engine.execute(f"""
         CREATE OR REPLACE TABLE facts AS
         WITH candidates AS (
@@ -37,13 +38,13 @@ def fact_check(engine: Engine) -> Check:
         engine.execute(f"SELECT coalesce(sum(total_amount), 0) FROM {t}").fetchall()[0][0]
         for t in ("facts", "fact_sales")
     ]
-    note = " = ".join(["Σ total_amount", *map(Column("", Kind.CENTS).show, sums)])
-    values = [*columns(*_PLAIN), *columns(*MONEY, kind=Kind.CENTS)]
+    note = " = ".join(["Σ total_amount", *map(Column("", Format.CENTS).show, sums)])
+    values = [*columns(*_PLAIN), *columns(*CENTS, format=Format.CENTS)]
     return check(engine, "fact_sales", "facts", "fact_sales", KEYS, values, note)
 
 
 def reference_check(engine: Engine) -> Check:
-    """Sales whose customer, product or store is in no good record of that dimension: there should be none."""
+    """Sales whose customer, product or store has no good record in its dimension; none is expected."""
     strangers = " UNION ALL ".join(
         f"""
         SELECT 'transaction_id ' || transaction_id || ': {FIELDS[e].key} ' || {FIELDS[e].key} || ' is in no {e} record'
@@ -53,16 +54,15 @@ def reference_check(engine: Engine) -> Check:
         """
         for e in JOINED
     )
-    found = listed(engine, strangers)
-    return Check("sales with ids in no dimension", 0, found.count, found.count, found.examples)
+    unknown = listed(engine, strangers)
+    return Check("sales with ids in no dimension", 0, unknown.count, unknown.count, unknown.examples)
 
 
 def enriched_check(engine: Engine) -> Check:
-    """The line of ``sales_enriched``: a row per loaded fact, with the versions valid at its ``event_time``.
+    """The line of ``sales_enriched``: a row per loaded fact, with the versions that are valid at its ``event_time``.
 
     Reads ``dim_<entity>`` and ``fact_sales`` as loaded, so that a wrong version is not reported twice.
     """
-    differing, found = Differences(), count(engine, "sales_enriched")
     surrogates = [surrogate(e) for e in JOINED]
     versions = ", ".join(f"v_{e}.sk AS {surrogate(e)}" for e in JOINED)
     joins = " ".join(
@@ -70,12 +70,13 @@ def enriched_check(engine: Engine) -> Check:
     )
     keys = ", ".join(f"f.{k.name}" for k in KEYS)
     wanted = f"SELECT {keys}, {versions} FROM fact_sales f {joins}"
-    differing += differences(engine, wanted, "sales_enriched", KEYS, columns(*surrogates))
-    return Check("sales_enriched", count(engine, "fact_sales"), found, differing.count, differing.examples)
+    differing = differences(engine, wanted, "sales_enriched", KEYS, columns(*surrogates))
+    figures = count(engine, "fact_sales"), count(engine, "sales_enriched")
+    return Check("sales_enriched", *figures, differing.count, differing.examples)
 
 
 def _valid(entity: Entity) -> str:
-    """SQL: identity of each fact → ``sk`` of the version at its time; the first one, if the sale is older than all."""
+    """SQL: identity of each fact → ``sk`` of the version at its time; of the first, if the sale is older than all."""
     key = FIELDS[entity].key
     identity = ", ".join(f"f.{k.name}" for k in KEYS)
     return f"""

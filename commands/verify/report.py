@@ -1,4 +1,4 @@
-"""What a run found: a line per check with both figures, and examples of what differs."""
+"""The report of a run: a line per check with both figures, and examples of what differs."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,16 @@ MAX_EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Check:
-    """One line. ``expected`` and ``found`` count the same kind of thing; ``differ`` counts what is missing, what should
-    not be there and what has another content; ``examples`` names at most five of them; ``note`` stands behind the
-    figures whether the check passed or not.
+    """One line of the report.
+
+    ``expected`` and ``actual`` count the same things, recomputed and as they are. ``differ`` counts those that are
+    missing, unexpected or different; ``examples`` describes at most five of them. ``note`` is printed behind the
+    figures, whether the check passes or not.
     """
 
     name: str
     expected: int
-    found: int
+    actual: int
     differ: int = 0
     examples: tuple[str, ...] = ()
     note: str = ""
@@ -25,7 +27,7 @@ class Check:
     @property
     def ok(self) -> bool:
         """Whether nothing differs."""
-        return self.differ == 0 and self.expected == self.found
+        return self.differ == 0 and self.expected == self.actual
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,12 @@ class Report:
 
 
 def show(report: Report, console: Console) -> None:
-    """Print one line per check, the examples of a failed one under it, and a last line that sums up."""
+    """Print one line per check, the examples of a failed one under it, and a summary."""
     width = max(len(c.name) for c in report.checks)
     for check in report.checks:
         mark = "[green]✓[/]" if check.ok else "[red]✗[/]"
-        figures = f"expected {check.expected:>11,}  found {check.found:>11,}"
-        tail = "" if check.ok else f"  [red]{max(check.differ, abs(check.expected - check.found)):,} differ[/]"
+        figures = f"expected {check.expected:>11,}  found {check.actual:>11,}"
+        tail = "" if check.ok else f"  [red]{max(check.differ, abs(check.expected - check.actual)):,} differ[/]"
         note = f"  [dim]{escape(check.note)}[/]" if check.note else ""
         console.print(f"{mark} {escape(check.name):<{width}}  {figures}{tail}{note}", soft_wrap=True, highlight=False)
         for example in check.examples[:MAX_EXAMPLES]:

@@ -1,30 +1,57 @@
-"""One run: load everything, recompute everything, compare everything."""
+"""One run: load everything, recompute everything, compare everything.
+
+The engine's tables, from left to right: a thin arrow is a computation, a thick one a check. A table whose name ends
+in ``_`` exists once for each entity, ``dim_`` and ``versions_`` for each dimension::
+
+    loaded                 recomputed                                compared with
+
+    raw_ clean_ dead_ ─┬─▶ first_ letters_ places_ ════════════════▶ clean_ dead_
+    committed ─────────┘        │
+    positions ──────────────────┴─▶ good records that were passed ═▶ positions
+                                      │
+                                      ├─▶ versions_ ═══════════════▶ dim_ ───────┐
+                                      │                                          ├──══▶ sales_enriched
+    rises ──▶ raised ─────────────────┴─▶ sales ─┬─▶ facts ════════▶ fact_sales ─┘
+                                                 │
+                                                 ├─▶ marks ════════▶ partition_watermarks ══▶ stream_watermark
+                                                 │
+                                                 └─▶ counted ─┬─▶ windows_store ════▶ sales_by_window
+                                                              ├─▶ windows_product ══▶ sales_by_product_window
+                                                              └─▶ expected_late_results ══▶ late_results
+
+    sales_by_window, sales_by_product_window ──▶ expected_window_results ══▶ window_results
+    sales_by_product_window, dim_products ─────────────────────────────────══▶ sales_by_category_window
+"""
 
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from rich.console import Console
+
 from commands.audit import engine
 from commands.audit.engine import Engine
+from commands.audit.versions import make_versions
+from commands.audit.windows import sizes
 from commands.progress import Shown
-from commands.verify import categories, cleaning, facts, told, versions, watermarks, windows
+from commands.verify import categories, cleaning, facts, results, versions, watermarks, windows
 from commands.verify.load import gather
-from commands.verify.report import Check, Report
+from commands.verify.report import Check, Report, show
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.settings import Connections
 
 _SECOND = 1_000_000
-#: What SALES_WINDOWS and the others are before an aggregator has stored them: nothing has been computed then.
+#: The settings before an aggregator has stored any; no results exist then.
 _DEFAULTS = {"SALES_WINDOWS": "1m", "WATERMARK_DELAY_S": "10", "ALLOWED_LATENESS_S": "60", "FACT_SALES": "on"}
 
 
 def run(connections: Connections) -> Report:
-    """Recompute and compare; beside running services too.
+    """Recompute everything and compare it; services may run meanwhile.
 
     Raises:
         Unavailable: a server did not answer for 30 s.
     """
-    # The one thing that `verify` takes from a service: by which rules today's dead letters were judged.
+    # The only thing that `verify` takes from a service: the version of the rules that judge records today.
     from services.cleaner.expectations import RULES_VERSION
 
     with tempfile.TemporaryDirectory(prefix="verify-") as spill, Shown("verify") as progress:
@@ -40,14 +67,25 @@ def run(connections: Connections) -> Report:
             database.close()
 
 
+def verify(connections: Connections, console: Console) -> int:
+    """Print the report of a run. Returns the exit code: 0 when nothing differs, else 1.
+
+    Raises:
+        Unavailable: a server did not answer for 30 s.
+    """
+    report = run(connections)
+    show(report, console)
+    return 0 if report.ok else 1
+
+
 def compare(database: Engine, rules_version: str) -> Iterator[Check]:
-    """Every check over loaded tables, in the order of the pipeline."""
+    """Every check of the loaded tables, in the order of the pipeline."""
     for entity in Entity:
         cleaning.place(database, entity, rules_version)
         yield from cleaning.checks(database, entity, rules_version)
     yield watermarks.position_check(database)
     for entity in DIMENSIONS:
-        versions.expected(database, entity, versions.changes(entity))
+        make_versions(database, entity, versions.changes(entity))
         yield versions.version_check(database, entity)
     settings = _DEFAULTS | dict(database.execute("SELECT name, value FROM settings").fetchall())
     delay, lateness = (int(settings[n]) * _SECOND for n in ("WATERMARK_DELAY_S", "ALLOWED_LATENESS_S"))
@@ -58,11 +96,11 @@ def compare(database: Engine, rules_version: str) -> Iterator[Check]:
         yield facts.enriched_check(database)
     yield watermarks.partition_check(database, delay)
     yield watermarks.stream_check(database)
-    sizes = windows.sizes(settings["SALES_WINDOWS"])
-    windows.judge(database, sizes, lateness)
+    window_sizes = sizes(settings["SALES_WINDOWS"])
+    windows.judge(database, window_sizes, lateness)
     for kind in windows.IDS:
-        windows.expected(database, kind, sizes, lateness, watermarks.stream_watermark(database))
+        windows.make_windows(database, kind, window_sizes, lateness, watermarks.stream_watermark(database))
         yield windows.window_check(database, kind)
     yield categories.category_check(database)
-    yield told.window_results(database)
-    yield told.late_sales(database, sizes, lateness)
+    yield results.window_results(database)
+    yield results.late_sales(database, window_sizes, lateness)

@@ -6,33 +6,36 @@ import polars as pl
 from confluent_kafka import Message
 
 from commands.audit import rules
-from commands.audit.avro import Decoder, load
+from commands.audit.avro import Decoder, layout
 from commands.audit.engine import Engine, create, insert
-from commands.audit.records import BASE, CLEAN, DEAD, RAW, Fields, clean_frame, dead_frame, field_columns, raw_frame
+from commands.audit.records import (
+    BASE,
+    CLEAN,
+    DEAD,
+    RAW,
+    Fields,
+    FrameSchema,
+    clean_frame,
+    dead_frame,
+    field_columns,
+    raw_frame,
+)
+from retail_stream import topics
 from retail_stream.entities import Entity
-from retail_stream.topics import SCHEMAS
 
 _RECODED_BATCH = 20_000
 
 
-def reader(entity: Entity) -> dict:
-    """The raw schema that every reader of the entity knows, logical types dropped."""
-    return load(SCHEMAS / "raw" / f"{entity}.avsc")
-
-
-def fields(entity: Entity) -> tuple[str, ...]:
-    """Names of the entity's fields, in schema order."""
-    return tuple(f["name"] for f in reader(entity)["fields"])
-
-
 class RawTable:
-    """``raw_<entity>``: a row per raw record, its fields as they must be in a clean one, and in ``broken`` the names of
-    the rules that it breaks, with commas between."""
+    """``raw_<entity>``: a row per raw record, with its fields as they must be in the clean record.
+
+    ``broken``: the names of the rules that it breaks, sorted, with commas between; '' for a good record.
+    """
 
     def __init__(self, engine: Engine, entity: Entity, decoder: Decoder) -> None:
         self._engine = engine
         self._decoder = decoder
-        self._columns = field_columns(reader(entity))
+        self._columns = field_columns(layout(topics.raw(entity)))
         self._name = f"raw_{entity}"
         self._select = _judged(entity)
         create(engine, self._name, {**RAW, **self._columns}, self._select)
@@ -73,8 +76,8 @@ class CleanTable:
         insert(self._engine, self._name, clean_frame(messages))
 
 
-class DeadTable:
-    """``dead_<entity>``: a row per dead letter, repeats included; ``rules`` sorted."""
+class DeadLetterTable:
+    """``dead_<entity>``: a row per dead letter, repeats included; ``rules`` is sorted."""
 
     def __init__(self, engine: Engine, entity: Entity) -> None:
         self._engine = engine
@@ -88,28 +91,28 @@ class DeadTable:
 
 
 def recode(engine: Engine, entity: Entity, raw: Decoder, clean: Decoder) -> None:
-    """``recoded_<entity>``: the fields of those clean values whose bytes are not those of their raw record.
+    """Make ``recoded_<entity>``: the fields of the clean records whose bytes differ from those of their raw record.
 
     Columns: ``partition`` and ``offset`` of the clean record, ``decoded``, ``extra``, the fields.
     """
-    columns = field_columns(reader(entity))
-    schema = {"partition": BASE["partition"], "offset": BASE["offset"], "decoded": pl.Boolean(), "extra": pl.String()}
-    schema |= columns
+    columns = field_columns(layout(topics.raw(entity)))
+    place: FrameSchema = {name: BASE[name] for name in ("partition", "offset")}
+    schema: FrameSchema = {**place, "decoded": pl.Boolean(), "extra": pl.String(), **columns}
     table = f"recoded_{entity}"
     create(engine, table, schema)
     same = {(r, c) for r, a in raw.layouts.items() for c, b in clean.layouts.items() if a["fields"] == b["fields"]}
     layouts = ", ".join(f"({r}, {c})" for r, c in same) or "(NULL, NULL)"
-    # A second connection: the first is busy being read from while this inserts.
+    # A second connection: while this inserts, the other one is being read from.
     source = engine.cursor()
     source.execute(f"""
         SELECT c.partition, c.offset, c.schema_id, c.body
         FROM clean_{entity} c LEFT JOIN raw_{entity} r ON r.partition = c.partition AND r.offset = c.source_offset
         WHERE r.body IS DISTINCT FROM c.body OR (r.schema_id, c.schema_id) NOT IN ({layouts})
     """)
-    taken = Fields(columns)
-    while found := source.fetchmany(_RECODED_BATCH):
+    fields = Fields(columns)
+    while batch := source.fetchmany(_RECODED_BATCH):
         rows = []
-        for partition, offset, number, body in found:
+        for partition, offset, number, body in batch:
             record = clean.record(number, body)
-            rows.append((partition, offset, *taken.row(record)))
+            rows.append((partition, offset, *fields.row(record)))
         insert(engine, table, pl.DataFrame(rows, schema=schema, orient="row"))

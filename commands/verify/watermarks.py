@@ -1,26 +1,29 @@
-"""Sales with the watermark of their partition before each of them, and check 7: the watermarks themselves."""
+"""Finds the watermark before each sale, and checks the stored positions and watermarks."""
 
 from commands.audit.engine import Engine, count
-from commands.verify.compare import Column, Kind, check, columns, listed
+from commands.verify.compare import Column, Format, check, columns, listed
 from commands.verify.report import Check
-from commands.verify.versions import behind, seen
+from commands.verify.versions import consumed, passed
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.topics import Group, Result, clean
 
 IDENTITY = "transaction_id, event_time, store_id"
 
 _LEAST = -(2**62)
-#: What clocks may be set forward in between.
+#: Microseconds by which a clock may be set forward meanwhile.
 _CLOCK_STEP = 10_000_000
 _CONSUMED = ((Group.AGGREGATOR, Entity.SALES), *((Group.SCD_MERGER, e) for e in DIMENSIONS))
 
 
 def judge(engine: Engine, delay: int) -> None:
-    """Make ``sales``: the good sales that the aggregator has behind it, each with ``before`` (null: none yet).
+    """Make ``sales``: the good sales that the aggregator has passed.
 
-    Reads ``rises`` (partition, next_offset in sales.clean, watermark). A rise holds from the first raw record on that
-    the clean topic has at its offset or later. ``delay``: WATERMARK_DELAY_S in microseconds. Cents are half-even of the
-    double product. ``nth`` numbers the records of one identity in a partition.
+    ``before``: the watermark of the partition before the sale, null before the first. ``nth`` numbers the records of
+    one identity in a partition. Money is in cents: the double product, rounded half to even. ``delay``:
+    WATERMARK_DELAY_S in microseconds.
+
+    Reads ``rises`` (partition, next_offset in sales.clean, watermark). A rise holds from the first raw record that the
+    clean topic has at that offset or later.
     """
     engine.execute("""
         CREATE OR REPLACE TABLE raised AS
@@ -43,7 +46,7 @@ def judge(engine: Engine, delay: int) -> None:
                    round_even(tax_amount * 100, 0)::BIGINT AS tax_cents,
                    max(least(event_time, ts)) OVER earlier - {delay} AS own,
                    row_number() OVER (PARTITION BY partition, {IDENTITY} ORDER BY "offset") AS nth
-            FROM ({seen(Entity.SALES, Group.AGGREGATOR)})
+            FROM ({consumed(Entity.SALES, Group.AGGREGATOR)})
             WINDOW earlier AS
                 (PARTITION BY partition ORDER BY "offset" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
         ) s ASOF LEFT JOIN raised r ON r.partition = s.partition AND r.after < s.offset
@@ -53,8 +56,8 @@ def judge(engine: Engine, delay: int) -> None:
 def partition_check(engine: Engine, delay: int) -> Check:
     """The line of ``partition_watermarks``, after :func:`judge`.
 
-    A rise at the very offset where the aggregator stands may have been recorded after the snapshot: it may be in the
-    stored watermark or not.
+    A rise at the aggregator's own position may have been recorded after the snapshot, so the stored watermark may
+    include it or not.
     """
     engine.execute(f"""
         CREATE OR REPLACE TABLE marks AS
@@ -76,15 +79,15 @@ def partition_check(engine: Engine, delay: int) -> Check:
             FROM partition_watermarks w LEFT JOIN own USING (partition) LEFT JOIN risen USING (partition)
         )
     """)
-    value = Column("watermark", Kind.TIME)
+    value = Column("watermark", Format.TIME)
     return check(engine, "partition_watermarks", "marks", "partition_watermarks", columns("partition"), [value])
 
 
 def stream_check(engine: Engine) -> Check:
     """The line of ``stream_watermark``: how many partitions are not idle, and how many of them it is not ahead of.
 
-    ``idle`` is what the aggregator stored, and ``leased`` whether it is still so by the database's clock: who computed
-    the watermark may have found fewer partitions leased since, which only held it back more.
+    ``idle`` is what the aggregator stored; ``leased`` is whether that still holds by the database's clock. The worker
+    that computed the watermark may have seen fewer leased partitions, which holds the watermark back and is right.
     """
     stream = stream_watermark(engine)
     now = "NULL::BIGINT" if stream is None else str(stream)
@@ -105,11 +108,11 @@ def stream_check(engine: Engine) -> Check:
         SELECT 'all partitions are idle, and the stream is behind one: ' || {_shown("max(watermark)")} || ', {shown}
         FROM partition_watermarks HAVING bool_and(leased) AND max(watermark) > {is_at}
         UNION ALL
-        SELECT 'the stream is further than any partition, by more than the time since the last sale: '
+        SELECT 'the stream is ahead of every partition by more than the time since the last sale: '
                || {_shown("furthest")} || ', {shown}
         FROM ({_further_than_time()}) WHERE {now} > coalesce(furthest + since, {_LEAST})
         UNION ALL
-        SELECT 'the stream is behind a rise that was recorded of it: partition ' || r.partition || ' offset '
+        SELECT 'the stream is behind a rise that it recorded: partition ' || r.partition || ' offset '
                || r.next_offset || ' watermark ' || {_shown("r.watermark")} || ', {shown}
         FROM rises r LEFT JOIN published p ON p.topic = '{Result.WATERMARKS}' AND p.partition = r.partition
         WHERE r.warehouse = (SELECT id FROM warehouse_id) AND (r.waiting OR r."offset" < p.end_offset)
@@ -121,9 +124,9 @@ def stream_check(engine: Engine) -> Check:
 
 
 def _further_than_time() -> str:
-    """SQL: the largest watermark of a partition, and for how long the stream can have gone on from it at most.
+    """SQL: the largest watermark of a partition, and the longest time for which the stream can have advanced from it.
 
-    Whoever takes a record first raises its partition to the stream. When that was is known of a partition whose
+    A worker that takes a record first raises the record's partition to the stream. The time of that is known where a
     position is right behind a record: ``updated_at``.
     """
     return f"""
@@ -142,15 +145,15 @@ def _shown(time: str) -> str:
 
 
 def stream_watermark(engine: Engine) -> int | None:
-    """The stored watermark of the stream, microseconds; None before the first record."""
+    """The stored watermark of the stream in microseconds; None before the first record."""
     rows = engine.execute("SELECT watermark FROM stream_watermark").fetchall()
     return rows[0][0] if rows else None
 
 
 def position_check(engine: Engine) -> Check:
-    """The line of ``consumer_positions``: the largest ``source.offset`` before each."""
+    """The line of ``consumer_positions``: the largest ``source.offset`` before each position."""
     wanted = " UNION ALL ".join(
-        f"SELECT '{g}' AS consumer_group, '{clean(e)}' AS topic, * FROM ({behind(e, g)})" for g, e in _CONSUMED
+        f"SELECT '{g}' AS consumer_group, '{clean(e)}' AS topic, * FROM ({passed(e, g)})" for g, e in _CONSUMED
     )
     keys = columns("consumer_group", "topic", "partition")
     return check(engine, "consumer_positions", wanted, "positions", keys, columns("source_offset"))

@@ -6,7 +6,7 @@ Every call has a time limit: a registry that does not answer is :class:`Unavaila
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -18,7 +18,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.schema import AvroSchema
 from retail_stream.errors import RetailStreamError, Unavailable
-from retail_stream.waiting import wait_for
+from retail_stream.waiting import Wait, wait_for
 
 _TIMEOUT_S = 5
 _NOT_FOUND = 404
@@ -95,10 +95,10 @@ def _past_proxies(url: str) -> None:
 class SubjectSchemas:
     """The writer schemas of one subject, by id, fetched when an id is first seen."""
 
-    def __init__(self, registry: Registry, subject: str, wait: Callable[[Callable[[], None]], None] = wait_for) -> None:
+    def __init__(self, registry: Registry, subject: str, wait: Wait = wait_for) -> None:
         """``subject``: only ids registered under it are known; any other id is a stranger's.
 
-        ``wait``: as :func:`wait_for`; what a registry that is away is waited with.
+        ``wait``: what waits for a registry that is away.
         """
         self._wait = wait
         self._registry = registry

@@ -9,16 +9,17 @@ from retail_stream.errors import Unavailable
 from retail_stream.settings import Connections
 from retail_stream.topics import PARTITIONER
 
+#: Seconds to wait for one answer of a broker.
 ANSWER_S = 10.0
 
 
 def _client(connections: Connections) -> dict[str, Any]:
     return {
         "bootstrap.servers": connections.kafka_bootstrap_servers,
-        # librdkafka logs every failed reconnect; the services say it once, in their own words.
+        # librdkafka logs every failed reconnect; the services log an outage once, in a sentence of their own.
         "log_level": 2,
         "reconnect.backoff.max.ms": 2000,
-        # A machine that is gone refuses nothing: a client that knocks there learns only afterwards who leads instead.
+        # A machine that is gone does not refuse connections; a client asks another broker only when its attempt ends.
         "socket.connection.setup.timeout.ms": 5000,
         "broker.address.family": "v4",
         **connections.librdkafka(),
@@ -26,7 +27,7 @@ def _client(connections: Connections) -> dict[str, Any]:
 
 
 def consumer(connections: Connections, group: str, **config: Any) -> Consumer:
-    """A consumer that reads committed records from the beginning and never commits on its own."""
+    """A consumer that reads committed records, from the beginning by default, and never commits on its own."""
     return Consumer(
         {
             **_client(connections),
@@ -47,7 +48,7 @@ def consumer(connections: Connections, group: str, **config: Any) -> Consumer:
 
 
 def producer(connections: Connections, **config: Any) -> Producer:
-    """An idempotent producer (acks=all, order kept) that tries until its record is delivered, without end."""
+    """An idempotent producer (acks=all, order kept) that retries without end until its records are delivered."""
     return Producer(
         {
             **_client(connections),
@@ -56,7 +57,7 @@ def producer(connections: Connections, **config: Any) -> Producer:
             "linger.ms": 5,
             "compression.type": "lz4",
             "message.timeout.ms": 0,
-            # As large as it can be: how large a record may be is said by its topic, after compression (see topics.py).
+            # The largest possible: the topic limits the size of records, after compression (see topics.py).
             "message.max.bytes": 1_000_000_000,
             "queue.buffering.max.messages": 200000,
             **config,
@@ -65,10 +66,10 @@ def producer(connections: Connections, **config: Any) -> Producer:
 
 
 def admin(connections: Connections) -> AdminClient:
-    """An admin client."""
+    """An admin client; it connects when it is first used."""
     return AdminClient(_client(connections))
 
 
 def unavailable(connections: Connections) -> Unavailable:
-    """The sentence for a broker that does not answer."""
+    """The error for brokers that do not answer; raise it."""
     return Unavailable(f"Kafka at {connections.kafka_bootstrap_servers} does not answer.")

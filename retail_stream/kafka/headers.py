@@ -1,32 +1,31 @@
-"""The headers of the contract, and headers of a message as Python values."""
+"""The names of the contract's headers, and a message's headers as Python values."""
 
 from collections.abc import Mapping
 
 from confluent_kafka import Message
 
+#: On clean records: the offset in the raw partition, as 8 bytes.
 SOURCE_OFFSET = "source.offset"
-
-
+#: On tombstones: the time of the delete, in microseconds since 1970-01-01 UTC, as 8 bytes.
 SEQUENCE_TIME = "sequence.time"
-
-
+#: On replays: <topic>/<partition>/<offset> of the first original.
 REPLAY_OF = "replay.of"
 
 
-def headers_by_name(message: Message) -> Mapping[str, bytes]:
-    """Headers of a message by name; of a repeated name the last."""
-    return dict(header_list(message))  # type: ignore[arg-type]
+def headers_by_name(message: Message) -> Mapping[str, bytes | None]:
+    """Headers of a message by name; the last one where a name is repeated."""
+    return dict(header_list(message))
 
 
 def header_list(message: Message) -> list[tuple[str, bytes | None]]:
-    """As :func:`readable_headers`; none where the client cannot read them."""
+    """As :func:`readable_headers`, but empty where the client cannot read them."""
     return readable_headers(message) or []
 
 
 def readable_headers(message: Message) -> list[tuple[str, bytes | None]] | None:
-    """Headers of a message in order; None where the client cannot read them: one has a name that is no UTF-8.
+    """Headers of a message in order; None where the client cannot read them, because a name is not UTF-8.
 
-    To be asked once: of such a message the client gives a list with holes the second time.
+    Call it once for a message: the second time, the client returns a list with holes instead of an error.
     """
     try:
         return list(message.headers() or ())
@@ -35,7 +34,7 @@ def readable_headers(message: Message) -> list[tuple[str, bytes | None]] | None:
 
 
 def big_endian(value: bytes | None) -> int | None:
-    """The signed 8-byte big-endian integer that the contract's headers hold, or None where it is not one."""
+    """The integer in a header of the contract, 8 bytes signed big-endian; None for other bytes."""
     return int.from_bytes(value, "big", signed=True) if value is not None and len(value) == 8 else None
 
 

@@ -1,4 +1,4 @@
-"""Partitions of topics, where they end, and what consumer groups have committed."""
+"""Partitions of topics, their end offsets, and the committed offsets of consumer groups."""
 
 from collections.abc import Iterable
 
@@ -9,15 +9,15 @@ from retail_stream.errors import Unavailable
 from retail_stream.kafka.clients import ANSWER_S, admin, consumer, unavailable
 from retail_stream.settings import Connections
 
-#: For the client to say that nothing came within that, before it is not believed any more.
+#: Seconds, beyond a request's own timeout, for the client to report that it timed out.
 _GRACE_S = 5.0
 
-
+#: (topic, partition)
 TopicPartitionKey = tuple[str, int]
 
 
 def topic_partitions(connections: Connections, *topics: str) -> list[TopicPartitionKey]:
-    """Every (topic, partition) of the topics, in order; a topic that does not exist has none.
+    """Every (topic, partition) of the topics, in order. A topic that does not exist has none.
 
     Raises:
         Unavailable: no broker answers.
@@ -41,13 +41,13 @@ def require_topics(connections: Connections, names: Iterable[str]) -> None:
         raise unavailable(connections) from e
     missing = sorted(set(names) - set(there))
     if missing:
-        raise Unavailable(f"Kafka has no topic {missing[0]} yet: `retail-stream init` creates the topics.")
+        raise Unavailable(f"Kafka has no topic {missing[0]} yet; run `retail-stream init`, which creates the topics.")
 
 
 def end_offsets(connections: Connections, keys: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, int]:
     """Log end offset (the offset that the next record gets) of each (topic, partition).
 
-    A new client asks each time: one that saw a broker die goes on asking with a leader epoch of before for minutes.
+    A new client asks each time. One that saw a broker die may ask with an old leader epoch for minutes.
 
     Raises:
         Unavailable: no broker answers.
@@ -63,11 +63,13 @@ def latest_offsets(
     committed: bool = False,
     within_s: float = ANSWER_S,
 ) -> dict[TopicPartitionKey, int]:
-    """As :func:`end_offsets`, asked by a client that is there already. ``committed``: as far as `read_committed` sees,
-    which is up to the first transaction that is still open.
+    """As :func:`end_offsets`, asked by an existing client.
+
+    ``committed``: the last stable offsets instead, up to which a `read_committed` consumer can read: where the first
+    open transaction begins.
 
     Raises:
-        Unavailable: not every partition's leader answers; ask by a new client then.
+        Unavailable: not every partition's leader answers; then ask with a new client.
     """
     isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
     wanted = {TopicPartition(t, p): OffsetSpec.latest() for t, p in keys}
@@ -76,7 +78,7 @@ def latest_offsets(
         ends = {(tp.topic, tp.partition): f.result(within_s + _GRACE_S).offset for tp, f in asked.items()}
     except (KafkaException, TimeoutError) as e:
         raise unavailable(connections) from e
-    # Where a leader gave no answer in time, librdkafka gives no error but an offset that is none.
+    # For a leader that did not answer in time, librdkafka returns a negative offset instead of an error.
     if any(end < 0 for end in ends.values()):
         raise unavailable(connections)
     return ends
@@ -85,10 +87,10 @@ def latest_offsets(
 def committed_offsets(
     connections: Connections, group: str, keys: Iterable[TopicPartitionKey]
 ) -> dict[TopicPartitionKey, int]:
-    """Committed offsets of a consumer group; a partition that it never committed is absent.
+    """Committed offsets of a consumer group. A partition that it never committed is absent.
 
-    A consumer of the group asks, which joins nothing, and a new one each time: librdkafka's admin request for this
-    crashes the process while a coordinator moves (its issue 5040), and hangs for good after a broker came back.
+    A consumer asks, without joining the group: librdkafka's admin request crashes the process while a coordinator moves
+    (its issue 5040). It is a new consumer each time, because an old one hangs for good after a broker came back.
 
     Raises:
         Unavailable: no broker answers.

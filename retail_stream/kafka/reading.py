@@ -1,59 +1,130 @@
 """Reading a part of a topic, outside any consumer group."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Message, TopicPartition
 
-from retail_stream.kafka.clients import ANSWER_S, consumer, unavailable
-from retail_stream.kafka.offsets import TopicPartitionKey, topic_partitions
+from retail_stream.errors import Unavailable
+from retail_stream.kafka.batches import by_partition
+from retail_stream.kafka.clients import admin, consumer, unavailable
+from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, latest_offsets, topic_partitions
 from retail_stream.settings import Connections
 
+#: Offsets of partitions: each ``range`` holds its first offset and not its stop, as a log end offset is not a record's.
+OffsetRanges = Mapping[TopicPartitionKey, range]
 
-def first_from(connections: Connections, group: str, place: TopicPartitionKey, offset: int) -> Message | None:
-    """The first committed record of a partition from an offset on; None where there is none yet.
-
-    A new client asks each time: one that saw a broker die may go on asking the old one.
-
-    Raises:
-        KafkaException: Kafka refuses it.
-        Unavailable: no broker answers.
-    """
-    reader = consumer(connections, group)
-    try:
-        reader.assign([TopicPartition(*place, offset)])
-        message = reader.poll(ANSWER_S)
-    finally:
-        reader.close()
-    if message is None:
-        raise unavailable(connections)
-    if (error := message.error()) is None:
-        return message
-    if error.code() == KafkaError._PARTITION_EOF:
-        return None
-    raise KafkaException(error)
+#: Seconds without a record and without the end of a partition. Then the broker is asked whether it is there at all.
+SILENCE_S = 30.0
+#: Seconds that a transaction may hold records back: longer than a broker keeps one open by default, which is a minute.
+OPEN_TRANSACTION_S = 90.0
+#: A longer range is not read to count its records. A transaction leaves one marker in each partition that it wrote to.
+COUNTED_OFFSETS = 3
+_BATCH = 10_000
+_LINGER_S = 0.05
 
 
-def read_to_end(connections: Connections, topic: str) -> Iterator[Message]:
-    """Every committed record that a topic holds now, in order within each partition.
+def read(connections: Connections, ranges: OffsetRanges) -> Iterator[list[Message]]:
+    """The committed records of partitions, from the first offset of each range up to, and without, its stop.
+
+    Yields batches of at least one record, each sorted by topic, partition and offset; the records of a partition come
+    in the order of their offsets. Ends when every partition was read to its stop: transaction markers, aborted records
+    and the gaps that compaction leaves count as read. Waits for a transaction that is open before a stop.
 
     Raises:
-        Unavailable: no broker answers.
+        Unavailable: the broker is silent for ``SILENCE_S``, a transaction stays open for ``OPEN_TRANSACTION_S``, or
+            Kafka reports an error that a client cannot retry.
     """
+    left = {place: offsets for place, offsets in ranges.items() if offsets}
+    if not left:
+        return
+    # A new client each time: one that saw a broker die may go on asking it.
     reader = consumer(connections, "retail-stream.reader")
     try:
-        left = {p for _, p in topic_partitions(connections, topic)}
-        reader.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in left])
+        # Where a log begins behind the first offset, the broker sends the consumer on to its earliest record.
+        reader.assign([TopicPartition(*place, offsets.start) for place, offsets in left.items()])
+        heard = asked = time.monotonic()
         while left:
-            # A call for many waits until it has them all, or for its whole timeout: so first for one.
-            messages = reader.consume(1, ANSWER_S)
-            if not messages:
-                raise unavailable(connections)
-            messages += reader.consume(10_000, 0)
-            for message in messages:
-                error = message.error()
-                if error is None:
-                    yield message
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    left.discard(message.partition())
+            records, ends = by_partition(reader.consume(_BATCH, _LINGER_S))
+            if batch := [m for place in sorted(records.keys() & left) for m in _within(left[place], records[place])]:
+                yield batch
+            if records or ends:
+                heard = asked = time.monotonic()
+            elif time.monotonic() - asked > SILENCE_S:
+                _ask_why(connections, left, silent_s=time.monotonic() - heard)
+                asked = time.monotonic()
+            reached = {place: int(some[-1].offset() or 0) + 1 for place, some in records.items()} | ends
+            done = [place for place, offset in reached.items() if place in left and offset >= left[place].stop]
+            if done:
+                reader.pause([TopicPartition(*place) for place in done])
+                left = {place: offsets for place, offsets in left.items() if place not in done}
     finally:
         reader.close()
+
+
+def read_to_end(connections: Connections, *topics: str) -> Iterator[Message]:
+    """Every committed record of topics, up to where each partition ends when this is called; see :func:`read`.
+
+    Raises:
+        Unavailable: as :func:`read`, or no broker answers.
+    """
+    ends = end_offsets(connections, topic_partitions(connections, *topics))
+    for batch in read(connections, {place: range(end) for place, end in ends.items()}):
+        yield from batch
+
+
+def record_at(connections: Connections, place: TopicPartitionKey, offset: int) -> Message | None:
+    """The committed record at an offset; None where a marker, an aborted record or a gap is.
+
+    Raises:
+        Unavailable: as :func:`read`; so it does where the log ends at the offset.
+    """
+    return next((m for batch in read(connections, {place: range(offset, offset + 1)}) for m in batch), None)
+
+
+def count_records(connections: Connections, ranges: OffsetRanges) -> dict[TopicPartitionKey, int]:
+    """How many records each range holds: what a group that committed its first offset has still to read.
+
+    Transaction markers at its end are not records. An open transaction counts as one record and is not waited for.
+    A range of more than ``COUNTED_OFFSETS`` is not read, and counts as many records as offsets. A range whose stop lies
+    before its first offset counts negative: the group was ahead of a topic that was made anew.
+
+    Raises:
+        Unavailable: as :func:`read`, or no broker answers.
+    """
+    counts = {place: offsets.stop - offsets.start for place, offsets in ranges.items()}
+    short = {place: ranges[place] for place, n in counts.items() if 0 < n <= COUNTED_OFFSETS}
+    if not short:
+        return counts
+    readable = latest_offsets(connections, admin(connections), short, committed=True)
+    counts.update({place: int(readable[place] < offsets.stop) for place, offsets in short.items()})
+    closed = {place: range(offsets.start, min(offsets.stop, readable[place])) for place, offsets in short.items()}
+    for batch in read(connections, closed):
+        for message in batch:
+            counts[str(message.topic()), int(message.partition() or 0)] += 1
+    return counts
+
+
+def _within(offsets: range, records: list[Message]) -> Iterable[Message]:
+    """The records that a range holds."""
+    if records[0].offset() in offsets and records[-1].offset() in offsets:
+        return records
+    return (m for m in records if m.offset() in offsets)
+
+
+def _ask_why(connections: Connections, left: OffsetRanges, *, silent_s: float) -> None:
+    """Ask the broker about a silence. Returns where a transaction may explain it.
+
+    Raises:
+        Unavailable: it does not answer, it has records that it does not send, or the transaction is open for too long.
+    """
+    readable = latest_offsets(connections, admin(connections), left, committed=True)
+    held_back = {place: readable[place] for place, offsets in left.items() if readable[place] < offsets.stop}
+    if len(held_back) < len(left):
+        raise unavailable(connections)
+    if silent_s > OPEN_TRANSACTION_S:
+        (topic, partition), offset = min(held_back.items())
+        raise Unavailable(
+            f"Kafka: an open transaction has held back the records of {topic}/{partition} from offset {offset} on for "
+            f"{silent_s:.0f} s; end the producer that opened it, or wait for its timeout, and try again."
+        )

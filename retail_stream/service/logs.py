@@ -12,7 +12,7 @@ from pydantic import Field
 from retail_stream.settings import Settings, load
 
 # Libraries that write a line for each request or reconnect at INFO.
-_NOISY = ("aiokafka", "alembic", "faust", "httpcore2", "httpx", "httpx2", "mode")
+_NOISY = ("alembic", "httpcore2", "httpx", "httpx2")
 
 
 class LogSettings(Settings):

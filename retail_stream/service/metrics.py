@@ -136,8 +136,10 @@ def serve(port: int) -> Health:
         server = _listen(host, port, Handler)
     except OSError as e:
         if e.errno == errno.EACCES:
-            raise SettingsError(f"METRICS_PORT={port}: {e.strerror}; allowed: a port from 1024 on, or 0.") from e
-        why = f"METRICS_HOST={host!r}: we cannot listen there ({e.strerror})"
+            raise SettingsError(
+                f"METRICS_PORT={port} cannot be used ({e.strerror}); allowed: a port from 1024 on, or 0."
+            ) from e
+        why = f"METRICS_HOST={host!r} cannot be listened on ({e.strerror})"
         raise SettingsError(f"{why}; allowed: an address or name of this machine.") from e
     health.port = server.server_port
     _log.info("metrics", at=f"http://{host}:{health.port}/metrics")

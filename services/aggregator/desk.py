@@ -18,25 +18,6 @@ from services.aggregator.upstream import Upstream
 T = TypeVar("T")
 
 
-class Stopped(Exception):
-    """SIGTERM came while a server was being waited for."""
-
-
-def wait(stop: threading.Event, action: Callable[[], T]) -> T:
-    """Wait for a server.
-
-    Raises:
-        Stopped: the program is to stop.
-    """
-
-    def unless_stopped() -> T:
-        if stop.is_set():
-            raise Stopped
-        return action()
-
-    return wait_for(unless_stopped)
-
-
 @dataclass(frozen=True)
 class Desk:
     """What the loop works with. ``sale``: the reader's schema; ``published``: to be called when the outbox grew.
@@ -58,5 +39,9 @@ class Desk:
     assigned: threading.Event
 
     def wait(self, action: Callable[[], T]) -> T:
-        """Wait for a server, unless the program is to stop."""
-        return wait(self.stop, action)
+        """Wait for a server.
+
+        Raises:
+            Stopped: the program is to stop.
+        """
+        return wait_for(action, stop=self.stop)

@@ -14,9 +14,10 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from retail_stream.errors import Fenced, Unavailable
 from retail_stream.kafka import batches
 from retail_stream.kafka.offsets import topic_partitions
+from retail_stream.waiting import Stopped
 from services.aggregator import idleness, metrics, ownership, warehouse
 from services.aggregator.batch import Applied, apply
-from services.aggregator.desk import Desk, Stopped
+from services.aggregator.desk import Desk
 from services.aggregator.ownership import Owned
 from services.aggregator.step import Slice
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from retail_stream.avro.decode import encode, frame
 from retail_stream.avro.schema import AvroSchema, plain_schema
 from retail_stream.kafka.batches import OFFSET
-from retail_stream.topics import TOPICS, Result
+from retail_stream.topics import Result, topic
 from retail_stream.warehouse import postgres
 from services.aggregator.lifecycle import REVISION, STATE
 from services.aggregator.step import LATE, PARTITION, Rules
@@ -41,8 +41,7 @@ class Record:
 
 def schemas() -> Mapping[Result, Mapping[str, Any]]:
     """Avro schemas of the two topics whose values are written here."""
-    files = {t.name: t.schema for t in TOPICS}
-    return {t: json.loads(files[t].read_text()) for t in (Result.WINDOWS, Result.WATERMARKS)}  # type: ignore[union-attr]
+    return {t: topic(t).schema() for t in (Result.WINDOWS, Result.WATERMARKS)}
 
 
 class Encoder:

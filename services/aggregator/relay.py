@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaException, Message, Producer
 from sqlalchemy import Connection, Engine, text
 
 from retail_stream.errors import Unavailable
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import headers_by_name
-from retail_stream.kafka.offsets import end_offsets, topic_partitions
+from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, topic_partitions
+from retail_stream.kafka.reading import read
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
 from retail_stream.warehouse import postgres
@@ -126,41 +127,18 @@ class Relay:
         """
         places = topic_partitions(self._connections, *_TOPICS)
         ends = end_offsets(self._connections, places)
-        reader = clients.consumer(self._connections, "aggregator.outbox")
-        try:
-            return max((self._last_in(reader, topic, p, ends[topic, p], mine) for topic, p in places), default=0)
-        finally:
-            reader.close()
+        return max((self._last_in(place, ends[place], mine) for place in places), default=0)
 
-    def _last_in(self, reader: Consumer, topic: str, partition: int, end: int, mine: str) -> int:
+    def _last_in(self, place: TopicPartitionKey, end: int, mine: str) -> int:
         """The largest id of ours in a partition: look ever further back, until one is found."""
         back, upto = 64, end
         while upto > 0:
             start = max(0, upto - back)
-            reader.assign([TopicPartition(topic, partition, start)])
-            if found := self._largest(reader, upto, mine):
+            batches = read(self._connections, {place: range(start, upto)})
+            if found := max((number_of(m, mine) for batch in batches for m in batch), default=0):
                 return found
             back, upto = back * 8, start
         return 0
-
-    def _largest(self, reader: Consumer, upto: int, mine: str) -> int:
-        """The largest id that the assigned partition holds before the offset ``upto``; 0 for none."""
-        largest = 0
-        while True:
-            # A call for many waits until it has them all, or for its whole timeout: so first for one.
-            messages = reader.consume(1, 10.0)
-            if not messages:
-                raise clients.unavailable(self._connections)
-            messages += reader.consume(1_000, 0)
-            for message in messages:
-                error = message.error()
-                if error is not None:
-                    if error.code() == KafkaError._PARTITION_EOF:
-                        return largest
-                    continue  # librdkafka reports what it retries by itself
-                if message.offset() >= upto:
-                    return largest
-                largest = max(largest, number_of(message, mine))
 
 
 def number_of(message: Message, mine: str) -> int:

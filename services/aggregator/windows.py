@@ -68,16 +68,18 @@ def parse(text: str) -> tuple[Window, ...]:
     for part in (p.strip() for p in text.split(",")):
         match = _ONE.fullmatch(part)
         if match is None:
-            raise ValueError(f"must be a list like 1m,5m/1m (size, or size/slide; units s m h d), and {part!r} is not")
+            raise ValueError(f"has the part {part!r}, which is not a size or size/slide in s, m, h or d")
         number, unit, every, every_unit = match.groups()
         size = int(number) * _UNITS[unit]
         slide = int(every) * _UNITS[every_unit] if every else size
         if size % slide:
-            raise ValueError(f"must have sizes that are multiples of their slides, and {part!r} has not")
+            raise ValueError(f"has the part {part!r}, whose size is not a multiple of its slide")
         if size > 366 * _UNITS["d"] or size // slide > 1440:
-            raise ValueError(f"must have sizes up to 366d and up to 1440 slides in a size, and {part!r} has not")
+            raise ValueError(
+                f"has the part {part!r}, which is longer than 366d or has more than 1440 slides in its size"
+            )
         if size in windows:
-            raise ValueError(f"must have each size once, and {part!r} is the size of {windows[size].name!r} again")
+            raise ValueError(f"has the part {part!r}, whose size is that of {windows[size].name!r}")
         windows[size] = Window(part, size * SECOND, slide * SECOND)
     return tuple(windows[size] for size in sorted(windows))
 

@@ -5,7 +5,6 @@
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -17,7 +16,8 @@ from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
 from retail_stream.security import KafkaSecurity
-from retail_stream.topics import SCHEMAS, Group
+from retail_stream.topics import Group
+from retail_stream.waiting import Wait
 from services.cleaner.delivery import Delivery
 from services.cleaner.forward import Forwarder, NotLearnt, Sent
 from services.cleaner.rejects import RejectRatio
@@ -30,8 +30,8 @@ T = TypeVar("T")
 MOST_SENT = 100_000
 
 
-def build(settings: CleanerSettings, registry: Registry, delivery: Delivery) -> App:
-    """Wire the app; nothing connects before it runs."""
+def build(settings: CleanerSettings, registry: Registry, delivery: Delivery, wait: Wait) -> App:
+    """Wire the app; nothing connects before it runs. ``wait``: waits for a registry that is away."""
     app = App(
         Group.CLEANER,
         broker=f"kafka://{settings.kafka_bootstrap_servers.replace(',', ';kafka://')}",
@@ -42,8 +42,8 @@ def build(settings: CleanerSettings, registry: Registry, delivery: Delivery) -> 
     # the group's heartbeats going meanwhile.
     desk = ThreadPoolExecutor(1, thread_name_prefix="cleaner")
     for entity in Entity:
-        schema = json.loads((SCHEMAS / "raw" / f"{entity}.avsc").read_text())
-        forwarder = Forwarder(entity, registry, delivery, RecordSchema(schema))
+        schema = topics.topic(topics.raw(entity)).schema()
+        forwarder = Forwarder(entity, registry, delivery, RecordSchema(schema), wait)
         _agent(app, desk, forwarder, RejectRatio(entity, settings.dlq_max_ratio))
     return app
 

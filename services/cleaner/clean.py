@@ -11,8 +11,9 @@ import polars as pl
 from retail_stream.avro.decode import HEADER_BYTES, NESTED, ROW, Decoded, RecordSchema, by_schema, decode, encode, frame
 from retail_stream.avro.schema import Holds
 from retail_stream.entities import Entity
+from retail_stream.errors import Rejected, Stage
 from services.cleaner import expectations as declared
-from services.cleaner.expectations import TOMBSTONE_RULES, Action, Stage, rules
+from services.cleaner.expectations import TOMBSTONE_RULES, Action, rules
 from services.cleaner.verdict import KEY, RECORD_TIME, Verdict, judge
 
 Field = tuple[str, Holds]
@@ -46,15 +47,6 @@ class Raw:
         return by_schema(self.values)
 
 
-@dataclass(frozen=True)
-class Rejection:
-    """Why a record is a dead letter: the rules it broke, at which stage, in words."""
-
-    rules: tuple[str, ...]
-    stage: Stage
-    why: str
-
-
 @dataclass
 class Cleaned:
     """``values``: the clean values, row by row; without meaning for the rows in ``rejected``.
@@ -63,7 +55,7 @@ class Cleaned:
     """
 
     values: Sequence[bytes | None]
-    rejected: dict[int, Rejection]
+    rejected: dict[int, Rejected]
     counts: Counter[tuple[Action, str]]
 
     @property
@@ -102,10 +94,10 @@ def clean(
         counts.update(buried.counts)
         verdict.rejected.update(buried.rejected)
     for row, broken in verdict.rejected.items():
-        rejected[row] = Rejection(broken, Stage.TRANSFORMATION, f"{raw.entity} record breaks: {', '.join(broken)}")
+        rejected[row] = Rejected(broken, Stage.TRANSFORMATION, f"{raw.entity} record breaks: {', '.join(broken)}")
     for row in raw.unreadable:
         broken = (declared.HEADERS_READABLE, *(rejected[row].rules if row in rejected else ()))
-        rejected[row] = Rejection(broken, Stage.HEADER_CONVERTER, "its headers are lost: the name of one is no UTF-8")
+        rejected[row] = Rejected(broken, Stage.HEADER_CONVERTER, "its headers are lost: the name of one is no UTF-8")
         counts[Action.REJECT, declared.HEADERS_READABLE] += 1
     values = _values(raw, writers, targets, verdict, rejected)
     return Cleaned(values, rejected, counts)
@@ -160,14 +152,14 @@ def _tombstones(raw: Raw, rows: Sequence[int]) -> pl.DataFrame:
     )
 
 
-def _undecodable(entity: Entity, decoded: Decoded, tombstones: set[int]) -> dict[int, Rejection]:
+def _undecodable(entity: Entity, decoded: Decoded, tombstones: set[int]) -> dict[int, Rejected]:
     rejected = {}
     for row, why in decoded.bad.items():
         if row not in tombstones:
-            rejected[row] = Rejection((declared.VALID_AVRO,), Stage.VALUE_CONVERTER, why)
+            rejected[row] = Rejected((declared.VALID_AVRO,), Stage.VALUE_CONVERTER, why)
         elif entity is Entity.SALES:
             why = "a sale cannot be deleted: its value is null"
-            rejected[row] = Rejection((declared.VALUE_PRESENT,), Stage.VALUE_CONVERTER, why)
+            rejected[row] = Rejected((declared.VALUE_PRESENT,), Stage.VALUE_CONVERTER, why)
     return rejected
 
 
@@ -176,7 +168,7 @@ def _values(
     writers: Mapping[int, RecordSchema],
     targets: Mapping[int, Target],
     verdict: Verdict,
-    rejected: Mapping[int, Rejection],
+    rejected: Mapping[int, Rejected],
 ) -> Sequence[bytes | None]:
     encoded_again = raw.entity in MADE_PLAIN
     if not encoded_again and all(i is None or i not in targets or targets[i].schema_id == i for i in raw.groups):

@@ -7,7 +7,6 @@ where NaN is larger than everything.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +15,7 @@ from functools import lru_cache
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.schema import Holds
 from retail_stream.entities import FIELDS, Entity
-from retail_stream.topics import SCHEMAS
+from retail_stream.topics import raw, topic
 
 
 class Action(StrEnum):
@@ -26,14 +25,6 @@ class Action(StrEnum):
     WARN = "warn"  # counted, the record goes on
     REJECT = "reject"  # to the dead letter queue
     FAIL = "fail"  # the cleaner stops with the record unacknowledged
-
-
-class Stage(StrEnum):
-    """Where in the cleaner a record was rejected, in Kafka Connect's words."""
-
-    HEADER_CONVERTER = "HEADER_CONVERTER"
-    VALUE_CONVERTER = "VALUE_CONVERTER"
-    TRANSFORMATION = "TRANSFORMATION"
 
 
 @dataclass(frozen=True)
@@ -106,7 +97,7 @@ EXPECTED: Mapping[Entity, tuple[Rule, ...]] = {
 @lru_cache
 def rules(entity: Entity, beyond: tuple[tuple[str, Holds], ...] = ()) -> tuple[Rule, ...]:
     """All rules of an entity's records. ``beyond``: fields that a newer writer adds to the raw schema."""
-    declared = RecordSchema(json.loads((SCHEMAS / "raw" / f"{entity}.avsc").read_text())).holds
+    declared = RecordSchema(topic(raw(entity)).schema()).holds
     storable = _storable({**declared, **dict(beyond)}, FIELDS[entity].time)
     return (*_key_and_time(entity), *storable, *EXPECTED.get(entity, ()))
 

@@ -7,11 +7,11 @@ from itertools import compress
 
 from confluent_kafka import Message
 
-from retail_stream import dead_letters as deadletters
-from retail_stream import topics
+from retail_stream import dead_letters, topics
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.entities import Entity
+from retail_stream.waiting import Wait, wait_for
 from services.cleaner import metrics
 from services.cleaner.clean import Cleaned, clean
 from services.cleaner.delivery import Delivery
@@ -44,13 +44,15 @@ class Sent:
 class Forwarder:
     """Cleans records of one entity. One thread at a time may call it."""
 
-    def __init__(self, entity: Entity, registry: Registry, delivery: Delivery, reader: RecordSchema) -> None:
-        """``reader``: the raw schema whose fields the rules read."""
+    def __init__(
+        self, entity: Entity, registry: Registry, delivery: Delivery, reader: RecordSchema, wait: Wait = wait_for
+    ) -> None:
+        """``reader``: the raw schema whose fields the rules read. ``wait``: waits for a registry that is away."""
         self.entity = entity
         self._delivery = delivery
         self._reader = reader
-        self._writers = SubjectSchemas(registry, f"{topics.raw(entity)}-value")
-        self._targets = Targets(registry, entity)
+        self._writers = SubjectSchemas(registry, topics.topic(topics.raw(entity)).subject, wait)
+        self._targets = Targets(registry, entity, wait)
         self._asked: frozenset[int] = frozenset()
 
     def learn(self, ids: Iterable[int]) -> None:
@@ -105,24 +107,22 @@ class Forwarder:
         self._delivery.send(topics.clean(self.entity), records.partition, good)
 
     def _send_dead_letters(self, records: Records, cleaned: Cleaned) -> None:
-        letters = [
+        dead = [
             (
                 records.values[row],
                 records.keys[row],
                 records.timestamps[row],
                 [
                     *(records.headers[row] or ()),
-                    *deadletters.headers(
+                    *dead_letters.headers(
                         records.topic,
                         records.partition,
                         records.offsets[row],
-                        rejection.stage,
-                        rejection.rules,
+                        rejected,
                         RULES_VERSION,
-                        rejection.why,
                     ),
                 ],
             )
-            for row, rejection in sorted(cleaned.rejected.items())
+            for row, rejected in sorted(cleaned.rejected.items())
         ]
-        self._delivery.send(topics.dlq(self.entity), records.partition, letters)
+        self._delivery.send(topics.dlq(self.entity), records.partition, dead)

@@ -1,1 +1,1 @@
-"""The generator: four threads that play an apparel retailer, and plant faults while they do."""
+"""The generator: four threads that play an apparel retailer and plant faults."""

@@ -1,12 +1,18 @@
-"""What each of the four threads does until it is stopped or done."""
+"""The loops of the four threads, and the wait for their end."""
 
 import threading
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Protocol
 
+import structlog
+
 from retail_stream.entities import Entity
-from services.generator.publishing.records import Batch
+from services.generator.faults import Fault
+from services.generator.metrics import Counts
+from services.generator.records import ProducerBatch
 from services.generator.retailer.dimension import DimensionStream
 from services.generator.retailer.market import Market
 from services.generator.retailer.sales import BLOCK, SalesStream
@@ -14,12 +20,14 @@ from services.generator.retailer.supply import Supply, boundary, last_of_cell
 from services.generator.timing.timeline import Progress, Timeline
 
 _TICK_RECORDS = 1000
+_LOG_EVERY_S = 10.0
+_log = structlog.get_logger("services.generator")
 
 
-class Outlet(Protocol):
-    """Where a thread's records go, see publisher.py."""
+class RecordSink(Protocol):
+    """Where a thread's records go, see publishing/publisher.py."""
 
-    def send(self, batch: Batch) -> None: ...
+    def send(self, batch: ProducerBatch) -> None: ...
 
     def idle(self) -> None: ...
 
@@ -28,28 +36,28 @@ class Outlet(Protocol):
     def flush(self) -> None: ...
 
 
-def change(
-    stream: DimensionStream, supply: Supply, timeline: Timeline, publisher: Outlet, stop: threading.Event
+def publish_changes(
+    stream: DimensionStream, supply: Supply, timeline: Timeline, publisher: RecordSink, stop: threading.Event
 ) -> None:
-    """A dimension: what is missing of the initial catalogue at once, then changes when they are due."""
+    """Publish a dimension: the missing initial rows at once, then changes when they are due."""
     schedule = timeline.changes(stream.entity)
     for known in stream.known(timeline.start_us):
-        supply.change(known, on_topic=True)
-    catalogue = list(stream.initial(timeline.start_us))
-    for made in catalogue:
-        supply.change(made.changes[0], on_topic=False)
-    publisher.send(Batch.of([made.record for made in catalogue]))
+        supply.add(known, on_topic=True)
+    initial = list(stream.initial(timeline.start_us))
+    for change in initial:
+        supply.add(change.availabilities[0], on_topic=False)
+    publisher.send(ProducerBatch.of([change.record for change in initial]))
     while not stop.is_set():
         now = min(timeline.changes_clock(), timeline.until_us)
         schedule.skip(now)
         slots = schedule.take(now, now, _TICK_RECORDS)
         records = []
         for row, at_us in enumerate(slots.at_us.tolist()):
-            made = stream.change(at_us, slots.marks.get(row))
-            for c in made.changes:
-                supply.change(c, on_topic=not made.is_new)
-            records.append(made.record)
-        publisher.send(Batch.of(records))
+            change = stream.change(at_us, slots.marks.get(row))
+            for availability in change.availabilities:
+                supply.add(availability, on_topic=not change.is_new)
+            records.append(change.record)
+        publisher.send(ProducerBatch.of(records))
         following = schedule.next_slot(now)
         supply.made(before_us=following)
         if following > timeline.until_us:
@@ -62,16 +70,16 @@ def change(
     publisher.flush()
 
 
-def sell(
+def publish_sales(
     stream: SalesStream,
     supplies: Mapping[Entity, Supply],
     timeline: Timeline,
-    publisher: Outlet,
+    publisher: RecordSink,
     stop: threading.Event,
     max_sales: int | None,
     progress: Progress,
 ) -> None:
-    """Sales: in blocks that know the same state of the dimensions, each record published when it is due."""
+    """Publish sales: a block's sales know the same state of the dimensions, and each is published when it is due."""
     market = Market()
     left = max_sales
     while not stop.is_set() and left != 0:
@@ -95,8 +103,8 @@ def sell(
     publisher.flush()
 
 
-def _release(block: Batch, timeline: Timeline, publisher: Outlet, stop: threading.Event) -> None:
-    """Publish each record of a block when it is due; a stop drops those that are not."""
+def _release(block: ProducerBatch, timeline: Timeline, publisher: RecordSink, stop: threading.Event) -> None:
+    """Publish each record of a block when it is due. A stop drops the records that are not due yet."""
     released = 0
     while not stop.is_set():
         due = bisect_right(block.at_us, timeline.sales_clock())
@@ -107,3 +115,31 @@ def _release(block: Batch, timeline: Timeline, publisher: Outlet, stop: threadin
             publisher.poll()
             return
         publisher.idle()
+
+
+def wait_for_threads(
+    changing: Sequence[Future[None]],
+    selling: Future[None],
+    counts: Mapping[Entity, Counts],
+    stop: threading.Event,
+    simulated: bool,
+) -> None:
+    """Log the counts until all threads have ended. A failed thread stops the others, and so does the last live sale.
+
+    Raises:
+        RetailStreamError: that of the first thread that failed.
+    """
+    running = {selling, *changing}
+    try:
+        while running:
+            done, running = wait(running, timeout=_LOG_EVERY_S, return_when=FIRST_COMPLETED)
+            for thread in done:
+                thread.result()
+            if selling.done() and not simulated:
+                stop.set()
+            if not done or not running:
+                planted: Counter[Fault] = sum((c.faults for c in counts.values()), start=Counter())
+                faults = {str(f): n for f, n in sorted(planted.items())}
+                _log.info("published", **{str(e): c.records for e, c in counts.items()}, faults=faults)
+    finally:
+        stop.set()

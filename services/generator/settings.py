@@ -1,44 +1,52 @@
 """Settings of the generator."""
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Annotated
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
-from retail_stream.errors import SettingsError
 from retail_stream.service.metrics import MetricsPort
 from retail_stream.settings import Connections
-from services.generator.publishing.faults import PROFILES, Fault, Probabilities, Profile
+from services.generator.faults import PROFILES, Fault, Probabilities, Profile
 from services.generator.timing.latency import Distribution
 
-#: One record in a day or so: less would put the next one beyond every calendar.
+#: About one record in a day: a lower rate would put the next record beyond the range of times.
 _SLOWEST = 0.00001
 
 
-def _seldom(rate: float) -> float:
+def _not_too_slow(rate: float) -> float:
     if 0 < rate < _SLOWEST:
-        raise ValueError(f"must be 0 or at least {_SLOWEST:.5f}")
+        raise ValueError(f"is neither 0 nor at least {_SLOWEST:.5f}")
     return rate
 
 
 _RATE = f"0 (as fast as possible), or a number from {_SLOWEST:.5f} to 1000000"
-Rate = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False, description=_RATE), AfterValidator(_seldom)]
-# Kafka takes no record from before 1970, and what a sale refers to is some years older than the sale.
-_EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
-Moment = Annotated[
-    AwareDatetime | None,
-    Field(ge=_EARLIEST, description="an ISO 8601 time with its zone from 1980 on, such as 2026-03-01T08:00:00Z"),
+Rate = Annotated[
+    float, Field(ge=0, le=1_000_000, allow_inf_nan=False, description=_RATE), AfterValidator(_not_too_slow)
 ]
+
+# Kafka rejects records from before 1970, and a sale refers to rows that are some years older than it.
+_EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
+
+
+def _not_future(at: datetime | None) -> datetime | None:
+    if at is not None and at > datetime.now(UTC):
+        raise ValueError("lies in the future, and Kafka rejects records with later timestamps")
+    return at
+
+
+_TIME = "an ISO 8601 time with its zone, from 1980 up to now, for example 2026-03-01T08:00:00Z"
+PastTime = Annotated[AwareDatetime | None, Field(ge=_EARLIEST, description=_TIME), AfterValidator(_not_future)]
 Probability = Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False, description="a probability from 0 to 1")]
 
-#: Spacing of simulated time where the rate is 0.
+#: Rates of simulated time where the set rate is 0.
 SALES_PER_S, CHANGES_PER_S = 50.0, 5.0
 _FAULT = "generator_fault_"
 
 
 class GeneratorSettings(Connections):
-    """``generator_fault_<name>``: the probability of a fault, per record that can have it; None: the profile's."""
+    """The generator's variables. ``generator_fault_<name>`` None means the probability that the profile has."""
 
     generator_sales_per_s: Rate = SALES_PER_S
     generator_changes_per_s: Rate = CHANGES_PER_S
@@ -46,16 +54,16 @@ class GeneratorSettings(Connections):
         int | None, Field(ge=1, le=10**12, description="a whole number from 1 to 10^12; unset means no limit")
     ] = None
     generator_seed: Annotated[
-        int | None, Field(ge=0, lt=2**63, description="a whole number from 0; unset means a random one")
+        int | None, Field(ge=0, lt=2**63, description="a whole number from 0 to 2^63 - 1; unset means a random one")
     ] = None
-    generator_start_time: Moment = None
-    generator_backfill_from: Moment = None
+    generator_start_time: PastTime = None
+    generator_backfill_from: PastTime = None
     generator_evolve_after_s: Annotated[
         float | None,
         Field(ge=0, le=10**9, allow_inf_nan=False, description="seconds from 0 to 10^9; unset means never"),
     ] = None
     latency_max_s: Annotated[
-        float, Field(ge=0, le=86_400, allow_inf_nan=False, description="seconds, from 0 to 86400")
+        float, Field(ge=0, le=86_400, allow_inf_nan=False, description="seconds from 0 to 86400")
     ] = 30.0
     latency_distribution: Annotated[Distribution, Field(description=f"one of {', '.join(Distribution)}")] = (
         Distribution.UNIFORM
@@ -79,30 +87,30 @@ class GeneratorSettings(Connections):
     generator_fault_silence: Probability = None
     metrics_port: MetricsPort = 9101
 
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.generator_start_time is not None and self.generator_backfill_from is not None:
+            raise ValueError("GENERATOR_START_TIME and GENERATOR_BACKFILL_FROM are both set; set only one of them")
+        # A misspelt fault would be ignored otherwise, as any unknown variable is.
+        known = {f"{_FAULT}{f}".upper() for f in Fault}
+        for name in os.environ:
+            if name.upper().startswith(_FAULT.upper()) and name.upper() not in known:
+                raise ValueError(f"{name} does not name a fault; allowed: {', '.join(sorted(known))}")
+        return self
+
     @property
     def faults(self) -> Probabilities:
-        """The probability of each fault: the profile's, or the one that is set."""
+        """The probability of each fault: the one that is set, else the profile's."""
         own = {f: getattr(self, f"{_FAULT}{f}") for f in Fault}
         return {**PROFILES[self.generator_profile], **{f: p for f, p in own.items() if p is not None}}
 
     @property
     def simulated(self) -> bool:
         """Whether time is simulated. With a seed as well, the records are the same from run to run."""
-        return self.history_from is not None
+        return self.history_from_us is not None
 
     @property
-    def history_from(self) -> datetime | None:
-        """When simulated time starts."""
-        return self.generator_start_time or self.generator_backfill_from
-
-
-def check_names(variables: Iterable[str]) -> None:
-    """Refuse a probability of a fault that there is not: it would be ignored without a word.
-
-    Raises:
-        SettingsError: names the variable and what is allowed.
-    """
-    known = {f"{_FAULT}{f}".upper() for f in Fault}
-    for name in variables:
-        if name.upper().startswith(_FAULT.upper()) and name.upper() not in known:
-            raise SettingsError(f"{name} is no fault; allowed: {', '.join(sorted(known))}.")
+    def history_from_us(self) -> int | None:
+        """When simulated time starts, in microseconds since 1970-01-01 UTC; None where time is not simulated."""
+        start = self.generator_start_time or self.generator_backfill_from
+        return None if start is None else (start - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

@@ -1,7 +1,8 @@
 """One batch: gather → merge → apply → positions, in one transaction; and what to do when Postgres does not take it."""
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as finish
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
@@ -19,7 +20,7 @@ from retail_stream.errors import PoisonRecord
 from retail_stream.kafka import batches
 from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.topics import Group
-from retail_stream.waiting import wait_for
+from retail_stream.waiting import Wait, wait_for
 from retail_stream.warehouse import positions, postgres, replays
 from retail_stream.warehouse.positions import Position
 from services.scd_merger import metrics
@@ -54,10 +55,10 @@ class Merger:
         engine: Engine,
         dimensions: Iterable[Dimension],
         writers: Mapping[str, SubjectSchemas],
-        check: Callable[[], None] = lambda: None,
+        wait: Wait = wait_for,
     ) -> None:
-        """``writers``: topic → its writer schemas. ``check``: called before each attempt; may raise to give up."""
-        self._engine, self._writers, self._check = engine, writers, check
+        """``writers``: topic → its writer schemas. ``wait``: what waits for Postgres; may raise to give up."""
+        self._engine, self._writers, self._wait = engine, writers, wait
         self._tables = {d.topic: DimensionTable(d) for d in dimensions}
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="merger")
         self._readers = {topic: RecordSchema(clean_schema(t.dimension.entity)) for topic, t in self._tables.items()}
@@ -87,7 +88,7 @@ class Merger:
         """
         parts = lanes(batch)
         tried = [self._threads.submit(self._try_to_store, owned, part) for part in parts]
-        wait(tried)
+        finish(tried)
         moved: list[Position] = []
         refused: dict[TopicPartitionKey, Slice] = {}
         for part, future in zip(parts, tried, strict=True):
@@ -162,11 +163,10 @@ class Merger:
 
     def _transaction(self, write: Callable[[Connection], T]) -> T:
         def attempt() -> T:
-            self._check()
             with postgres.outages(self._engine), self._engine.begin() as connection:
                 return write(connection)
 
-        return wait_for(attempt)
+        return self._wait(attempt)
 
 
 def lanes(batch: Batch) -> list[Batch]:

@@ -4,7 +4,6 @@ It is a line in `retail_stream.entities` and a schema in ``schemas/clean``; ever
 SQL, the tables that the migration has to create) follows from them.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -162,7 +161,7 @@ def dimensions() -> tuple[Dimension, ...]:
 
 def clean_schema(entity: Entity) -> AvroSchema:
     """The clean schema of an entity, as parsed JSON."""
-    return json.loads((topics.SCHEMAS / "clean" / f"{entity}.avsc").read_text())
+    return topics.topic(topics.clean(entity)).schema()
 
 
 def _kind(entity: Entity, name: str, avro_type: object) -> Kind:

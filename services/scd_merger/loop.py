@@ -6,22 +6,13 @@ import time
 import structlog
 
 from retail_stream.errors import Fenced, Unavailable
+from retail_stream.waiting import Stopped
 from services.scd_merger import metrics
 from services.scd_merger.batch import Merger
 from services.scd_merger.reader import Reader
 
 _BREATH_S = 1.0
 _log = structlog.get_logger(__name__)
-
-
-class Stopped(Exception):
-    """The service was told to stop while it waited for a server."""
-
-
-def stop_check(stop: threading.Event) -> None:
-    """Raise :class:`Stopped` once ``stop`` is set: for whoever waits for a server."""
-    if stop.is_set():
-        raise Stopped
 
 
 def run(reader: Reader, merger: Merger, stop: threading.Event) -> None:

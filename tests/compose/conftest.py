@@ -1,6 +1,5 @@
 """The whole of docker-compose.yml, built and brought up once, with two replicas of every service that can have them."""
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,10 +9,11 @@ from commands.status.status import Status, look
 from commands.verify.report import Report
 from commands.verify.run import run
 from retail_stream.kafka import clients
-from retail_stream.settings import Connections
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
 from tests.harness.containers import Project
+from tests.harness.eventually import eventually
+from tests.harness.servers import connections_of
 
 #: They must be found nowhere but where they are needed, and may hold what means something in a URL.
 SECRETS = {"POSTGRES_PASSWORD": "w@rehouse/secret%of-the-test", "REGISTRY_PASSWORD": "reg@stry/secret%of-the-test"}
@@ -26,7 +26,7 @@ class Whole:
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        self.connections = Connections(**{name.lower(): value for name, value in project.env.items()})
+        self.connections = connections_of(project)
         self.warehouse: Engine = postgres.engine(self.connections.database_url)
 
     def up(self, **scale: int) -> None:
@@ -52,34 +52,38 @@ class Whole:
     def status(self) -> Status:
         return wait_for(lambda: look(self.warehouse, self.connections), patience_s=60)
 
-    def eventually(self, holds: Callable[[Status], bool], what: str, within_s: float = 120) -> Status:
+    def until(self, holds: Callable[[Status], bool], what: str, within_s: float = 120) -> Status:
         """Look again and again until ``holds``; fails with ``what``, the last status and logs after ``within_s``."""
-        deadline = time.monotonic() + within_s
-        while not holds(status := self.status()):
-            assert time.monotonic() < deadline, f"{what}: not within {within_s} s; {status}\n{self.project.logs()}"
-            time.sleep(0.5)
-        return status
+
+        def look_again() -> Status | None:
+            self.last = self.status()
+            return self.last if holds(self.last) else None
+
+        found = eventually(look_again, lambda: f"{what}; {self.last}\n{self.project.logs()}", within_s, every_s=0.5)
+        assert found is not None
+        return found
 
     def flows_on(self) -> None:
         """Every part of the pipeline has taken in something new: records, facts, versions."""
         was = self.status()
-        self.eventually(
+        self.until(
             lambda s: s.produced > was.produced and s.facts > was.facts and s.versions > was.versions,
             "the pipeline flows on",
         )
 
     def in_sync(self, within_s: float = 120) -> None:
         """Every replica of every partition has what its leader has."""
-        deadline = time.monotonic() + within_s
         admin = clients.admin(self.connections)
-        while behind := [
-            f"{name}/{p.id}"
-            for name, topic in admin.list_topics(timeout=10).topics.items()
-            for p in topic.partitions.values()
-            if len(p.isrs) < len(p.replicas)
-        ]:
-            assert time.monotonic() < deadline, f"not in sync within {within_s} s: {behind}"
-            time.sleep(0.5)
+
+        def behind() -> list[str]:
+            return [
+                f"{name}/{p.id}"
+                for name, topic in admin.list_topics(timeout=10).topics.items()
+                for p in topic.partitions.values()
+                if len(p.isrs) < len(p.replicas)
+            ]
+
+        eventually(lambda: not behind(), lambda: f"in sync; behind are {behind()}", within_s, every_s=0.5)
 
     def verify(self) -> Report:
         return run(self.connections)
@@ -92,6 +96,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     with project.here():
         running = Whole(project)
         running.up()
-        running.eventually(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive")
+        running.until(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive")
         yield running
         running.warehouse.dispose()

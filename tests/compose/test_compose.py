@@ -13,7 +13,7 @@ from confluent_kafka.admin import NewTopic
 from commands.demo.pipeline import Service
 from retail_stream.kafka import clients
 from tests.compose.conftest import SCALED, SECRETS, Whole
-from tests.harness.containers import eventually
+from tests.harness.eventually import eventually
 
 SERVERS = ("kafka", "postgres", "registry")
 SERVICES = tuple(Service)
@@ -166,7 +166,7 @@ def sees_every_replica(whole: Whole) -> None:
             return {}
         return {} if look["problems"] else {row["name"]: row["ready"] for row in look["services"]}
 
-    eventually(lambda: ready() == wanted, lambda: f"the page sees {ready()}")
+    eventually(lambda: ready() == wanted, lambda: f"the page sees {ready()}", 120)
 
 
 def test_the_page_sees_every_replica(whole: Whole):
@@ -182,7 +182,7 @@ def test_one_replica_of_each_pair_is_killed_and_the_other_takes_over_its_partiti
         now = whole.positions()
         return [place for place, offset in was.items() if now.get(place, 0) <= offset]
 
-    eventually(lambda: not behind(), lambda: f"nobody goes on at {behind()}\n{whole.project.logs()}")
+    eventually(lambda: not behind(), lambda: f"something goes on at {behind()}\n{whole.project.logs()}", 120)
     assert {service: len(whole.project.containers(service)) for service in SCALED} == dict.fromkeys(SCALED, 1)
 
 
@@ -220,7 +220,7 @@ def test_a_replica_that_leaves_and_one_that_comes_change_nothing(whole: Whole):
 
 def test_services_stop_cleanly_within_their_grace_period(whole: Whole):
     whole.project("stop", "generator")
-    whole.eventually(lambda s: s.drained, "the pipeline drains")
+    whole.until(lambda s: s.drained, "the pipeline drains")
     # As people do it: in the container, with its memory and its place to spill to.
     assert "checks passed" in whole.project("run", "--rm", "-T", "commands", "verify").splitlines()[-1]
     whole.project("stop", *SERVICES, PAGE)
@@ -235,7 +235,7 @@ def test_a_generator_that_has_made_its_sales_is_not_started_again(whole: Whole):
     whole.project(*arguments, GENERATOR_MAX_SALES="20")
     (generator,) = whole.project.containers("generator", all_=True)
     # One that Docker starts again is `restarting` from the moment of its end.
-    eventually(lambda: inspect(generator)[0]["State"]["Status"] == "exited", whole.project.logs)
+    eventually(lambda: inspect(generator)[0]["State"]["Status"] == "exited", whole.project.logs, 120)
     state, restarts = inspect(generator)[0]["State"], inspect(generator)[0]["RestartCount"]
     assert (state["Status"], state["ExitCode"], restarts) == ("exited", 0, 0)
 

@@ -23,7 +23,8 @@ from retail_stream.kafka.offsets import topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
-from tests.harness.containers import Project, eventually
+from tests.harness.containers import Project
+from tests.harness.eventually import eventually
 
 PASSWORD = "of-the-test"
 OVERRIDE = """
@@ -103,12 +104,12 @@ def test_whoever_has_no_password_or_another_is_not_let_in(env: dict[str, str]):
     plain = {name: value for name, value in env.items() if not name.startswith("KAFKA_S")}
     for wrong in (plain, {**env, "KAFKA_SASL_PASSWORD": "another"}):
         with pytest.raises(Unavailable):
-            topic_partitions(Connections(**settings(wrong)), "sales.raw")
+            topic_partitions(Connections.model_validate(settings(wrong)), "sales.raw")
 
 
 def test_the_pipeline_flows_and_verify_agrees(env: dict[str, str], tmp_path: Path):
-    initialise(InitSettings(**settings(env)))
-    connections = Connections(**settings(env))
+    initialise(InitSettings.model_validate(settings(env)))
+    connections = Connections.model_validate(settings(env))
     warehouse = postgres.engine(connections.database_url)
     with ProcessGroup() as group:
         pipeline = Pipeline(group, {**os.environ, **env, "GENERATOR_MAX_SALES": "300"}, tmp_path)
@@ -119,7 +120,7 @@ def test_the_pipeline_flows_and_verify_agrees(env: dict[str, str], tmp_path: Pat
             status = wait_for(lambda: look(warehouse, connections), 60)
             return pipeline.dead() == {Service.GENERATOR: 0} and status.facts > 0 and status.drained
 
-        eventually(drained, lambda: f"not drained; {pipeline.dead()}: {pipeline.log(Service.CLEANER).read_text()}")
+        eventually(drained, lambda: f"drained; {pipeline.dead()}: {pipeline.log(Service.CLEANER).read_text()}", 120)
         report = run(connections)
     warehouse.dispose()
     assert report.ok, report.failed

@@ -63,7 +63,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     with project.here():
         running = Whole(project)
         running.up(**ALONE)
-        running.eventually(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive")
+        running.until(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive")
         yield running
         running.warehouse.dispose()
 
@@ -104,6 +104,6 @@ def test_no_loss_cost_a_record_and_no_caller_saw_an_error(cluster: Whole, caller
     cluster.project("stop", "generator")
     sales = Counter(m.value() for m in read_to_end(cluster.connections, topics.raw(Entity.SALES)))
     assert [sale for sale, times in sales.items() if times > 1] == []
-    cluster.eventually(lambda s: s.drained, "the pipeline drains")
+    cluster.until(lambda s: s.drained, "the pipeline drains")
     report = cluster.verify()
     assert report.ok, report.failed

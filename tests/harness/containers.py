@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -156,11 +156,3 @@ def wait_for_a_produce(brokers: str, within_s: float = _READY_S) -> None:
     producer.flush(within_s)
     assert delivered == [None], f"Kafka at {brokers} took no record within {within_s} s: {delivered}"
     admin.delete_topics([topic])[topic].result(30)
-
-
-def eventually(holds: Callable[[], bool], what: Callable[[], str], within_s: float = _READY_S) -> None:
-    """Ask again and again until ``holds``; fails with ``what()`` after ``within_s``."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.5)

@@ -1,22 +1,22 @@
-"""The generator's streams as tests use them: rows, and records of each entity without Kafka."""
+"""The generator's streams for tests: records and rows of each entity, without Kafka."""
 
 import json
 import random
-from collections.abc import Mapping
 
 import numpy as np
 
 from retail_stream import topics
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import DIMENSIONS, Entity
-from services.generator.publishing.columns import ColumnEncoder
-from services.generator.publishing.faults import PROFILES, Fault, Profile
-from services.generator.publishing.records import Encoder, Record
-from services.generator.retailer.catalogue import KINDS
-from services.generator.retailer.dimension import DimensionStream, State
+from services.generator.faults import PROFILES, Fault, Probabilities, Profile
+from services.generator.publishing.encoding import ColumnEncoder, RowEncoder
+from services.generator.records import EncodeColumns, EncodeRow, Evolution, ProducerRecord
+from services.generator.retailer.catalogue import SPECS
+from services.generator.retailer.dimension import DimensionState, DimensionStream
 from services.generator.retailer.market import Market
 from services.generator.retailer.pools import Pools
-from services.generator.retailer.sales import VOCABULARIES, SalesStream, Tail
+from services.generator.retailer.sales import VOCABULARIES, SalesState, SalesStream
+from services.generator.timing.latency import Latency
 from services.generator.timing.schedule import Slots
 
 START = 1_772_352_000_000_000
@@ -29,31 +29,54 @@ DEFAULTS = PROFILES[Profile.BRIEF]
 HOSTILE = PROFILES[Profile.HOSTILE]
 
 
-def encoder(entity: Entity) -> Encoder:
-    return Encoder(SCHEMAS[entity], 1)
+def encoder(entity: Entity) -> RowEncoder:
+    return RowEncoder(SCHEMAS[entity], 1)
 
 
-def rows(entity: Entity, records: list[Record]) -> list[dict]:
+def rows(entity: Entity, records: list[ProducerRecord]) -> list[dict]:
     reader = RecordSchema(SCHEMAS[entity])
     return [row for r in records if r.value is not None and (row := reader.record(r.value[5:])) is not None]
 
 
-def changes(entity: Entity, count: int, faults: Mapping[Fault, float], seed: int = 1) -> list[Record]:
-    stream = DimensionStream(KINDS[entity], random.Random(seed), POOLS, faults, encoder(entity), State())
-    initial = [m.record for m in stream.initial(START)]
+def dimension_stream(
+    entity: Entity,
+    faults: Probabilities = NO_FAULTS,
+    seed: int | str = 1,
+    state: DimensionState | None = None,
+    evolution: Evolution[EncodeRow] | None = None,
+) -> DimensionStream:
+    rng = random.Random(seed)
+    return DimensionStream(SPECS[entity], rng, POOLS, faults, encoder(entity), state or DimensionState(), evolution)
+
+
+def sales_stream(
+    faults: Probabilities = NO_FAULTS,
+    seed: int = 1,
+    latency: Latency | None = None,
+    state: SalesState | None = None,
+    partitions: int = 1,
+    evolution: Evolution[EncodeColumns] | None = None,
+) -> SalesStream:
+    """``latency``: none at all by default."""
+    rng, latency = np.random.default_rng(seed), latency or Latency(0)
+    return SalesStream(rng, faults, latency, COLUMNS, state or SalesState(), partitions, evolution)
+
+
+def changes(entity: Entity, count: int, faults: Probabilities, seed: int = 1) -> list[ProducerRecord]:
+    stream = dimension_stream(entity, faults, seed)
+    initial = [c.record for c in stream.initial(START)]
     return initial + [stream.change(START + i * SECOND // 5).record for i in range(count)]
 
 
 def market() -> Market:
     market = Market()
     for e in DIMENSIONS:
-        stream = DimensionStream(KINDS[e], random.Random(f"m/{e}"), POOLS, NO_FAULTS, encoder(e), State())
-        market.shelves[e].apply(c for m in stream.initial(START) for c in m.changes)
+        initial = dimension_stream(e, seed=f"m/{e}").initial(START)
+        market.shelves[e].apply(a for c in initial for a in c.availabilities)
     return market
 
 
-def sell(count: int, faults: Mapping[Fault, float], seed: int = 1, latency_s: int = 30) -> list[Record]:
-    stream = SalesStream(np.random.default_rng(seed), faults, latency_s * SECOND, COLUMNS, Tail())
-    offer = market()
+def sell(count: int, faults: Probabilities, seed: int = 1, latency_s: int = 30) -> list[ProducerRecord]:
+    stream, offer = sales_stream(faults, seed, Latency(latency_s * SECOND)), market()
     slots = [START + 60 * SECOND + i * SECOND // 50 for i in range(count)]
     return [r for i in range(0, count, 50) for r in stream.block(Slots.of(slots[i : i + 50]), offer).records()]

@@ -109,17 +109,19 @@ def oracle(run: Feed) -> Outcome:
         idle, now = move.idle, move.now
         for p in move.mine:
             n = move.cut[p]
-            if (n or p not in idle) and stream is not None and (marks[p] is None or marks[p] < stream):
+            mark = marks[p]
+            if (n or p not in idle) and stream is not None and (mark is None or mark < stream):
                 marks[p] = stream
                 out.rises.append((p, next_offset(run, p, done[p]), stream))
             for r in run.records[p][done[p] : done[p] + n]:
                 count(r, p, marks[p], rules, seen[p], sums, out)
                 marks[p] = top(marks[p], min(r["event_time"], r["timestamp"]) - rules.delay)
             done[p] += n
-        busy = [marks[p] for p in marks if p not in idle or move.cut[p]]
+        busy = [p for p in marks if p not in idle or move.cut[p]]
         if busy:
-            if None not in busy:
-                stream = top(stream, min(busy))
+            known = [mark for p in busy if (mark := marks[p]) is not None]
+            if len(known) == len(busy):
+                stream = top(stream, min(known))
             went_on = None
         else:
             stream = top(stream, *marks.values())

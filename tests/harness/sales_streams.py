@@ -139,7 +139,8 @@ class Identities:
 
 def aggregate(run: Feed, recorded: Iterable[Rise] = ()) -> tuple[Outcome, Warehouse, list[Rise]]:
     """``recorded``: rises of an earlier run, which this one applies from their offsets on."""
-    out, warehouse, rises = Outcome(), Warehouse(), []
+    out, warehouse = Outcome(), Warehouse()
+    rises: list[Rise] = []
     rules = step.Rules(parse(run.windows), run.rules.delay, run.rules.lateness)
     identities = Identities(run.records)
     to_come = {p: [r for r in recorded if r.partition == p] for p in run.records}

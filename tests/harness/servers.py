@@ -4,6 +4,7 @@
 """
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,14 +18,21 @@ from psycopg import sql
 from commands.embedded.servers import Server
 from commands.embedded.settings import Ports
 from commands.embedded.stack import Stack
-from commands.init import InitSettings, initialise
+from commands.init import InitSettings, create_topics, initialise
+from retail_stream.kafka import clients
 from retail_stream.settings import Connections
+from tests.harness.eventually import eventually
+from tests.harness.groups import remove_members
 
 _CHOICES = ("embedded", "containers")
 CHOSEN = os.environ.get("RETAIL_STREAM_TEST_SERVERS", "embedded")
 if CHOSEN not in _CHOICES:
     raise pytest.UsageError(f"RETAIL_STREAM_TEST_SERVERS={CHOSEN!r}: allowed: {', '.join(_CHOICES)}.")
 CONTAINERS = CHOSEN == "containers"
+
+
+#: A database that holds the tables as `init` makes them, and no session.
+_EMPTY = sql.Identifier("empty_warehouse")
 
 
 class Servers(Protocol):
@@ -42,7 +50,7 @@ class Servers(Protocol):
 
 @contextmanager
 def private_stack() -> Iterator[Servers]:
-    """Servers with a folder of their own; whoever kills one of them starts it again."""
+    """New servers, their state in a folder that is deleted at the end; a test that kills one starts it again."""
     # Not in pytest's folder: where the tests run as root, Postgres runs as another user, who has to get through, and
     # each pytest that starts closes that folder to all others again.
     with TemporaryDirectory(prefix="retail-stream-test-") as name:
@@ -60,19 +68,93 @@ def _servers(folder: Path) -> AbstractContextManager[Servers]:
     return Stack(folder / "state", Ports.free(), restart=False)
 
 
+class Configured(Protocol):
+    """Anything with the environment variables that say where its servers are."""
+
+    @property
+    def env(self) -> dict[str, str]: ...
+
+
+def connections_of(stack: Configured) -> Connections:
+    """Where the servers of a stack are."""
+    return Connections.model_validate(_fields(stack))
+
+
+def init_settings_of(stack: Configured) -> InitSettings:
+    """The same for `init`."""
+    return InitSettings.model_validate(_fields(stack))
+
+
 def initialised(stack: Servers) -> Connections:
-    """Create topics, schemas and tables on a stack, and say where its servers are."""
-    variables = {name.lower(): value for name, value in stack.env.items()}
-    initialise(InitSettings(**variables))
-    return Connections(**variables)
+    """Run `init` on a new stack, and keep a copy of its empty tables, which `own_database` copies."""
+    initialise(init_settings_of(stack))
+    connections = connections_of(stack)
+    with _admin(connections) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(_EMPTY, sql.Identifier(_name(connections))))
+    return connections
 
 
-def drop_database(admin: psycopg.Connection, name: str) -> None:
-    """Drop a database and disconnect whoever still uses it.
+def emptied(stack: Servers) -> Connections:
+    """Bring an initialised stack back to where `initialised` left it; schemas that were registered stay."""
+    connections = connections_of(stack)
+    admin = clients.admin(connections)
+    remove_members(admin, connections.kafka_bootstrap_servers)
+    there = [name for name in admin.list_topics(timeout=10).topics if not name.startswith("__")]
+    for deleted in admin.delete_topics(there).values() if there else ():
+        deleted.result(30)
+    # Offsets of deleted topics go with them.
+    eventually(lambda: not {*there} & {*admin.list_topics(timeout=10).topics}, "all topics are gone")
+    create_topics(init_settings_of(stack))
+    replace_database(connections)
+    return connections
 
-    Not ``WITH (FORCE)``, which fails when autovacuum, a superuser, is in there; a plain DROP sends that away.
+
+@contextmanager
+def own_database(connections: Connections, prefix: str = "test") -> Iterator[Connections]:
+    """The same servers with a new database in which `init` has made the tables."""
+    server, _, _ = connections.database_url.rpartition("/")
+    mine = connections.model_copy(update={"database_url": f"{server}/{prefix}_{uuid.uuid4().hex[:12]}"})
+    _make_tables(mine)
+    yield mine
+    drop_database(mine)
+
+
+def replace_database(connections: Connections) -> None:
+    """Replace the database of ``connections`` by one with empty tables."""
+    drop_database(connections)
+    _make_tables(connections)
+
+
+def _make_tables(connections: Connections) -> None:
+    with _admin(connections) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(_name(connections)), _EMPTY))
+    # Two warehouses never share this: it tells apart what they published.
+    with psycopg.connect(connections.database_url, autocommit=True) as copy:
+        copy.execute("UPDATE warehouse_id SET id = gen_random_uuid()")
+
+
+def _admin(connections: Connections) -> psycopg.Connection:
+    server, _, _ = connections.database_url.rpartition("/")
+    return psycopg.connect(f"{server}/postgres", autocommit=True)
+
+
+def _name(connections: Connections) -> str:
+    return connections.database_url.rpartition("/")[2]
+
+
+def _fields(stack: Configured) -> dict[str, str]:
+    return {name.lower(): value for name, value in stack.env.items()}
+
+
+def drop_database(connections: Connections) -> None:
+    """Drop the database of ``connections`` and end the sessions that still use it.
+
+    Not ``WITH (FORCE)``: it fails while autovacuum, a superuser's process, is in there; a plain DROP sends that away.
     """
-    admin.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = current_user", [name]
-    )
-    admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+    name = _name(connections)
+    with _admin(connections) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = current_user",
+            [name],
+        )
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from retail_stream.warehouse import postgres
 from tests.harness import documented, servers
 from tests.harness.documented import Documented
 from tests.harness.endpoint import Endpoint, free_port
+from tests.harness.eventually import eventually
 
 SETTINGS = {
     "GENERATOR_SALES_PER_S": "100",
@@ -39,25 +40,12 @@ STARTING = (503, "not ready: started\n")
 READY = (200, "ready\n")
 
 
-def eventually(check: Callable[[], object], within_s: float = 60) -> None:
-    """Retry an assertion until it holds or the deadline passes."""
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
-            check()
-            return
-        except AssertionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-
 class Running:
     """The four services on servers of their own."""
 
     def __init__(self, stack: servers.Servers, group: ProcessGroup, logs: Path) -> None:
         self.stack = stack
-        self.connections: Connections = servers.initialised(stack)
+        self.connections: Connections = servers.connections_of(stack)
         self.warehouse: Engine = postgres.engine(self.connections.database_url)
         self.pipeline = Pipeline(group, {**stack.env, **SETTINGS}, logs)
         self.at = {service: Endpoint(free_port()) for service in Service}
@@ -72,10 +60,7 @@ class Running:
         """Wait until every service is ready, but for those ``expected`` to say something else."""
         wanted = {service: expected.get(service, READY) for service in Service}
 
-        def check() -> None:
-            assert self.readiness() == wanted, self.pipeline.dead()
-
-        eventually(check)
+        eventually(lambda: self.readiness() == wanted, lambda: f"{self.readiness()}, {self.pipeline.dead()}")
 
     @contextmanager
     def without(self, server: Server) -> Iterator[None]:
@@ -92,38 +77,37 @@ class Running:
     def drain(self) -> None:
         """The generator has ended: wait until nothing is on its way."""
 
-        def check() -> None:
+        def is_drained() -> bool:
             status = self.status()
-            assert status.drained
             # Every window is closed, too, so that no number moves any more.
-            assert set(status.windows) == {"final"}
+            return status.drained and set(status.windows) == {"final"}
 
-        eventually(check)
+        eventually(is_drained, lambda: f"drained, and every window final: {self.status()}", every_s=0.3)
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with servers.private_stack() as stack, ProcessGroup() as group:
-        running = Running(stack, group, tmp_path_factory.mktemp("logs"))
+def running(empty_stack: servers.Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with ProcessGroup() as group:
+        running = Running(empty_stack, group, tmp_path_factory.mktemp("logs"))
         with running.without(Server.REGISTRY):
             for service in Service:
                 running.start(service)
             # Alive, and not ready, for as long as nobody knows a schema.
-            eventually(lambda: all_equal(running.readiness(), STARTING))
+            eventually(lambda: all_equal(running.readiness(), STARTING), lambda: f"all start: {running.readiness()}")
             assert {e.ask("/healthz") for e in running.at.values()} == {(200, "ok\n")}
-            eventually(lambda: each_log_has(running, "does not answer"))
-            all_equal(running.readiness(), STARTING)
+            eventually(lambda: each_log_has(running, "does not answer"), "each says what it waits for")
+            assert all_equal(running.readiness(), STARTING)
         running.all_say()
         yield running
         running.warehouse.dispose()
 
 
-def all_equal(found: dict[Service, tuple[int, str]], expected: tuple[int, str]) -> None:
-    assert found == dict.fromkeys(Service, expected)
+def all_equal(found: dict[Service, tuple[int, str]], expected: tuple[int, str]) -> bool:
+    return found == dict.fromkeys(Service, expected)
 
 
-def each_log_has(running: Running, words: str) -> None:
-    assert {s for s in Service if words not in running.pipeline.log(s).read_text()} == set()
+def each_log_has(running: Running, words: str) -> bool:
+    return all(words in running.pipeline.log(s).read_text() for s in Service)
 
 
 def numbers(running: Running) -> dict[str, float]:
@@ -168,7 +152,7 @@ def facts(running: Running) -> dict[str, float]:
 
 
 def test_the_numbers_are_those_of_topics_and_warehouse(running: Running) -> None:
-    eventually(lambda: is_at_least(running.at[Service.AGGREGATOR].value("aggregator_facts_total"), 500))
+    eventually(lambda: running.at[Service.AGGREGATOR].value("aggregator_facts_total") >= 500, "500 facts")
     published = running.at[Service.GENERATOR].value("generator_records_total")
     assert running.pipeline.stop(Service.GENERATOR) == 0
     running.drain()
@@ -203,10 +187,6 @@ def test_the_services_have_the_metrics_that_the_docs_list_and_no_others(running:
     assert found == set(documented.metrics())
 
 
-def is_at_least(number: float, least: float) -> None:
-    assert number >= least
-
-
 def test_without_postgres_those_who_write_to_it_are_not_ready(running: Running) -> None:
     missing = (503, "not ready: postgres\n")
     with running.without(Server.POSTGRES):
@@ -216,14 +196,14 @@ def test_without_postgres_those_who_write_to_it_are_not_ready(running: Running) 
 
 def test_without_kafka_nobody_is_ready(running: Running) -> None:
     with running.without(Server.KAFKA):
-        eventually(lambda: all_miss(running, "kafka"))
+        eventually(lambda: all_miss(running, "kafka"), lambda: f"all miss Kafka: {running.readiness()}")
         assert {e.ask("/healthz") for e in running.at.values()} == {(200, "ok\n")}
         assert {e.value("retail_stream_ready", condition="kafka") for e in running.at.values()} == {0}
     running.all_say()
 
 
-def all_miss(running: Running, condition: str) -> None:
-    assert all(status == 503 and condition in body for status, body in running.readiness().values())
+def all_miss(running: Running, condition: str) -> bool:
+    return all(status == 503 and condition in body for status, body in running.readiness().values())
 
 
 @pytest.mark.parametrize("group", [Group.SCD_MERGER, Group.AGGREGATOR])
@@ -235,21 +215,17 @@ def test_it_is_not_ready_while_the_group_has_not_given_it_its_share(running: Run
     )
     try:
         silent.subscribe(list(CONSUMES[group]))
-        eventually(lambda: has_a_share(silent))
-        eventually(lambda: equals(at.ask("/readyz"), READY))
+        eventually(lambda: has_a_share(silent), "the silent member has a share")
+        eventually(lambda: at.ask("/readyz") == READY, "it is ready")
         another.subscribe(list(CONSUMES[group]))
-        eventually(lambda: equals(at.ask("/readyz"), (503, "not ready: assigned\n")))
+        eventually(lambda: at.ask("/readyz") == (503, "not ready: assigned\n"), "it says what it lacks")
         assert at.value("retail_stream_ready", condition="assigned") == 0
     finally:
         silent.close()
         another.close()
-    eventually(lambda: equals(at.ask("/readyz"), READY))
+    eventually(lambda: at.ask("/readyz") == READY, "it is ready")
 
 
-def has_a_share(member: Consumer) -> None:
+def has_a_share(member: Consumer) -> bool:
     member.poll(0.1)
-    assert member.assignment()
-
-
-def equals(found: object, expected: object) -> None:
-    assert found == expected
+    return bool(member.assignment())

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,10 +22,11 @@ from confluent_kafka import Producer
 from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.avro.registry import Registry
 from retail_stream.kafka.headers import SEQUENCE_TIME, as_big_endian
-from tests.harness.servers import Servers, private_stack
-from tests.integration.services.cleaner.world import LONG_AGO_US, eventually
+from tests.harness.eventually import eventually
+from tests.harness.servers import Servers, connections_of, own_database
+from tests.harness.services import ROOT, ServiceProcess, Services
+from tests.integration.services.cleaner.world import LONG_AGO_US
 
-ROOT = Path(__file__).parents[2]
 STEPS = ROOT / "docs" / "suppliers"
 FOLDERS = ("commands", "retail_stream", "services", "schemas", "migrations")
 RAW = "suppliers.raw"
@@ -36,8 +38,9 @@ class Project:
 
     def __init__(self, folder: Path, stack: Servers) -> None:
         self.folder, self.stack = folder, stack
-        self.env = {**os.environ, **stack.env, "METRICS_PORT": "0", "PYTHONPATH": str(folder), "DLQ_MAX_RATIO": "1"}
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.env = {**stack.env, "PYTHONPATH": str(folder), "DLQ_MAX_RATIO": "1"}
+        self.services = Services(self.env, folder / "services.log", folder)
+        self.running: dict[str, ServiceProcess] = {}
         for name in FOLDERS:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
 
@@ -56,26 +59,20 @@ class Project:
         return subprocess.run(
             [sys.executable, "-m", "commands.cli", name],
             cwd=self.folder,
-            env={**self.env, **env},
+            env={**os.environ, **self.env, **env},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
 
     def start(self, name: str, **env: str) -> None:
-        command = [sys.executable, "-m", f"services.{name}"]
-        self.running[name] = subprocess.Popen(command, cwd=self.folder, env={**self.env, **env})
+        self.running[name] = self.services.start(name, **env)
 
     def stop(self, *names: str) -> None:
         for name in names:
-            self.running[name].terminate()
+            self.running[name].send_signal(signal.SIGTERM)
         for name in names:
-            assert self.running.pop(name).wait(60) == 0
-
-    def kill(self) -> None:
-        for process in self.running.values():
-            process.kill()
-            process.wait()
+            assert self.running.pop(name).wait() == 0
 
     def publish(self, step: str, *records: Mapping[str, Any] | tuple[int, int]) -> None:
         """``records``: suppliers, or (id, time) of deletes."""
@@ -104,11 +101,10 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with private_stack() as stack:
-        made = Project(tmp_path_factory.mktemp("project"), stack)
+def project(empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    made = Project(tmp_path_factory.mktemp("project"), empty_stack)
+    with made.services:
         yield made
-        made.kill()
 
 
 def supplier(rng: random.Random, **more: Any) -> dict[str, Any]:
@@ -143,7 +139,7 @@ def test_a_dimension_and_then_a_field_are_added_as_documented(project: Project) 
     for name in SERVICES:
         project.start(name)
     deletes = [(rng.randrange(30), LONG_AGO_US + rng.randrange(200)) for _ in range(20)]
-    early = [*(supplier(rng) for _ in range(300)), *deletes]
+    early: list[Mapping[str, Any] | tuple[int, int]] = [*(supplier(rng) for _ in range(300)), *deletes]
     rng.shuffle(early)
     project.publish("first", *early, supplier(rng, name="torn\0"), supplier(rng, rating=float("nan")))
     # What its column could not hold is refused before there is one.
@@ -175,12 +171,10 @@ def test_a_dimension_and_then_a_field_are_added_as_documented(project: Project) 
     assert project.query("SELECT count(*) FROM suppliers_current WHERE certificate IS NOT NULL")[0][0] > 0
 
     found = project.query(CONTENTS)
-    server, _, _ = project.stack.env["DATABASE_URL"].rpartition("/")
-    with psycopg.connect(project.stack.env["DATABASE_URL"], autocommit=True) as admin:
-        admin.execute("CREATE DATABASE rebuilt")
-    rebuilt = f"{server}/rebuilt"
     project.stop("scd_merger")
-    project.command("init", DATABASE_URL=rebuilt)
-    project.start("scd_merger", DATABASE_URL=rebuilt)
-    eventually(lambda: project.query(CONTENTS, rebuilt) == found, "a rebuild comes to the same")
-    project.stop(*SERVICES)
+    with own_database(connections_of(project.stack), "rebuilt") as rebuilt:
+        url = rebuilt.database_url
+        project.command("init", DATABASE_URL=url)
+        project.start("scd_merger", DATABASE_URL=url)
+        eventually(lambda: project.query(CONTENTS, url) == found, "a rebuild comes to the same")
+        project.stop(*SERVICES)

@@ -1,28 +1,22 @@
 """A headless Chromium that notes what goes wrong in it, and where it goes."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests.harness.tools import tool
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The machine's own Chromium; without one the test is skipped, or fails where RETAIL_STREAM_BROWSER=required."""
-    if CHROMIUM is None:
-        (pytest.fail if os.environ.get("RETAIL_STREAM_BROWSER") == "required" else pytest.skip)(
-            "There is no chromium on the PATH (Debian's package `chromium`): the page is not tested."
-        )
+    """The machine's own Chromium."""
+    path = tool("chromium", "chromium-browser", "google-chrome", package="chromium")
     with sync_playwright() as playwright:
         # Root has no sandbox, and /dev/shm is small in containers.
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
         )
         yield browser
         browser.close()

@@ -1,7 +1,6 @@
 """The whole pipeline as processes, on a private embedded stack with topics and a warehouse of its own."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,7 +12,8 @@ from commands.status.status import Status, look
 from retail_stream.settings import Connections
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
-from tests.harness.servers import Servers, initialised, private_stack
+from tests.harness.eventually import eventually
+from tests.harness.servers import Servers, connections_of
 
 #: Ten times the usual; GENERATOR_SALES_PER_S and GENERATOR_CHANGES_PER_S in the environment choose others.
 RATES = {
@@ -38,19 +38,33 @@ class Running:
     def status(self) -> Status:
         return wait_for(lambda: look(self.warehouse, self.connections), patience_s=120)
 
-    def eventually(self, holds: Callable[[Status], bool], what: str, within_s: float = 180) -> Status:
-        """Look again and again until ``holds``; fails with ``what`` and the last status after ``within_s``."""
-        deadline = time.monotonic() + within_s
-        while not holds(status := self.status()):
-            dead = self.pipeline.dead()
-            assert not dead, f"{dead} ended by itself: {[self.pipeline.processes[s].last_lines(20) for s in dead]}"
-            assert time.monotonic() < deadline, f"{what}: not within {within_s} s; {status}"
-        return status
+    def until(self, holds: Callable[[Status], bool], what: str, within_s: float = 180) -> Status:
+        """Wait for a status that ``holds``, and return it; fails with ``what`` and the last status."""
+
+        def look_again() -> Status | None:
+            self.all_run()
+            self.last = self.status()
+            return self.last if holds(self.last) else None
+
+        # To look costs a tenth of a second of the machine on which all services run.
+        found = eventually(look_again, lambda: f"{what}; {self.last}", within_s, every_s=0.2)
+        assert found is not None
+        return found
+
+    def meanwhile(self, condition: Callable[..., bool], what: str, within_s: float = 180) -> None:
+        """Wait for a condition that costs little, while all services run."""
+        eventually(lambda: self.all_run() and condition(), lambda: f"{what}; {self.status()}", within_s)
+
+    def all_run(self) -> bool:
+        """Fail if a service has ended by itself."""
+        dead = self.pipeline.dead()
+        assert not dead, f"{dead} ended by itself: {[self.pipeline.processes[s].last_lines(20) for s in dead]}"
+        return True
 
     def flows_on(self, within_s: float = 180) -> Status:
         """Every part of the pipeline has taken in something new: records, facts, versions."""
         was = self.status()
-        return self.eventually(
+        return self.until(
             lambda s: s.produced > was.produced and s.facts > was.facts and s.versions > was.versions,
             "the pipeline flows on",
             within_s,
@@ -60,29 +74,22 @@ class Running:
         """Stop the generator and wait for what is on its way."""
         assert self.pipeline.stop(Service.GENERATOR) == 0
         del self.pipeline.processes[Service.GENERATOR]
-        return self.eventually(lambda s: s.drained, "the pipeline drains")
+        return self.until(lambda s: s.drained, "the pipeline drains")
 
 
 @pytest.fixture(scope="module")
 def running(
-    request: pytest.FixtureRequest, module_stack: Servers, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
     """Topics, tables and four services, the generator at RATES, all else as the SETTINGS of the module say, if any."""
-    connections = initialised(module_stack)
+    connections = connections_of(empty_stack)
     with ProcessGroup() as group:
-        env = {**module_stack.env, **RATES, **getattr(request.module, "SETTINGS", {})}
+        env = {**empty_stack.env, **RATES, **getattr(request.module, "SETTINGS", {})}
         logs = tmp_path_factory.mktemp("logs")
         pipeline = Pipeline(group, env, logs)
         for service in Service:
             pipeline.start(service)
-        running = Running(module_stack, pipeline, connections, lambda name: Pipeline(group, env, logs / name))
-        running.eventually(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive", 300)
+        running = Running(empty_stack, pipeline, connections, lambda name: Pipeline(group, env, logs / name))
+        running.until(lambda s: s.facts > 0 and s.versions > 0, "the first facts and versions arrive", 300)
         yield running
         running.warehouse.dispose()
-
-
-@pytest.fixture(scope="module")
-def module_stack() -> Iterator[Servers]:
-    """Servers of this module alone."""
-    with private_stack() as stack:
-        yield stack

@@ -21,6 +21,7 @@ from retail_stream.waiting import wait_for
 from tests.system.conftest import Running
 from tests.system.evidence import evidence
 
+pytestmark = pytest.mark.long
 KILLS = 20
 SERVER_DIES = {5: Server.POSTGRES, 8: Server.KAFKA, 13: Server.POSTGRES, 16: Server.KAFKA}
 A_THIRD_COMES = (3, 11)
@@ -54,16 +55,16 @@ def claims_and_positions(running: Running) -> tuple[int, int]:
     return int(epochs or 0), int(positions or 0)
 
 
-def goes_on(running: Running, by: int) -> Callable[..., bool]:
+def goes_on(running: Running, by: int) -> Callable[[], bool]:
     """Whether this many more sales have been taken, from now on."""
     start = wait_for(lambda: claims_and_positions(running), patience_s=60)[1]
-    return lambda _: wait_for(lambda: claims_and_positions(running), patience_s=60)[1] >= start + by
+    return lambda: wait_for(lambda: claims_and_positions(running), patience_s=60)[1] >= start + by
 
 
 def joined(running: Running, pipeline: Pipeline) -> None:
     """Wait until an aggregator that was just started has its share of the partitions."""
     log = pipeline.log(Service.AGGREGATOR)
-    running.eventually(lambda _: "owned" in log.read_text(), "another aggregator gets its share")
+    running.meanwhile(lambda: "owned" in log.read_text(), "another aggregator gets its share")
 
 
 def test_an_outage_upstream_and_a_partition_that_nobody_owns_make_no_sale_late(running: Running) -> None:
@@ -71,17 +72,17 @@ def test_an_outage_upstream_and_a_partition_that_nobody_owns_make_no_sale_late(r
     assert running.pipeline.stop(Service.CLEANER) == 0
     del running.pipeline.processes[Service.CLEANER]
     produced = running.status().produced
-    running.eventually(lambda s: s.produced > produced + OUTAGE_S * RATE, "sales wait for a cleaner")
+    running.until(lambda s: s.produced > produced + OUTAGE_S * RATE, "sales wait for a cleaner")
     running.pipeline.start(Service.CLEANER)
     running.flows_on()
 
     second = running.twin("second")
     second.start(Service.AGGREGATOR)
     joined(running, second)
-    running.eventually(goes_on(running, RATE), "both go on")
+    running.meanwhile(goes_on(running, RATE), "both go on")
     # Until the group misses it, nobody owns its partitions; the other one's are read all the while.
     second.processes[Service.AGGREGATOR].kill()
-    running.eventually(goes_on(running, OUTAGE_S * RATE), "the first one takes over")
+    running.meanwhile(goes_on(running, OUTAGE_S * RATE), "the first one takes over")
     status = running.status()
     assert status.windows.get("final"), "windows close"
     assert status.late == 0
@@ -106,7 +107,7 @@ def test_aggregators_go_on_after_each_of_twenty_kills(
 ) -> None:
     # The second of a pair dies while the first one's partitions wait for the group to miss it.
     by = random.Random(kill).randrange(1, 3 * RATE)
-    running.eventually(goes_on(running, by), f"aggregators go on before kill {kill}")
+    running.meanwhile(goes_on(running, by), f"aggregators go on before kill {kill}")
     pair[kill % 2].processes[Service.AGGREGATOR].kill()
     if server := SERVER_DIES.get(kill):
         running.stack.kill(server)
@@ -125,10 +126,10 @@ def test_aggregators_go_on_after_each_of_twenty_kills(
 def test_a_frozen_aggregator_does_not_stop_the_other(running: Running, pair: tuple[Pipeline, Pipeline]) -> None:
     frozen = pair[0].processes[Service.AGGREGATOR]
     for _ in range(3):
-        running.eventually(goes_on(running, RATE), "both go on")
+        running.meanwhile(goes_on(running, RATE), "both go on")
         os.kill(frozen.pid, signal.SIGSTOP)
         try:
-            running.eventually(goes_on(running, OUTAGE_S * RATE), "the other goes on")
+            running.meanwhile(goes_on(running, OUTAGE_S * RATE), "the other goes on")
         finally:
             os.kill(frozen.pid, signal.SIGCONT)
 

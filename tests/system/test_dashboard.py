@@ -178,7 +178,7 @@ def show_history(page: Page, entity: str, words: str) -> None:
 
 
 def test_windows_and_lateness_are_those_of_postgres(page: Page, running: Running) -> None:
-    running.eventually(lambda s: s.late > 0, "some sale is too late")
+    running.until(lambda s: s.late > 0, "some sale is too late")
     running.drain()
     query = """
         SELECT to_char(window_start AT TIME ZONE 'UTC', 'HH24:MI:SS'),

@@ -7,6 +7,7 @@ import os
 import random
 import time
 
+import pytest
 from sqlalchemy import text
 
 from commands.demo.pipeline import Service
@@ -15,6 +16,7 @@ from commands.verify.run import run
 from tests.system.conftest import Running
 from tests.system.evidence import evidence
 
+pytestmark = pytest.mark.long
 SETTINGS = {"GENERATOR_PROFILE": "hostile"}
 SECONDS = float(os.environ.get("HOSTILE_SECONDS", "45"))
 #: What is done to the warehouse by hand, one after the other; the fault that shows it; what is said of it.

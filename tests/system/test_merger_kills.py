@@ -6,6 +6,7 @@ Between the kills Postgres is killed twice, and a third merger joins and leaves 
 import random
 from collections.abc import Callable
 
+import pytest
 from sqlalchemy import text
 
 from commands.demo.pipeline import Service
@@ -15,6 +16,7 @@ from retail_stream.waiting import wait_for
 from tests.system.conftest import Running
 from tests.system.evidence import evidence
 
+pytestmark = pytest.mark.long
 KILLS = 20
 POSTGRES_DIES, A_THIRD_COMES = (6, 14), (3, 11)
 #: Changes of each dimension, a second.
@@ -42,13 +44,13 @@ def test_mergers_that_are_killed_twenty_times_lose_nothing(running: Running) -> 
     def look() -> tuple[int, int]:
         return wait_for(lambda: claims_and_positions(running), patience_s=60)
 
-    def moves(by: int) -> Callable[..., bool]:
+    def moves(by: int) -> Callable[[], bool]:
         start = look()[1]
-        return lambda _: look()[1] >= start + by
+        return lambda: look()[1] >= start + by
 
     for kill in range(KILLS):
         # The second of a pair dies while the first one's partitions wait for the group to miss it.
-        running.eventually(moves(rng.randrange(1, 800)), f"mergers go on before kill {kill}")
+        running.meanwhile(moves(rng.randrange(1, 800)), f"mergers go on before kill {kill}")
         pipelines[kill % 2].processes[Service.SCD_MERGER].kill()
         if kill in POSTGRES_DIES:
             running.stack.kill(Server.POSTGRES)
@@ -61,7 +63,7 @@ def test_mergers_that_are_killed_twenty_times_lose_nothing(running: Running) -> 
             third = running.twin(f"third-{kill}")
             third.start(Service.SCD_MERGER)
             log = third.log(Service.SCD_MERGER)
-            running.eventually(lambda _, log=log: "assigned" in log.read_text(), "the third one gets its share")
+            running.meanwhile(lambda log=log: "assigned" in log.read_text(), "the third one gets its share")
             assert third.stop(Service.SCD_MERGER) == 0
     claims, positions = look()
     status = running.drain()

@@ -34,8 +34,8 @@ def installed() -> Iterator[Path]:
         assert built.returncode == 0, built.stderr
         (wheel,) = folder.glob("*.whl")
         run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder).check_returncode()
-        install = [UV, "pip", "install", "-q", "--constraints", ROOT / "requirements.lock", wheel]
-        done = run(*install, cwd=folder, **environment)
+        install: list[str | Path] = [UV, "pip", "install", "-q", "--constraints", ROOT / "requirements.lock", wheel]
+        done = run(*install, cwd=folder, within_s=300, **environment)
         assert done.returncode == 0, done.stderr
         yield folder / "venv" / "bin"
 

@@ -30,51 +30,85 @@ IMPURE = {"time", "datetime", "random", "socket", "threading", "asyncio", "confl
 
 
 def imported(path: Path) -> set[str]:
-    """Full names of all modules that a file imports, inside functions too."""
+    """Full names of all modules that a file imports, inside functions and by relative imports too."""
+    return imports_of(path.read_text(), path.relative_to(ROOT).parent)
+
+
+def imports_of(source: str, package: Path) -> set[str]:
+    """As :func:`imported`, of the source of a module in ``package`` (a folder, relative to the repository)."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            # One dot is the package itself, each further dot the folder above.
+            above = package.parts[: len(package.parts) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names |= {base} | {f"{base}.{a.name}" for a in node.names}
     return names
+
+
+def violations(folder: str, forbidden: tuple[str, ...]) -> set[tuple[str, str]]:
+    """(file, module) for each import in a folder of a forbidden module, or of one inside it."""
+    inside = tuple(f"{name}." for name in forbidden)
+    return {
+        (str(p.relative_to(ROOT)), n)
+        for p in modules(folder)
+        for n in imported(p)
+        if n in forbidden or n.startswith(inside)
+    }
 
 
 def modules(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
+@pytest.mark.parametrize(
+    ("line", "module"),
+    [
+        ("import services.cleaner.clean", "services.cleaner.clean"),
+        ("from services import cleaner", "services.cleaner"),
+        ("from ..cleaner import clean", "services.cleaner.clean"),
+        ("from ..cleaner.clean import batch", "services.cleaner.clean"),
+        ("from .. import cleaner", "services.cleaner"),
+        ("from ...commands import demo", "commands.demo"),
+        ("from . import loop", "services.generator.loop"),
+        ("def f():\n    from ..cleaner import clean", "services.cleaner.clean"),
+    ],
+)
+def test_every_way_to_import_is_seen(line: str, module: str) -> None:
+    assert module in imports_of(line, Path("services/generator"))
+
+
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_imports_no_other_service(service: str):
+def test_a_service_imports_no_other_service(service: str) -> None:
     others = tuple(f"services.{s}" for s in SERVICES if s != service)
-    found = {(p.name, n) for p in modules(f"services/{service}") for n in imported(p) if n.startswith(others)}
-    assert found == set()
+    assert violations(f"services/{service}", others) == set()
 
 
-def test_imports_go_down_only():
-    found = {
-        (p.name, n)
-        for i, storey in enumerate(STOREYS)
-        for p in modules(storey)
-        for n in imported(p)
-        if n.startswith(STOREYS[i + 1 :])
-    }
-    assert found == set()
+@pytest.mark.parametrize("storey", STOREYS)
+def test_imports_go_down_only(storey: str) -> None:
+    assert violations(storey, STOREYS[STOREYS.index(storey) + 1 :]) == set()
 
 
-def test_verify_shares_no_engine_with_the_services():
-    engine = ("retail_stream.avro.decode", "retail_stream.kafka.batches", "retail_stream.warehouse.positions", "polars")
-    audit = [p for folder in ("audit", "verify") for p in modules(f"commands/{folder}")]
-    found = {(p.name, n) for p in audit for n in imported(p) if n.startswith(engine)}
-    assert {f for f in found if f[1] != "polars"} == set()
+def test_what_verify_and_score_share_is_in_audit() -> None:
+    assert violations("commands/score", ("commands.verify",)) == set()
+    assert violations("commands/verify", ("commands.score",)) == set()
+    assert violations("commands/audit", ("commands.verify", "commands.score")) == set()
+
+
+@pytest.mark.parametrize("folder", ["audit", "verify"])
+def test_verify_shares_no_engine_with_the_services(folder: str) -> None:
+    engine = ("retail_stream.avro.decode", "retail_stream.kafka.batches", "retail_stream.warehouse.positions")
+    assert violations(f"commands/{folder}", engine) == set()
 
 
 @pytest.mark.parametrize("path", PURE)
-def test_pure_modules_know_no_clock_no_chance_and_no_server(path: str):
+def test_pure_modules_know_no_clock_no_chance_and_no_server(path: str) -> None:
     assert {n.partition(".")[0] for n in imported(ROOT / path)} & IMPURE == set()
 
 
-def test_importing_every_module_opens_nothing():
+def test_importing_every_module_opens_nothing() -> None:
     names = [
         str(p.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__")
         for folder in STOREYS
@@ -91,12 +125,12 @@ def test_importing_every_module_opens_nothing():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_no_module_grows_beyond_what_one_reads_in_one_go():
+def test_no_module_grows_beyond_what_one_reads_in_one_go() -> None:
     long = {p.name: n for f in STOREYS for p in modules(f) if (n := len(p.read_text().splitlines())) > 280}
     assert long == {}
 
 
-def test_the_images_get_the_versions_that_are_tested():
+def test_the_images_get_the_versions_that_are_tested() -> None:
     def pinned(name: str) -> set[str]:
         lines = (ROOT / name).read_text().splitlines()
         return {line.split(" ")[0] for line in lines if "==" in line and not line.startswith((" ", "#"))}

@@ -11,7 +11,7 @@ from commands.demo.pipeline import Service
 from commands.embedded import relock
 from commands.init import InitSettings
 from retail_stream.security import KafkaSecurity
-from retail_stream.settings import SERVERS
+from retail_stream.settings import SERVERS, Settings
 from services.aggregator.settings import AggregatorSettings
 from services.cleaner.settings import CleanerSettings
 from services.generator.settings import GeneratorSettings
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 YAML = yaml.safe_load(COMPOSE)
 PARTS = YAML["services"]
-SETTINGS = {
+SETTINGS: dict[str, type[Settings]] = {
     "init": InitSettings,
     "generator": GeneratorSettings,
     "cleaner": CleanerSettings,

@@ -11,6 +11,7 @@ from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from mode.supervisors import SupervisorStrategy
 
+from retail_stream.waiting import Stopped
 from services.cleaner.transport.chunks import Chunk
 from services.cleaner.transport.consumer import ChunkConsumer
 from services.cleaner.transport.positions import Partition, Progress
@@ -161,6 +162,9 @@ class App(faust.App):
         return {} if consumer is None else consumer.positions.snapshot()
 
     async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
+        if isinstance(exc, Stopped):
+            # The agent waited for a server. The event that ended its wait also stops the worker.
+            return
         # Not Service.crash(): it takes down every service at once, the consumer's thread too, and then nothing that
         # other agents have acknowledged can be committed.  `run` stops the app in good order instead.
         if self.failure is None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-import signal
+import threading
 
 from services.cleaner.transport.app import App
 
@@ -19,29 +19,29 @@ QUIET = {
     "aiokafka": logging.CRITICAL,
 }
 
+# How often the event is looked at: another thread sets it.
+LOOK_S = 0.1
+
 # Longer than any clean stop takes: a chunk's grace, a commit, leaving the group.
 STOP_TIMEOUT_S = 30.0
 
 
-def run(app: App) -> int:
-    """Run ``app`` until SIGTERM, SIGINT or a crash.
+def run(app: App, stop: threading.Event) -> int:
+    """Run ``app`` until ``stop`` is set or it crashes.
 
     Either way it stops in order: agents finish the chunk in hand, offsets are committed, the group is left.
-    Returns 0 after a signal; after a crash the ``exit_code`` of the exception, or 1 if it has none.  What does not stop
+    Returns 0 after a stop; after a crash the ``exit_code`` of the exception, or 1 if it has none.  What does not stop
     within STOP_TIMEOUT_S is left behind: the process ends at once, with that code or 1.
     """
     for name, level in QUIET.items():
         if logging.getLogger(name).level == logging.NOTSET:
             logging.getLogger(name).setLevel(level)
-    return asyncio.run(_run(app))
+    return asyncio.run(_run(app, stop))
 
 
-async def _run(app: App) -> int:
+async def _run(app: App, stop: threading.Event) -> int:
     app.loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        app.loop.add_signal_handler(signum, stopping.set)
-    running = [asyncio.ensure_future(work) for work in (stopping.wait(), app.failed.wait(), _crash(app))]
+    running = [asyncio.ensure_future(work) for work in (_until_set(stop), app.failed.wait(), _crash(app))]
     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     for future in running:
         future.cancel()
@@ -60,6 +60,11 @@ async def _run(app: App) -> int:
     stopping_app.result()
     reason = reason or app.failure
     return 0 if reason is None else getattr(reason, "exit_code", 1)
+
+
+async def _until_set(stop: threading.Event) -> None:
+    while not stop.is_set():
+        await asyncio.sleep(LOOK_S)
 
 
 async def _crash(app: App) -> None:

@@ -1,1 +1,1 @@
-"""Events as records, with planted faults and their ledger, in transactions."""
+"""To Kafka: values as Avro, their ledger, and both in transactions of the one generator."""

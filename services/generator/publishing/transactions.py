@@ -1,9 +1,9 @@
-"""The edge to Kafka's transactions: what is written in one is on the topics whole or not at all, and once.
+"""Kafka transactions: all records of one are published, once, or none of them is.
 
-A transaction that fails (a broker away for longer than it may stay open, a program stopped for as long) is aborted, and
-the same records are sent again in a new one, in the same order. That may also be because a second generator has
-taken over our transactional ids; then this one has to end, and lease.py tells the two apart. A commit whose answer got
-lost may have worked: then the topic is asked whether a record of it is there, before any is sent again.
+A transaction fails when the broker was away, or the program stopped, for longer than it may stay open. It is aborted,
+and a new one sends the same records again in the same order. A transaction also fails when a second generator has taken
+over the transactional ids; then this generator ends, and lease.py tells the two cases apart. A commit whose answer was
+lost may have worked: before anything is sent again, the topic is asked for a record of it.
 """
 
 import contextlib
@@ -20,16 +20,16 @@ from confluent_kafka.admin import AdminClient
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import TopicPartitionKey, latest_offsets, topic_partitions
-from retail_stream.kafka.reading import first_from
+from retail_stream.kafka.reading import record_at
 from retail_stream.settings import Connections
+from services.generator.publishing.lease import Lease
 from services.generator.publishing.producers import FENCED, REFUSED, TICK_S, Outage, transactional
-from services.generator.state.lease import Lease
 
-#: How long delivery may take after a stop.
+#: How long publishing may go on after a stop.
 FLUSH_S = 30.0
-#: How long a transaction's markers take, about.
+#: Roughly how long the markers of a transaction take.
 _MARKER_S = 0.005
-#: A client that saw a broker die may never hear: better a new one soon.
+#: An admin client that saw a broker die may never get an answer, so a new one replaces it soon.
 _ANSWER_S = 3.0
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Transactions:
     def __init__(
         self, connections: Connections, name: str, stop: threading.Event, outage: Outage, lease: Lease
     ) -> None:
-        """``name``: of the producer, the same in every run. Opens nothing yet."""
+        """``name``: the producer's name, the same in every run. Opens nothing yet."""
         self._connections = connections
         self._id = f"generator.{name}"
         self._stop = stop
@@ -50,60 +50,61 @@ class Transactions:
         self._lease = lease
         self._stopping_since: float | None = None
         self._producer: Producer | None = None
-        #: where a record of the last transaction is, once it has its place: (topic, partition), offset
-        self._witness: tuple[TopicPartitionKey, int] | None = None
-        #: the topics last asked for, by which client, and their partitions
-        self._asked: tuple[tuple[str, ...], AdminClient, list[TopicPartitionKey]] | None = None
+        #: the (topic, partition) and offset of a record of the current or last transaction, once it is delivered
+        self._delivered: tuple[TopicPartitionKey, int] | None = None
+        #: topic names, and the admin client and the partitions that were last used for them
+        self._admin: tuple[tuple[str, ...], AdminClient, list[TopicPartitionKey]] | None = None
 
     def open(self) -> None:
         """Take over the producer's id.
 
         Raises:
+            RetailStreamError: Kafka refuses transactions of the id.
             Unavailable: the broker does not answer.
         """
         self._producer = transactional(self._connections, self._id, self._outage)
 
     def poll(self) -> None:
-        """Hear of outages while nothing is sent."""
+        """Let the client report outages while nothing is sent."""
         assert self._producer is not None
-        # That the producer is lost, the next transaction says.
+        # The next transaction reports a lost producer.
         with contextlib.suppress(KafkaException):
             self._producer.poll(0)
 
     def run(self, write: Callable[[Producer], None]) -> None:
-        """Commit what ``write`` sends; it is called again, with another producer perhaps, until that has worked.
+        """Send and commit the records of ``write``. A retry calls it again, perhaps with another producer.
 
-        ``write`` passes at least one delivery report on to :meth:`witness`.
+        ``write`` passes at least one delivery report on to :meth:`delivered`.
 
         Raises:
-            RetailStreamError: a record was refused, another generator has started, or 30 s have passed since the stop.
+            RetailStreamError: Kafka refuses a record, another generator started, or 30 s have passed since the stop.
         """
         while True:
             assert self._producer is not None
-            self._witness = None
+            self._delivered = None
             try:
                 self._producer.begin_transaction()
                 write(self._producer)
                 self._commit(self._producer)
             except (KafkaException, SystemError) as e:
-                # Where a fatal error meets a delivery report, the client has the one raise in the other's callback.
+                # Where a fatal error meets a delivery report, the client raises a SystemError from the callback.
                 cause = e.__cause__ if isinstance(e, SystemError) else e
                 if not isinstance(cause, KafkaException):
                     raise
                 aborted = self._recover(cause.args[0])
-                if aborted or not self._wait_for(self._is_there):
+                if aborted or not self._wait_for(self._was_committed):
                     _log.info("sends again", producer=self._id, why=cause.args[0].str())
                     continue
             self._outage.over()
             return
 
-    def witness(self, error: KafkaError | None, message: Message) -> None:
-        """A delivery report of the transaction that is open."""
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        """Accept a delivery report of the open transaction."""
         if error is None:
-            self._witness = (str(message.topic()), int(message.partition() or 0)), int(message.offset() or 0)
+            self._delivered = (str(message.topic()), int(message.partition() or 0)), int(message.offset() or 0)
 
-    def delivered(self, producer: Producer) -> None:
-        """Wait until each record that was sent has its place on the topic, or has failed.
+    def flush(self, producer: Producer) -> None:
+        """Wait until each record that was sent is delivered or has failed.
 
         Raises:
             RetailStreamError: 30 s have passed since the stop.
@@ -111,29 +112,31 @@ class Transactions:
         while producer.flush(TICK_S):
             self._check_stop()
 
-    def readable(self, *names: str) -> None:
-        """Wait until everybody can read what was committed to these topics: the markers come after the commit's answer.
+    def wait_until_readable(self, *names: str) -> None:
+        """Wait until readers of `read_committed` see what was committed to these topics.
+
+        The markers of a transaction follow the answer to its commit.
 
         Raises:
             RetailStreamError: 30 s have passed since the stop.
         """
 
         def wait() -> None:
-            client, places = self._asking(names)
-            ask = partial(latest_offsets, self._connections, client, places, within_s=_ANSWER_S)
+            client, partitions = self._admin_for(names)
+            ask = partial(latest_offsets, self._connections, client, partitions, within_s=_ANSWER_S)
             ends = ask()
-            # No transaction of ours is open, so what `read_committed` sees gets to where the log ends now.
+            # No transaction of ours is open, so the offsets that `read_committed` sees reach the current log ends.
             while any(seen < ends[place] for place, seen in ask(committed=True).items()):
                 self._check_stop()
                 time.sleep(_MARKER_S)
 
         self._wait_for(wait)
 
-    def _asking(self, names: tuple[str, ...]) -> tuple[AdminClient, list[TopicPartitionKey]]:
-        if self._asked is None or self._asked[0] != names:
-            places = topic_partitions(self._connections, *names)
-            self._asked = names, clients.admin(self._connections), places
-        return self._asked[1], self._asked[2]
+    def _admin_for(self, names: tuple[str, ...]) -> tuple[AdminClient, list[TopicPartitionKey]]:
+        if self._admin is None or self._admin[0] != names:
+            partitions = topic_partitions(self._connections, *names)
+            self._admin = names, clients.admin(self._connections), partitions
+        return self._admin[1], self._admin[2]
 
     def _commit(self, producer: Producer) -> None:
         while True:
@@ -146,7 +149,7 @@ class Transactions:
                 self._check_stop()
 
     def _recover(self, error: KafkaError) -> bool:
-        """After this a new transaction can begin and the old one has ended; whether it was aborted for certain."""
+        """End the failed transaction so that a new one can begin; returns whether it was certainly aborted."""
         if error.code() in REFUSED:
             raise RetailStreamError(f"Kafka refuses a record of {self._id}: {error.str()}.")
         assert self._producer is not None
@@ -159,30 +162,27 @@ class Transactions:
                 if e.args[0].code() == KafkaError._STATE:
                     return False
                 self._check_stop()
-        # A later generator is left in peace; one that came meanwhile has been robbed of the id, and takes it back.
+        # The first check leaves the id to a generator that started later. One that starts between the first check and
+        # `open` loses the id to this one; it takes the id back, and the second check ends this one.
         for step in (self._lease.check, self.open, self._lease.check):
             self._wait_for(step)
         return False
 
-    def _is_there(self) -> bool:
-        """Whether the last transaction, which has ended, was committed after all."""
-        if self._witness is None:
+    def _was_committed(self) -> bool:
+        """Whether the last transaction, which has ended, was committed."""
+        if self._delivered is None:
             return False
-        place, offset = self._witness
-        self.readable(place[0])
-        try:
-            first = first_from(self._connections, self._id, place, offset)
-        except KafkaException as e:
-            raise clients.unavailable(self._connections) from e
-        return first is not None and first.offset() == offset
+        place, offset = self._delivered
+        self.wait_until_readable(place[0])
+        return record_at(self._connections, place, offset) is not None
 
     def _wait_for(self, action: Callable[[], T]) -> T:
-        """Try again while the broker is away, which the producers' own errors say."""
+        """Repeat an action while the broker is away; the producers' own errors log that."""
         while True:
             try:
                 return action()
             except Unavailable:
-                self._asked = None
+                self._admin = None
                 self._check_stop()
                 self.poll()
                 time.sleep(TICK_S / 2)
@@ -191,4 +191,7 @@ class Transactions:
         if self._stop.is_set():
             self._stopping_since = self._stopping_since or time.monotonic()
             if time.monotonic() - self._stopping_since > FLUSH_S:
-                raise RetailStreamError(f"Kafka took the last records of {self._id} not within {FLUSH_S:.0f} s.")
+                raise RetailStreamError(
+                    f"Kafka did not confirm the last records of {self._id} within {FLUSH_S:.0f} s of the stop; "
+                    "they may be missing from the topics."
+                )

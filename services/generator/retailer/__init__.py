@@ -1,1 +1,1 @@
-"""The simulated retailer: its customers, products, stores and sales."""
+"""The simulated retailer: customers, products, stores and sales."""

@@ -1,20 +1,20 @@
-"""What a sale says but for its id: money is counted in cents and divided at the end, so that it has two decimals."""
+"""The fields of a sale except its id. Money is counted in cents and divided at the end, so it has two decimals."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from services.generator.publishing.faults import Fault
+from services.generator.faults import Fault
+from services.generator.records import Column, Flags, Floats, Ints
 from services.generator.retailer.apparel import PAYMENT_METHODS, TAX_PERCENT
-from services.generator.retailer.arrays import Column, Floats, Ints
-from services.generator.retailer.purchases import Columns
+from services.generator.retailer.purchases import Purchases
 
-#: Which payment method each of a hundred customers takes.
+#: The payment methods of a hundred sales, as numbers of the vocabulary.
 _METHODS = np.repeat(np.arange(len(PAYMENT_METHODS)), list(PAYMENT_METHODS.values()))
 
 
-def fields(u: Mapping[str, Floats], sold: Columns, planted: Mapping[Fault, Column]) -> dict[str, Column]:
-    """The columns of sales. ``u``: a row of random numbers for each decision; ``planted``: the rows with each fault."""
+def fields(u: Mapping[str, Floats], sold: Purchases, planted: Mapping[Fault, Flags]) -> dict[str, Column]:
+    """The columns of sales. ``u``: decision → random numbers in [0, 1); ``planted``: fault → the rows that have it."""
     total = sold.left * sold.price_cents
     discounted = (u["discounted"] < 0.2) & ~planted[Fault.RETURN]
     discount = np.where(discounted, _percent(total, 5 + u["discount"] * 25), 0)
@@ -36,4 +36,5 @@ def fields(u: Mapping[str, Floats], sold: Columns, planted: Mapping[Fault, Colum
 
 
 def _percent(cents: Ints, percent: Floats) -> Ints:
-    return np.rint(cents * percent / 100).astype(np.int64)
+    part: Ints = np.rint(cents * percent / 100).astype(np.int64)
+    return part

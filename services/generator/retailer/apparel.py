@@ -1,11 +1,11 @@
-"""What an apparel retailer sells, as data: categories with what fits them."""
+"""An apparel retailer's assortment, as data."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Category:
-    """``prices``: from and to, in whole currency units; sizes, garments and materials that fit the category."""
+    """A category of products; ``prices`` go from (inclusive) and to (exclusive), in whole currency units."""
 
     name: str
     garments: tuple[str, ...]
@@ -46,7 +46,7 @@ COLORS = (
 
 STORE_STATUSES = ("open", "limited hours", "renovation")
 
-#: Payment methods and how often each is used, in percent.
+#: Payment method → its share of sales, in percent.
 PAYMENT_METHODS = {"credit_card": 42, "debit_card": 26, "mobile_wallet": 17, "cash": 11, "gift_card": 4}
 
 TAX_PERCENT = 8

@@ -1,23 +1,24 @@
-"""The three dimensions side by side: what they start with, how they grow, and which fault empties which field."""
+"""The three dimensions side by side: how each one starts, grows and changes, and which fault empties which field."""
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from retail_stream.entities import Entity
-from services.generator.publishing.faults import Fault
-from services.generator.publishing.records import Row
+from services.generator.faults import Fault
+from services.generator.records import Row
 from services.generator.retailer import customers, products, stores
 from services.generator.retailer.pools import Pools
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One dimension.
+class DimensionSpec:
+    """How one dimension starts, grows and changes.
 
-    ``new(rng, pools, id, at_us, age_us)`` and ``update(rng, pools, row)`` make rows without ``last_update_time``
-    or leave it as it was. ``initial``: how many there are at first; ``new_share``: of all changes, the share of new
-    ids. ``emptied``: the fault that makes a field null, and the field.
+    ``new(rng, pools, id, at_us, age_us)`` makes a row without ``last_update_time``; ``update(rng, pools, row)`` makes
+    a changed row and keeps that time. ``initial``: how many ids there are at first. ``new_share``: the share of new
+    ids among all changes. ``emptied``: the fault that makes a field null, and that field. ``price_cents``: the price
+    of a row; 0 for dimensions without one.
     """
 
     entity: Entity
@@ -29,10 +30,14 @@ class Kind:
     price_cents: Callable[[Row], int] = lambda row: 0
 
 
-KINDS = {
-    Entity.CUSTOMERS: Kind(
+SPECS = {
+    Entity.CUSTOMERS: DimensionSpec(
         Entity.CUSTOMERS, customers.new, customers.update, 500, 0.20, emptied=(Fault.NULL_EMAIL, "email")
     ),
-    Entity.PRODUCTS: Kind(Entity.PRODUCTS, products.new, products.update, 200, 0.10, price_cents=products.price_cents),
-    Entity.STORES: Kind(Entity.STORES, stores.new, stores.update, 20, 0.02, emptied=(Fault.NULL_MANAGER, "manager")),
+    Entity.PRODUCTS: DimensionSpec(
+        Entity.PRODUCTS, products.new, products.update, 200, 0.10, price_cents=products.price_cents
+    ),
+    Entity.STORES: DimensionSpec(
+        Entity.STORES, stores.new, stores.update, 20, 0.02, emptied=(Fault.NULL_MANAGER, "manager")
+    ),
 }

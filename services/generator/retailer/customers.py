@@ -1,10 +1,10 @@
-"""Customers: how one is made and how one changes. Pure; the row's ``last_update_time`` is set by the stream."""
+"""Customers: new rows and changed rows. Pure; the stream sets ``last_update_time``."""
 
 import random
 import re
 import unicodedata
 
-from services.generator.publishing.records import Row
+from services.generator.records import Row
 from services.generator.retailer.pools import Pools
 from services.generator.timing.schedule import SECOND_US
 
@@ -31,7 +31,7 @@ def new(rng: random.Random, pools: Pools, number: int, at_us: int, age_us: int) 
 
 
 def update(rng: random.Random, pools: Pools, row: Row) -> Row:
-    """The customer after a purchase, a move, a new telephone or a wedding; never equal to ``row``."""
+    """The customer after a purchase, and sometimes a move, a new telephone or a wedding; never equal to ``row``."""
     what = rng.random()
     changed = {**row, "loyalty_points": (row["loyalty_points"] + rng.randrange(1, 200)) % 100_000}
     if what < 0.20:
@@ -44,7 +44,7 @@ def update(rng: random.Random, pools: Pools, row: Row) -> Row:
 
 
 def email(row: Row) -> str:
-    """The customer's address, which follows from name and id."""
+    """The customer's email address; it depends on name and id only."""
     ascii_name = unicodedata.normalize("NFKD", row["name"]).encode("ascii", "ignore").decode().lower()
     number = row["customer_id"]
     return f"{re.sub('[^a-z]+', '.', ascii_name).strip('.')}{number}@{_DOMAINS[number % len(_DOMAINS)]}"

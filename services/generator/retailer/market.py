@@ -1,89 +1,80 @@
-"""What sales can choose from: the ids of each dimension as of a boundary, and the products' prices."""
+"""What sales choose from: the ids of each dimension as of a boundary, and the products' prices."""
 
 from collections.abc import Iterable
 
 import numpy as np
 
-from retail_stream.entities import JOINED, Entity
-from services.generator.retailer.arrays import Flags, Floats, Ints
-from services.generator.retailer.supply import Change
+from retail_stream.entities import Entity
+from services.generator.records import Flags, Floats, Ints
+from services.generator.retailer.supply import Availability
 
 
 class Shelf:
-    """The ids of one dimension side by side, ascending, however far apart they are: other sources may name any.
+    """The ids of one dimension, ascending; gaps cost nothing, since other sources may use any id.
 
-    Row i of each array is the same id. One that was given up keeps its row, and leaves its share to a neighbour.
+    Row i of each array belongs to the same id. A withdrawn id keeps its row, and a neighbour takes over its share.
     """
 
     def __init__(self) -> None:
         self._ids: Ints = np.zeros(0, np.int64)
         self._prices: Ints = np.zeros(0, np.int64)
         self._alive: Flags = np.zeros(0, bool)
-        #: row → the next row before it that is alive; the first that is where there is none
+        #: row → the nearest row up to it that is alive, else the first that is alive
         self._nearest: Ints = np.zeros(0, np.int64)
 
-    def apply(self, changes: Iterable[Change]) -> None:
-        """Take over changes, in order."""
-        changes = list(changes)
-        if not changes:
+    def apply(self, availabilities: Iterable[Availability]) -> None:
+        """Apply availabilities, in order of time."""
+        given = list(availabilities)
+        if not given:
             return
-        ids = np.array([c.id for c in changes], np.int64)
+        ids = np.array([a.id for a in given], np.int64)
         new = np.setdiff1d(ids, self._ids)
         if len(new):
             rows = np.searchsorted(self._ids, new)
             self._ids = np.insert(self._ids, rows, new)
             self._prices = np.insert(self._prices, rows, 0)
             self._alive = np.insert(self._alive, rows, False)
-        for row, change in zip(np.searchsorted(self._ids, ids).tolist(), changes, strict=True):
-            self._alive[row] = change.price_cents is not None
-            if change.price_cents is not None:
-                self._prices[row] = change.price_cents
+        for row, availability in zip(np.searchsorted(self._ids, ids).tolist(), given, strict=True):
+            self._alive[row] = availability.price_cents is not None
+            if availability.price_cents is not None:
+                self._prices[row] = availability.price_cents
         below = np.maximum.accumulate(np.where(self._alive, np.arange(len(self._alive)), -1))
         self._nearest = np.where(below < 0, int(np.argmax(self._alive)), below)
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to choose."""
+        """Whether no id is alive."""
         return not self._alive.any()
 
     @property
     def living(self) -> Ints:
-        """The ids that were not given up."""
+        """The ids that are alive."""
         return self._ids[self._alive]
 
     def alive(self, ids: Ints) -> Flags:
-        """Whether each id exists and was not given up."""
+        """Whether each id is known and alive."""
         return np.isin(ids, self.living)
 
     def prices(self, ids: Ints) -> Ints:
-        """The price in cents of each id; they are all known."""
+        """The price in cents of each id. All ids are known."""
         return self._prices[np.searchsorted(self._ids, ids)]
 
     def evenly(self, u: Floats) -> Ints:
-        """An id for each number in [0, 1), all as likely."""
+        """An id for each number in [0, 1), by a uniform distribution."""
         return self._ids[self._nearest[(u * len(self._ids)).astype(np.int64)]]
 
     def popular(self, u: Floats) -> Ints:
-        """An id for each number in [0, 1) by Zipf's law: the likelihood of the i-th goes as 1/i."""
+        """An id for each number in [0, 1), by Zipf's law: the probability of the i-th id is proportional to 1/i."""
         size = len(self._ids)
-        rank = np.exp(u * np.log(size + 1)).astype(np.int64)
-        return self._ids[self._nearest[np.clip(rank, 1, size) - 1]]
+        rank: Ints = np.clip(np.exp(u * np.log(size + 1)).astype(np.int64), 1, size)
+        return self._ids[self._nearest[rank - 1]]
 
 
 class Market:
     """A shelf for each dimension."""
 
     def __init__(self) -> None:
-        self.shelves = {e: Shelf() for e in JOINED}
-
-    @property
-    def customers(self) -> Shelf:
-        return self.shelves[Entity.CUSTOMERS]
-
-    @property
-    def products(self) -> Shelf:
-        return self.shelves[Entity.PRODUCTS]
-
-    @property
-    def stores(self) -> Shelf:
-        return self.shelves[Entity.STORES]
+        self.customers, self.products, self.stores = Shelf(), Shelf(), Shelf()
+        self.shelves = {
+            Entity.CUSTOMERS: self.customers, Entity.PRODUCTS: self.products, Entity.STORES: self.stores
+        }  # fmt: skip

@@ -1,6 +1,6 @@
 """Names, addresses and telephone numbers, made by Faker once and combined afterwards.
 
-Faker makes about 20,000 names a second; a choice from a pool costs next to nothing.
+Faker makes about 20,000 names a second; a choice from a pool is far cheaper.
 """
 
 import random
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from faker import Faker
 
-#: Locale → how many people of a hundred live there.
+#: Locale → its share of people, in percent.
 LOCALES = {"en_US": 70, "en_GB": 15, "de_DE": 8, "fr_FR": 7}
 _SIZE = 800
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Parts of people's records in one locale."""
+    """Parts of rows, in one locale."""
 
     women: tuple[str, ...]
     men: tuple[str, ...]
@@ -29,16 +29,16 @@ class Pools:
     """A pool for each locale; the same seed makes the same pools."""
 
     def __init__(self, seed: int, size: int = _SIZE) -> None:
-        """``size``: entries of each kind over all locales, about."""
+        """``size``: entries of each kind, over all locales, approximately."""
         self._pools = tuple(_pool(locale, seed, max(8, size * share // 25)) for locale, share in LOCALES.items())
         self._shares = tuple(LOCALES.values())
 
     def locale(self, rng: random.Random) -> Pool:
-        """The pool of a random inhabitant's locale."""
+        """The pool of a random locale, by its share of people."""
         return rng.choices(self._pools, self._shares)[0]
 
     def any_name(self, rng: random.Random) -> str:
-        """A person's full name."""
+        """A full name."""
         pool = self.locale(rng)
         return f"{rng.choice(pool.women if rng.random() < 0.5 else pool.men)} {rng.choice(pool.surnames)}"
 

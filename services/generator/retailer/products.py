@@ -1,8 +1,8 @@
-"""Products: how one is made and how one changes. Pure; the row's ``last_update_time`` is set by the stream."""
+"""Products: new rows and changed rows. Pure; the stream sets ``last_update_time``."""
 
 import random
 
-from services.generator.publishing.records import Row
+from services.generator.records import Row
 from services.generator.retailer.apparel import BRANDS, CATEGORIES, COLORS
 from services.generator.retailer.pools import Pools
 
@@ -26,7 +26,7 @@ def new(rng: random.Random, pools: Pools, number: int, at_us: int, age_us: int) 
 
 
 def update(rng: random.Random, pools: Pools, row: Row) -> Row:
-    """The product with another price, or another stock; never equal to ``row``."""
+    """The product with another price or another stock; never equal to ``row``."""
     if rng.random() < 0.4:
         cents = price_cents(row)
         step = max(1, cents * rng.randrange(1, 20) // 100)
@@ -39,4 +39,5 @@ def update(rng: random.Random, pools: Pools, row: Row) -> Row:
 
 def price_cents(row: Row) -> int:
     """The price as a whole number of cents."""
-    return round(row["price"] * 100)
+    price: float = row["price"]
+    return round(price * 100)

@@ -1,19 +1,19 @@
-"""Recent sales: what customers bring back, and what a source publishes a second time."""
+"""Recent sales: which of them customers return, and which a source publishes a second time."""
 
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 
-from services.generator.retailer.arrays import Floats, Ints
+from services.generator.records import Floats, Ints
 from services.generator.retailer.market import Market
 
 RECENT = 5000
 
 
 @dataclass
-class Columns:
-    """Purchases as columns; ``left``: how many pieces the customer has not brought back."""
+class Purchases:
+    """Purchases as columns; ``left``: how many pieces the customer has not returned."""
 
     store: Ints
     customer: Ints
@@ -22,22 +22,22 @@ class Columns:
     left: Ints
     event_us: Ints
 
-    def joined(self, other: "Columns") -> "Columns":
-        """These rows, then the other's; of both the last :data:`RECENT`."""
+    def joined(self, other: "Purchases") -> "Purchases":
+        """The last :data:`RECENT` of these rows and then the other's."""
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return Columns(*(np.concatenate(p)[-RECENT:] for p in pairs))
+        return Purchases(*(np.concatenate(p)[-RECENT:] for p in pairs))
 
-    def rows(self, which: Ints) -> "Columns":
-        """Some of the rows."""
-        return Columns(*(getattr(self, f.name)[which] for f in fields(self)))
-
-
-def _none() -> Columns:
-    return Columns(*(np.zeros(0, np.int64) for _ in fields(Columns)))
+    def rows(self, which: Ints) -> "Purchases":
+        """Some of the rows, by number."""
+        return Purchases(*(getattr(self, f.name)[which] for f in fields(self)))
 
 
-class Copy(NamedTuple):
-    """A published sale as bytes."""
+def _none() -> Purchases:
+    return Purchases(*(np.zeros(0, np.int64) for _ in fields(Purchases)))
+
+
+class SaleCopy(NamedTuple):
+    """A published sale as bytes, with its ``transaction_id``."""
 
     key: bytes
     value: bytes
@@ -45,29 +45,30 @@ class Copy(NamedTuple):
     is_return: bool = False
 
 
-class Purchases:
-    """The last sales, of blocks before the present one only."""
+class RecentSales:
+    """The last :data:`RECENT` purchases and the last :data:`RECENT` sales of earlier blocks."""
 
     def __init__(self) -> None:
-        self._columns = _none()
-        self._copies: list[Copy] = []
+        self._purchases = _none()
+        self._copies: list[SaleCopy] = []
 
-    def add(self, columns: Columns, copies: list[Copy]) -> None:
-        """Remember the purchases (not the returns) and the copies of a block."""
-        self._columns = self._columns.joined(columns)
+    def add(self, purchases: Purchases, copies: list[SaleCopy]) -> None:
+        """Remember the purchases (without returns) and the copies of a block's valid sales."""
+        self._purchases = self._purchases.joined(purchases)
         self._copies = (self._copies + copies)[-RECENT:]
 
-    def bring_back(self, wanted: Ints, u: Floats, share: Floats, market: Market) -> tuple[Ints, Columns, Ints]:
-        """Returns for the slots ``wanted``: (slots that have one, their purchases, pieces brought back from 1).
+    def returns(self, wanted: Ints, u: Floats, share: Floats, market: Market) -> tuple[Ints, Purchases, Ints]:
+        """Returns for some of the slots ``wanted``: (those slots, their purchases, pieces returned, at least 1).
 
-        ``u``, ``share``: a number in [0, 1) for each wanted slot: which purchase, and how much of it. A slot has no
-        return where its purchase was all brought back, was picked twice, or is of something given up since.
+        ``u`` and ``share``: a number in [0, 1) for each wanted slot: which purchase, and how much of it. A slot has no
+        return where no piece of its purchase is left, another slot picked the same purchase, or an id of it has been
+        withdrawn.
         """
-        size = len(self._columns.left)
+        size = len(self._purchases.left)
         if not size or not len(wanted):
             return np.zeros(0, np.int64), _none(), np.zeros(0, np.int64)
         picked, first = np.unique((u * size).astype(np.int64), return_index=True)
-        bought = self._columns.rows(picked)
+        bought = self._purchases.rows(picked)
         good = (
             (bought.left > 0)
             & market.customers.alive(bought.customer)
@@ -76,9 +77,9 @@ class Purchases:
         )
         picked, first, bought = picked[good], first[good], bought.rows(np.flatnonzero(good))
         pieces = 1 + (share[first] * bought.left).astype(np.int64)
-        self._columns.left[picked] -= pieces
+        self._purchases.left[picked] -= pieces
         return wanted[first], bought, pieces
 
-    def copy(self, u: float) -> Copy | None:
-        """One of the recent sales, ``u`` in [0, 1)."""
+    def copy(self, u: float) -> SaleCopy | None:
+        """One of the recent sales, ``u`` in [0, 1); None where there are none."""
         return self._copies[int(u * len(self._copies))] if self._copies else None

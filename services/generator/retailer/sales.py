@@ -1,6 +1,5 @@
-"""The stream of sales, a block at a time: records, given a random stream, the slots and what the market offers."""
+"""The records of sales, a block at a time, from a random stream, the slots and what the market offers."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,46 +7,38 @@ import numpy as np
 from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError
-from services.generator.publishing.faults import EXPECTED, FUTURE_US, Expected, Fault, Probabilities, corrupt, estrange
-from services.generator.publishing.partitions import Stores
-from services.generator.publishing.records import NO_FAULTS, Batch, Evolution
+from services.generator.faults import FUTURE_US, REJECTED, Fault, Probabilities, corrupt, with_unknown_schema_id
+from services.generator.records import NO_FAULTS, Column, EncodeColumns, Evolution, Flags, Floats, Ints, ProducerBatch
 from services.generator.retailer.amounts import fields
 from services.generator.retailer.apparel import PAYMENT_METHODS
-from services.generator.retailer.arrays import Column, Floats, Ints
 from services.generator.retailer.market import Market
-from services.generator.retailer.purchases import RECENT, Columns, Copy, Purchases
-from services.generator.state.found import LAST_SALE
-from services.generator.timing.latency import Distribution, shares
+from services.generator.retailer.partitions import StorePartitions
+from services.generator.retailer.purchases import RECENT, Purchases, RecentSales, SaleCopy
+from services.generator.timing.latency import Latency
 from services.generator.timing.schedule import SECOND_US, Slots
 
+#: The most sales of one block.
 BLOCK = 4096
-#: Without the faults of lateness, a sale is published within this time, mostly much sooner.
-_PROMPT_US = 2 * SECOND_US
+#: The largest id of a sale: an int64.
+LAST_SALE = 2**63 - 1
 _HOUR_US = 3600 * SECOND_US
-#: How long beyond LATENCY_MAX_S the fault `too_late_event` begins, and over how long it spreads.
-_TOO_LATE_US, _TOO_LATE_SPREAD_US = 300 * SECOND_US, 1500 * SECOND_US
-#: One row of random numbers for each decision about a sale, in this order for ever: it shapes the records.
+#: One row of random numbers for each decision about a sale. Their order never changes: it shapes the records.
 _DECISIONS = (
     "store", "product", "customer", "quantity", "payment", "discounted", "discount", "tardy", "lateness",
-    "return_", "purchase", "pieces", "negative", "duplicate", "original", "corrupt", "how", "strange", "future",
+    "return", "purchase", "pieces", "negative", "duplicate", "original", "corrupt", "how", "unknown_schema", "future",
     "too_late",
 )  # fmt: skip
-#: Vocabulary of the strings of a sale.
+#: String field of a sale → its possible values.
 VOCABULARIES = {"payment_method": tuple(PAYMENT_METHODS)}
-#: What makes a sale a dead letter.
-_REFUSED = tuple(f for f, then in EXPECTED.items() if then is Expected.REJECTED)
-
-#: Columns of sales (strings as numbers of the vocabulary) and how many → their values.
-Encode = Callable[[Mapping[str, Column], int], list[bytes]]
 
 
 @dataclass
-class Tail:
-    """What the end of the sales topic says: the next id, the newest time, and recent sales."""
+class SalesState:
+    """What the end of the sales topic holds: the next id, the newest timestamp (0: none) and recent sales."""
 
     next_id: int = 1
     newest_us: int = 0
-    purchases: Purchases = field(default_factory=Purchases)
+    recent: RecentSales = field(default_factory=RecentSales)
 
 
 class SalesStream:
@@ -57,151 +48,155 @@ class SalesStream:
         self,
         rng: np.random.Generator,
         faults: Probabilities,
-        latency_max_us: int,
-        encode: Encode,
-        tail: Tail,
-        distribution: Distribution = Distribution.UNIFORM,
+        latency: Latency,
+        encode: EncodeColumns,
+        state: SalesState,
         partitions: int = 1,
-        evolution: Evolution | None = None,
+        evolution: Evolution[EncodeColumns] | None = None,
     ) -> None:
-        """``partitions``: of the topic, for silences of one of them."""
+        """``partitions``: how many the topic has, for silences of one of them."""
         self._rng = rng
         self._faults = faults
-        self._latency_max = latency_max_us
-        self._distribution = distribution
+        self._latency = latency
         self._encode = encode
         self._evolution = evolution
-        self._next = tail.next_id
-        self._recent = tail.purchases
-        self._stores = Stores(partitions)
-        #: partitions that were silent, until their next record
-        self._silent: set[int] = set()
+        self._next = state.next_id
+        self._recent = state.recent
+        self._stores = StorePartitions(partitions)
 
-    def block(self, slots: Slots, market: Market) -> Batch:
-        """One record for each slot, in order.
+    def block(self, slots: Slots, market: Market) -> ProducerBatch:
+        """Make one record for each slot, in order.
+
+        The random numbers of all decisions are drawn first, so no decision shifts the numbers of another. The order of
+        the steps matters, since each one needs what those above it decided::
+
+            purchases     store, product, customer, quantity, event time
+                ▼
+            returns       some purchases become returns of earlier ones, with event times not before theirs
+                ▼
+            faults        a return shows in the quantity, lateness in the event time
+                ▼
+            future times  replace event times whose lateness has been judged
+                ▼
+            duplicates    are sales of earlier blocks, so they take no new id
+                ▼
+            fields        ids skip duplicates; discounts and taxes depend on returns and faults
+                ▼
+            bytes         are encoded, then damaged, then replaced by those of duplicates
+                ▼
+            recent sales  only valid bytes may be returned or repeated by later blocks
+                ▼
+            marks         a silence ends with the first key of its partition, also if that is a duplicate's
 
         Raises:
-            RetailStreamError: the topic has so large an id that there is none left.
+            RetailStreamError: the topic has an id so large that the new sales get none.
         """
         u = dict(zip(_DECISIONS, self._rng.random((len(_DECISIONS), len(slots))), strict=True))
-        sold = self._sold(u, slots, market)
-        self._bring_back(sold, u, slots, market)
+        sold = self._purchases(u, slots, market)
+        self._make_returns(sold, u, slots, market)
         planted = self._planted(u, slots.at_us, sold)
         ahead = slots.at_us + FUTURE_US + SECOND_US + (u["how"] * _HOUR_US).astype(np.int64)
         sold.event_us = np.where(planted[Fault.FUTURE_EVENT_TIME], ahead, sold.event_us)
-        copies = self._copies(u, slots)
-        columns = {"transaction_id": self._numbers(len(slots), copies), **fields(u, sold, planted)}
-        batch = self._batch(columns, slots.at_us, planted, u["how"], copies)
-        self._remember(batch, sold, planted, copies)
+        duplicates = self._duplicates(u, slots)
+        columns = {"transaction_id": self._ids(len(slots), duplicates), **fields(u, sold, planted)}
+        batch = self._batch(columns, slots.at_us, planted, u["how"], duplicates)
+        self._remember(batch, sold, planted, duplicates)
         self._mark(batch, slots)
         return batch
 
-    def _sold(self, u: dict[str, Floats], slots: Slots, market: Market) -> Columns:
-        """What is bought, before some of it becomes a return."""
+    def _purchases(self, u: dict[str, Floats], slots: Slots, market: Market) -> Purchases:
+        """Purchases for all slots; some of them become returns."""
         store, product = market.stores.popular(u["store"]), market.products.popular(u["product"])
-        self._hush(store, slots.quiet, u["store"], market)
-        return Columns(
+        self._stores.leave_silent(store, slots.quiet, u["store"], market.stores.living)
+        return Purchases(
             store=store,
             customer=market.customers.evenly(u["customer"]),
             product=product,
             price_cents=market.products.prices(product),
             left=1 + (u["quantity"] ** 4 * 5).astype(np.int64),
-            event_us=slots.at_us - self._delay(u),
+            event_us=slots.at_us - self._latency.delays(u, self._faults),
         )
 
-    def _bring_back(self, sold: Columns, u: dict[str, Floats], slots: Slots, market: Market) -> None:
-        """Make returns of some rows: of earlier purchases, with negative quantities."""
-        wanted = np.flatnonzero(u["return_"] < self._faults[Fault.RETURN])
-        back, bought, pieces = self._recent.bring_back(wanted, u["purchase"][wanted], u["pieces"][wanted], market)
+    def _make_returns(self, sold: Purchases, u: dict[str, Floats], slots: Slots, market: Market) -> None:
+        """Turn some rows into returns of earlier purchases, with negative quantities."""
+        wanted = np.flatnonzero(u["return"] < self._faults[Fault.RETURN])
+        back, bought, pieces = self._recent.returns(wanted, u["purchase"][wanted], u["pieces"][wanted], market)
         if (slots.quiet[back] >= 0).any():
-            heard = np.flatnonzero(self._stores.partitions(bought.store) != slots.quiet[back])
-            back, bought, pieces = back[heard], bought.rows(heard), pieces[heard]
+            allowed = np.flatnonzero(self._stores.partitions(bought.store) != slots.quiet[back])
+            back, bought, pieces = back[allowed], bought.rows(allowed), pieces[allowed]
         sold.store[back], sold.customer[back], sold.product[back] = bought.store, bought.customer, bought.product
         sold.price_cents[back], sold.left[back] = bought.price_cents, -pieces
         sold.event_us[back] = np.maximum(sold.event_us[back], bought.event_us)
 
-    def _planted(self, u: dict[str, Floats], at: Ints, sold: Columns) -> dict[Fault, Column]:
-        """By fault, the rows that have it."""
+    def _planted(self, u: dict[str, Floats], at: Ints, sold: Purchases) -> dict[Fault, Flags]:
+        """Fault → whether each row has it."""
         delay, future = at - sold.event_us, u["future"] < self._faults[Fault.FUTURE_EVENT_TIME]
         return {
             Fault.RETURN: sold.left < 0,
             Fault.NEGATIVE_DISCOUNT: u["negative"] < self._faults[Fault.NEGATIVE_DISCOUNT],
             Fault.FUTURE_EVENT_TIME: future,
-            Fault.LATE_EVENT: (delay > _PROMPT_US) & (delay <= self._latency_max) & ~future,
-            Fault.TOO_LATE_EVENT: (delay > max(_PROMPT_US, self._latency_max)) & ~future,
-            Fault.UNKNOWN_SCHEMA_ID: u["strange"] < self._faults[Fault.UNKNOWN_SCHEMA_ID],
+            Fault.LATE_EVENT: self._latency.is_late(delay) & ~future,
+            Fault.TOO_LATE_EVENT: self._latency.is_too_late(delay) & ~future,
+            Fault.UNKNOWN_SCHEMA_ID: u["unknown_schema"] < self._faults[Fault.UNKNOWN_SCHEMA_ID],
             Fault.CORRUPT_BYTES: u["corrupt"] < self._faults[Fault.CORRUPT_BYTES],
         }
 
-    def _numbers(self, size: int, copies: dict[int, Copy]) -> Ints:
-        """The ids: one that is published again takes no new one."""
+    def _ids(self, size: int, duplicates: dict[int, SaleCopy]) -> Ints:
+        """New ids; the row of a duplicate takes none."""
         if self._next + size > LAST_SALE:
-            raise RetailStreamError(f"{topics.raw(Entity.SALES)} has an id of about {LAST_SALE}: none is left.")
+            raise RetailStreamError(
+                f"{topics.raw(Entity.SALES)} has an id close to the largest possible one, {LAST_SALE}, so new sales "
+                "can get none; delete the topic and create it again with `retail-stream init`."
+            )
         new = np.ones(size, bool)
-        new[list(copies)] = False
-        numbers = self._next + np.cumsum(new) - 1
-        self._next += size - len(copies)
-        return numbers
+        new[list(duplicates)] = False
+        ids: Ints = self._next + np.cumsum(new) - 1
+        self._next += size - len(duplicates)
+        return ids
 
-    def _remember(self, batch: Batch, sold: Columns, planted: dict[Fault, Column], copies: dict[int, Copy]) -> None:
-        """What is right may be brought back, and may come again."""
-        good = ~np.any([planted[fault] for fault in _REFUSED], axis=0)
-        good[list(copies)] = False
+    def _remember(
+        self, batch: ProducerBatch, sold: Purchases, planted: dict[Fault, Flags], duplicates: dict[int, SaleCopy]
+    ) -> None:
+        """Remember the valid sales: later blocks may return or repeat them."""
+        good = ~np.any([planted[fault] for fault in REJECTED], axis=0)
+        good[list(duplicates)] = False
         is_return = planted[Fault.RETURN]
         self._recent.add(
             sold.rows(np.flatnonzero(good & ~is_return)),
             [
-                Copy(batch.keys[i], batch.values[i] or b"", batch.ids[i], bool(is_return[i]))
+                SaleCopy(batch.keys[i], batch.values[i] or b"", batch.ids[i], bool(is_return[i]))
                 for i in np.flatnonzero(good)[-RECENT:].tolist()
             ],
         )
 
-    def _delay(self, u: dict[str, Floats]) -> Ints:
-        prompt = min(_PROMPT_US, self._latency_max)
-        delay = u["lateness"] ** 4 * prompt
-        tardy = prompt + 1 + shares(u["lateness"], self._distribution) * (self._latency_max - prompt - 1)
-        is_tardy = (u["tardy"] < self._faults[Fault.LATE_EVENT]) & (self._latency_max > prompt)
-        too_late = self._latency_max + _TOO_LATE_US + u["lateness"] * _TOO_LATE_SPREAD_US
-        is_too_late = u["too_late"] < self._faults[Fault.TOO_LATE_EVENT]
-        return np.where(is_too_late, too_late, np.where(is_tardy, tardy, delay)).astype(np.int64)
-
-    def _hush(self, store: Ints, quiet: Ints, u: Floats, market: Market) -> None:
-        """Where a partition is silent, its customers go to other stores."""
-        for partition in np.unique(quiet[quiet >= 0]).tolist():
-            self._silent.add(partition)
-            living = market.stores.living
-            others = living[self._stores.partitions(living) != partition]
-            here = (quiet == partition) & (self._stores.partitions(store) == partition)
-            if len(others):
-                store[here] = others[(u[here] * len(others)).astype(np.int64)]
-
-    def _copies(self, u: dict[str, Floats], slots: Slots) -> dict[int, Copy]:
-        found: dict[int, Copy] = {}
+    def _duplicates(self, u: dict[str, Floats], slots: Slots) -> dict[int, SaleCopy]:
+        """Row → the earlier sale that it repeats."""
+        duplicates: dict[int, SaleCopy] = {}
         for row in np.flatnonzero(u["duplicate"] < self._faults[Fault.DUPLICATE]).tolist():
             copy = self._recent.copy(u["original"][row])
             if copy is not None and self._stores.partition(copy.key) != slots.quiet[row]:
-                found[row] = copy
-        return found
+                duplicates[row] = copy
+        return duplicates
 
     def _batch(
         self,
         columns: dict[str, Column],
         at_us: Ints,
-        planted: dict[Fault, Column],
+        planted: dict[Fault, Flags],
         how: Floats,
-        copies: dict[int, Copy],
-    ) -> Batch:
+        duplicates: dict[int, SaleCopy],
+    ) -> ProducerBatch:
         values: list[bytes | None] = self._encoded(columns, at_us)
         keys = self._stores.keys(columns["store_id"])
-        batch = Batch(keys, values, at_us.tolist(), columns["transaction_id"].tolist(), _labels(planted))
+        batch = ProducerBatch(keys, values, at_us.tolist(), columns["transaction_id"].tolist(), _labels(planted))
         for row, faults in batch.faults.items():
             value = values[row] or b""
             if Fault.UNKNOWN_SCHEMA_ID in faults:
-                value = estrange(value)
+                value = with_unknown_schema_id(value)
             if Fault.CORRUPT_BYTES in faults:
                 value = corrupt(value, float(how[row]))
             values[row] = value
-        for row, copy in copies.items():
+        for row, copy in duplicates.items():
             keys[row], values[row], batch.ids[row], is_return = copy
             batch.faults[row] = (Fault.DUPLICATE, Fault.RETURN) if is_return else (Fault.DUPLICATE,)
         batch.faults = dict(sorted(batch.faults.items()))
@@ -215,25 +210,17 @@ class SalesStream:
             values += self._evolution.encode({n: c[old:] for n, c in columns.items()}, size - old)
         return values
 
-    def _mark(self, batch: Batch, slots: Slots) -> None:
-        """Bursts that begin and silences that are over are faults of the records with which they do."""
-        marks = dict(slots.marks)
-        for partition in sorted(self._silent):
-            ends = (
-                i
-                for i, key in enumerate(batch.keys)
-                if slots.quiet[i] != partition and self._stores.partition(key) == partition
-            )
-            if (row := next(ends, None)) is not None:
-                self._silent.discard(partition)
-                marks[row] = Fault.SILENCE
+    def _mark(self, batch: ProducerBatch, slots: Slots) -> None:
+        """Add each burst to its first record, and each silence to the first record after it."""
+        ended = self._stores.ended_silences(batch.keys, slots.quiet)
+        marks = slots.marks | dict.fromkeys(ended, Fault.SILENCE)
         for row, fault in marks.items():
             batch.faults[row] = (*batch.faults.get(row, NO_FAULTS), fault)
         if marks:
             batch.faults = dict(sorted(batch.faults.items()))
 
 
-def _labels(planted: dict[Fault, Column]) -> dict[int, tuple[Fault, ...]]:
+def _labels(planted: dict[Fault, Flags]) -> dict[int, tuple[Fault, ...]]:
     names = tuple(planted)
     bits: Ints = np.sum([where.astype(np.int64) << i for i, where in enumerate(planted.values())], axis=0)
     rows = np.flatnonzero(bits)

@@ -1,8 +1,8 @@
-"""Stores: how one is made and how one changes. Pure; the row's ``last_update_time`` is set by the stream."""
+"""Stores: new rows and changed rows. Pure; the stream sets ``last_update_time``."""
 
 import random
 
-from services.generator.publishing.records import Row
+from services.generator.records import Row
 from services.generator.retailer.apparel import STORE_STATUSES
 from services.generator.retailer.pools import Pools
 from services.generator.timing.schedule import SECOND_US

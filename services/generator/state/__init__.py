@@ -1,1 +1,1 @@
-"""What a restart reads back from the topics, and the lease that ends an older generator."""
+"""Back from Kafka: what a restart reads from the topics to go on from."""

@@ -1,30 +1,30 @@
-"""What the topics already hold, as the state to go on from. Pure: from the records found there to state."""
+"""The state to go on from. Pure: the records of the topics become the state of dimensions and of sales."""
 
 import polars as pl
 
 from retail_stream.avro.decode import ROW, Decoded
 from retail_stream.entities import FIELDS, Entity
-from services.generator.retailer.arrays import Ints
-from services.generator.retailer.dimension import State
-from services.generator.retailer.purchases import RECENT, Columns, Copy, Purchases
-from services.generator.retailer.sales import Tail
-from services.generator.state.found import Found
+from services.generator.records import Ints
+from services.generator.retailer.dimension import DimensionState
+from services.generator.retailer.purchases import RECENT, Purchases, RecentSales, SaleCopy
+from services.generator.retailer.sales import SalesState
+from services.generator.state.published import PublishedRecords
 
-#: What some pieces of it at this price cost is an amount that the cleaner takes, and so is what is brought back.
+#: Limits of a price and of an amount that keep the amounts of later sales and returns valid.
 _PRICE, _TOTAL = 1e8, 1e9
-#: Ids of sales beyond this are another source's; only where they are right do they have to be passed.
+#: The generator never comes to larger ids of sales. Those of other sources count only where the record is valid.
 _OTHERS = 2**62
 
 
-def fold(state: State, entity: Entity, found: Found) -> State:
-    """Take records of a dimension into ``state``: per id its newest row, and what was deleted.
+def fold(state: DimensionState, entity: Entity, records: PublishedRecords) -> DimensionState:
+    """Add records of a dimension to ``state``, and return it: per id the newest row, and the deleted ids.
 
-    What the cleaner refuses does not count: a new id is published by a record that is right.
+    Invalid records count only as records, since every id of ours is first published by a valid one.
     """
     key, time = FIELDS[entity].key, FIELDS[entity].time
-    state.records += len(found.keys)
-    state.newest_us = max(state.newest_us, found.newest_us)
-    rows, deleted = found.sound(entity), set(found.deletes())
+    state.records += len(records.keys)
+    state.newest_us = max(state.newest_us, records.newest_us)
+    rows, deleted = records.valid(entity), set(records.deleted_ids())
     state.deleted |= deleted
     for number in deleted:
         state.rows.pop(number, None)
@@ -39,34 +39,33 @@ def fold(state: State, entity: Entity, found: Found) -> State:
     return state
 
 
-def conclusive(found: Decoded) -> bool:
-    """Whether records at the end of a partition of sales are enough to know the largest id that was given in it.
+def conclusive(decoded: Decoded) -> bool:
+    """Whether these records, at the end of a partition of sales, contain a new sale.
 
-    They are once a new sale is among them. A sale that is published again is one of the last :data:`RECENT` sales, so
-    more ids than that are not all old ones; records that cannot be read say nothing.
+    Then they show the largest id of the partition. A duplicate repeats one of the last :data:`RECENT` sales, so more
+    than :data:`RECENT` different ids are not all duplicates. Unreadable records show nothing.
     """
-    return found.table["transaction_id"].n_unique() > RECENT
+    return decoded.table["transaction_id"].n_unique() > RECENT
 
 
-def tail(found: Found) -> Tail:
-    """What the last records of all partitions say, each either conclusive or all that the partition has.
+def sales_state(records: PublishedRecords) -> SalesState:
+    """The state after the last records of all partitions. Each partition is conclusive or complete.
 
-    A record that cannot be read may hold an id beyond the largest that can, so each such record is one id more.
+    An unreadable record may have any id that the generator gave next, so each one adds one to the next id.
     """
-    sound = found.sound(Entity.SALES)
-    rows = found.decoded.table
-    told = rows.filter((pl.col("transaction_id") < _OTHERS) | pl.col(ROW).is_in(sound[ROW].implode()))
-    largest = max([0, *told["transaction_id"]])
-    recent = sound.unique("transaction_id", keep="first").sort("transaction_id")
+    valid = records.valid(Entity.SALES)
+    rows = records.decoded.table
+    counted = rows.filter((pl.col("transaction_id") < _OTHERS) | pl.col(ROW).is_in(valid[ROW].implode()))
+    largest = max([0, *counted["transaction_id"]])
+    recent = valid.unique("transaction_id", keep="first").sort("transaction_id")
     copies = [
-        Copy(found.keys[i] or b"", found.values[i] or b"", number, quantity < 0)
+        SaleCopy(records.keys[i] or b"", records.values[i] or b"", number, quantity < 0)
         for i, number, quantity in recent.select(ROW, "transaction_id", "quantity").iter_rows()
     ]
     total = pl.col("quantity") * pl.col("unit_price")
     bought = recent.filter(pl.col("quantity") > 0, pl.col("unit_price") >= 0, total < _TOTAL)
     cents = (bought["unit_price"] * 100).round().cast(pl.Int64)
-    purchases = Purchases()
-    columns = Columns(
+    purchases = Purchases(
         store=_array(bought["store_id"]),
         customer=_array(bought["customer_id"]),
         product=_array(bought["product_id"]),
@@ -74,8 +73,9 @@ def tail(found: Found) -> Tail:
         left=_array(bought["quantity"]),
         event_us=_array(bought["event_time"]),
     )
-    purchases.add(columns, copies)
-    return Tail(largest + len(found.keys) - told.height + 1, found.newest_us, purchases)
+    sales = RecentSales()
+    sales.add(purchases, copies)
+    return SalesState(largest + len(records.keys) - counted.height + 1, records.newest_us, sales)
 
 
 def _array(column: pl.Series) -> Ints:

@@ -1,1 +1,1 @@
-"""When events happen and when they are published."""
+"""When events happen and when their records are published."""

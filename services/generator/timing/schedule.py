@@ -1,27 +1,26 @@
 """When records are due. Times are microseconds; the clock is an argument.
 
 A slot is the moment of one record. Slot n of a steady schedule lies at first + n / rate, moved by bursts and silences
-(traffic.py), so that a rate is kept however coarse the ticks are in which the due slots are taken::
+(traffic.py). Each tick takes all slots up to now, so coarse ticks keep the rate, too::
 
     slots   |  |  |  |  |  |  |  |  |  |
-    ticks        *        *         *        each takes all slots up to now
+    ticks        *        *         *
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
-from services.generator.publishing.faults import Fault
-from services.generator.retailer.arrays import Ints
+from services.generator.faults import Fault
+from services.generator.records import Ints
 from services.generator.timing import hours
-from services.generator.timing.traffic import SPAN_US, Traffic, calm
+from services.generator.timing.traffic import CALM, SPAN_US, Traffic
 
 SECOND_US = 1_000_000
-#: A stall longer than this (a broker away, a laptop asleep) is not made up for: live slots are never that old.
+#: Live slots are never older than this: a longer stall (a broker away, a laptop asleep) is skipped.
 PATIENCE_US = 2 * SECOND_US
-#: Later than every clock; a slow rate comes there after many slots.
+#: Later than any clock; caps the slots of slow rates.
 _NEVER_US = 2.0**61
 
 
@@ -29,8 +28,8 @@ _NEVER_US = 2.0**61
 class Slots:
     """Moments of records, ascending.
 
-    ``marks``: row → the burst that begins, or the silence that is over, with it. ``quiet``: per row, the partition that
-    is silent then, or -1.
+    ``quiet``: per row, the partition that is silent at that moment, or -1. ``marks``: row → BURST where a burst begins
+    with the row, SILENCE where a silence ended before it.
     """
 
     at_us: Ints
@@ -39,45 +38,33 @@ class Slots:
 
     @classmethod
     def of(cls, at_us: Sequence[int] | Ints) -> "Slots":
-        """Slots without bursts and silences."""
+        """Slots at these moments, without bursts and silences."""
         return cls(np.asarray(at_us, np.int64), np.full(len(at_us), -1, np.int64))
 
     def __len__(self) -> int:
         return len(self.at_us)
 
 
-class Schedule(Protocol):
-    """A source of slots that never go back."""
-
-    def next_slot(self, now_us: int) -> int:
-        """The first slot that was not taken yet; every slot before it was."""
-
-    def take(self, now_us: int, last_us: int, limit: int) -> Slots:
-        """Take the next slots up to and including ``last_us``, at most ``limit``."""
-
-    def skip(self, now_us: int) -> None:
-        """After a long stall, go on from now."""
-
-
 class Steady:
-    """``rate`` slots a second, the first at ``first_us``; ``live`` ones skip what a long stall missed.
+    """``rate`` slots a second, the first at ``first_us``.
 
-    ``with_hours``: the rate is that of a whole week, with busy and quiet hours (hours.py).
+    ``live``: slots that a long stall missed are skipped. ``with_hours``: the rate is the mean of a week with busy and
+    quiet hours (hours.py).
     """
 
     def __init__(
-        self, first_us: int, rate: float, live: bool, traffic: Traffic | None = None, with_hours: bool = False
+        self, first_us: int, rate: float, live: bool, traffic: Traffic = CALM, with_hours: bool = False
     ) -> None:
         self._first = first_us
         self._with_hours = with_hours
         self._interval = SECOND_US / rate
         self._taken = 0
         self._live = live
-        self._traffic = traffic or calm()
+        self._traffic = traffic
         self._phase = 0
 
     def slot(self, n: int) -> int:
-        """Time of slot n, from 0."""
+        """The time of slot ``n``, counted from 0."""
         return int(self._slots(n, n + 1)[0])
 
     def _slots(self, start: int, stop: int) -> Ints:
@@ -90,10 +77,12 @@ class Steady:
         return int(hours.steady(np.array([self._first + offset_us]))[0])
 
     def next_slot(self, now_us: int) -> int:
+        """The first slot that has not been taken."""
         return self.slot(self._taken)
 
     def take(self, now_us: int, last_us: int, limit: int) -> Slots:
-        # No slot leaves its window, so those that may be due are not many more than those that are.
+        """Take the next slots up to ``last_us`` (inclusive), at most ``limit``."""
+        # Traffic moves no slot out of its span, so only slots up to the end of this span can be due.
         ahead = ((last_us - self._first) // SPAN_US + 1) * SPAN_US
         if self._with_hours:
             ahead = self._steady(ahead) - self._steady(0)
@@ -111,12 +100,13 @@ class Steady:
         return Slots(at_us, quiet, marks)
 
     def skip(self, now_us: int) -> None:
+        """Move the next slot of a live schedule to now if it is long overdue."""
         if self._live and (behind := now_us - self.slot(self._taken)) > PATIENCE_US:
             self._first += behind
 
 
 class AsFastAsPossible:
-    """As many slots as are asked for, all of them now."""
+    """As :class:`Steady`, but every slot is now, and there are as many as are asked for."""
 
     def next_slot(self, now_us: int) -> int:
         return now_us
@@ -126,3 +116,6 @@ class AsFastAsPossible:
 
     def skip(self, now_us: int) -> None:
         pass
+
+
+Schedule = Steady | AsFastAsPossible

@@ -1,8 +1,8 @@
-"""Which clock each thread follows: the wall's, or a simulated one.
+"""Which clock each thread follows: the wall clock or a simulated one.
 
-Simulated time starts at a given moment and runs at the wall's pace; where a rate is 0 it runs as fast as records can
-be made until it has caught up with the wall's, since Kafka takes no record from the future. The dimensions then stay
-a little ahead of the sales, which wait for them.
+Simulated time starts at a given moment and runs at the pace of the wall clock. Where a rate is 0 it runs as fast as
+records are made, until it reaches the present: Kafka rejects records from the future. The dimensions then stay a
+little ahead of the sales, which wait for them.
 """
 
 import time
@@ -16,14 +16,14 @@ from services.generator.timing.traffic import Traffic
 Clock = Callable[[], int]
 
 _AHEAD_US = 300 * SECOND_US
-#: Sales begin when the dimensions' first records are this old, see supply.py.
+#: Sales begin this long after the dimensions, see retailer/supply.py.
 _SALES_AFTER_US = SECOND_US
 _NEVER = 2**62
 
 
 @dataclass
 class Progress:
-    """How far sales are; every sale before this time was made."""
+    """How far the sales are: every sale before ``sales_us`` has been made."""
 
     sales_us: int
 
@@ -32,7 +32,8 @@ class Progress:
 class Timeline:
     """Clocks and schedules of a run that starts at ``start_us``.
 
-    ``until_us``: when dimensions stop, inclusive. ``behind``: whether time waits for the records now.
+    ``until_us``: the last moment of the dimensions, inclusive. ``behind``: whether simulated time lags behind the
+    present, so that records should be published at once.
     """
 
     start_us: int
@@ -45,17 +46,13 @@ class Timeline:
 
 
 def wall() -> int:
-    """Now, in microseconds since 1970-01-01 UTC."""
+    """The present, in microseconds since 1970-01-01 UTC."""
     return time.time_ns() // 1000
 
 
 def live(sales_per_s: float, changes_per_s: float, traffic: Mapping[Entity, Traffic]) -> Timeline:
-    """The wall's time; a rate of 0 is as fast as possible, without bursts and silences."""
+    """A timeline on the wall clock. A rate of 0 is as fast as possible, without bursts and silences."""
     start = wall()
-
-    def changes(entity: Entity) -> Schedule:
-        return Steady(start, changes_per_s, True, traffic[entity]) if changes_per_s else AsFastAsPossible()
-
     return Timeline(
         start,
         wall,
@@ -63,7 +60,7 @@ def live(sales_per_s: float, changes_per_s: float, traffic: Mapping[Entity, Traf
         Steady(start + _SALES_AFTER_US, sales_per_s, True, traffic[Entity.SALES])
         if sales_per_s
         else AsFastAsPossible(),
-        changes,
+        lambda e: Steady(start, changes_per_s, True, traffic[e]) if changes_per_s else AsFastAsPossible(),
     )
 
 
@@ -77,21 +74,21 @@ def simulated(
     traffic: Mapping[Entity, Traffic],
     with_hours: bool = False,
 ) -> Timeline:
-    """Time from ``start_us``. ``paced``: not faster than the wall's. The dimensions stop where the sales do.
+    """A timeline of simulated time from ``start_us``. The dimensions stop at the time of the last sale.
 
-    ``with_hours``: there are busy and quiet hours, see hours.py.
+    ``paced``: time runs no faster than the wall clock. ``with_hours``: with busy and quiet hours, see hours.py.
     """
     began = wall()
     sales = Steady(start_us + _SALES_AFTER_US, sales_per_s, False, traffic[Entity.SALES], with_hours)
     progress.sales_us = start_us
 
-    def at_the_walls_pace() -> int:
+    def paced_clock() -> int:
         return start_us + wall() - began
 
     return Timeline(
         start_us,
-        at_the_walls_pace if paced else wall,
-        at_the_walls_pace if paced else lambda: min(wall(), progress.sales_us + _AHEAD_US),
+        paced_clock if paced else wall,
+        paced_clock if paced else lambda: min(wall(), progress.sales_us + _AHEAD_US),
         sales,
         lambda entity: Steady(start_us, changes_per_s, False, traffic[entity], with_hours),
         sales.slot(max_sales - 1) if max_sales else _NEVER,

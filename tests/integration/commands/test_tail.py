@@ -56,5 +56,5 @@ def test_records_of_every_kind_are_one_line_each(connections: Connections) -> No
 
 
 def test_a_topic_that_is_not_there_is_named_with_those_that_are(connections: Connections) -> None:
-    with pytest.raises(SettingsError, match=r"no topic 'sales.cleaned'; there are: .*sales\.clean,"):
+    with pytest.raises(SettingsError, match=r"no topic 'sales.cleaned'; it has: .*sales\.clean,"):
         lines(connections, "sales.cleaned", 1)

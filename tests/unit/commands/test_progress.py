@@ -2,21 +2,13 @@
 
 import io
 import re
-import time
-from collections.abc import Callable
 
 from rich.console import Console
 
 from commands.progress import Shown
+from tests.harness.eventually import eventually
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
 
 
 def test_what_is_quick_shows_nothing():
@@ -32,11 +24,11 @@ def test_without_a_terminal_there_are_plain_lines_and_none_twice():
     out = io.StringIO()
     with Shown("verify", Console(file=out, force_terminal=False), quiet_s=0, line_every_s=0.01) as progress:
         progress.say("reading [bold]the topics[/bold]")
-        until(lambda: "reading" in out.getvalue())
+        eventually(lambda: "reading" in out.getvalue(), "it is shown", 20, every_s=0.005)
         progress.count(1200, 4000)
-        until(lambda: "1,200" in out.getvalue())
+        eventually(lambda: "1,200" in out.getvalue(), "it is shown", 20, every_s=0.005)
         progress.say("comparing")
-        until(lambda: "comparing" in out.getvalue())
+        eventually(lambda: "comparing" in out.getvalue(), "it is shown", 20, every_s=0.005)
     lines = out.getvalue().splitlines()
     # It may have begun before it was told anything.
     assert [line for line in lines if line != "verify"] == [
@@ -51,10 +43,10 @@ def test_in_a_terminal_there_is_a_bar_that_is_gone_at_the_end():
     out = io.StringIO()
     with Shown("drain", Console(file=out, force_terminal=True, width=100), quiet_s=0) as progress:
         progress.count(30, 120)
-        until(lambda: "25%" in out.getvalue())
+        eventually(lambda: "25%" in out.getvalue(), "it is shown", 20, every_s=0.005)
         # More than was expected is not more than everything.
         progress.count(180, 120)
-        until(lambda: "180 of 180" in out.getvalue())
+        eventually(lambda: "180 of 180" in out.getvalue(), "it is shown", 20, every_s=0.005)
     # Erase the line, show the cursor.
     assert "\x1b[2K" in out.getvalue()[-60:]
     assert "\x1b[?25h" in out.getvalue()[-60:]
@@ -65,7 +57,7 @@ def test_an_error_ends_it_too():
     shown = Shown("verify", Console(file=out, force_terminal=False), quiet_s=0, line_every_s=3600)
     try:
         with shown:
-            until(lambda: out.getvalue() == "verify\n")
+            eventually(lambda: out.getvalue() == "verify\n", "it is shown", 20, every_s=0.005)
             raise ValueError
     except ValueError:
         pass

@@ -55,7 +55,7 @@ class Record:
 
 def shown(record: Record) -> dict[str, Any]:
     def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
+        raise AssertionError(f"{constant} is not JSON")
 
     return json.loads(line(record, lambda _: SCHEMA), parse_constant=refuse)  # type: ignore[arg-type]
 

@@ -6,7 +6,6 @@ It needs topics of its own, because what it leaves on them is no work of the cle
 import json
 import random
 import time
-from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import Message
@@ -17,11 +16,11 @@ from commands.dlq.plan import Obstacle, Record
 from commands.dlq.replay import publish
 from retail_stream import dead_letters as dead_letter
 from retail_stream import waiting
-from retail_stream.errors import RetailStreamError, Unavailable
+from retail_stream.errors import Rejected, RetailStreamError, Stage, Unavailable
 from retail_stream.kafka import clients, offsets, reading
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
-from tests.harness.servers import initialised, private_stack
+from tests.harness.servers import Servers, connections_of
 from tests.integration.commands.verify.test_verify import run as verify
 
 LONG_AGO = 1_600_000_000_000
@@ -31,7 +30,7 @@ Headers = list[tuple[str, bytes | None]]
 
 
 def added(offset: object = 17, topic="sales.raw", partition: object = 1, rules="was_strict") -> Headers:
-    why = dead_letter.headers(topic, 0, 0, "TRANSFORMATION", [rules], "older", "not liked then")
+    why = dead_letter.headers(topic, 0, 0, Rejected((rules,), Stage.TRANSFORMATION, "not liked then"), "older")
     place = {"__connect.errors.partition": str(partition), "__connect.errors.offset": str(offset)}
     return [(name, place[name].encode() if name in place else value) for name, value in why]
 
@@ -57,15 +56,14 @@ GOING = [value for value, (_, _, stays) in LETTERS.items() if stays is None]
 
 
 @pytest.fixture(scope="module")
-def planted() -> Iterator[Connections]:
+def planted(empty_stack: Servers) -> Connections:
     """Servers with all LETTERS in partition 3 of `sales.dlq`."""
-    with private_stack() as stack:
-        connections = initialised(stack)
-        producer = clients.producer(connections)
-        for value, (headers, timestamp, _) in LETTERS.items():
-            producer.produce("sales.dlq", value, b"7", partition=3, timestamp=timestamp, headers=headers)
-        assert producer.flush(30) == 0
-        yield connections
+    connections = connections_of(empty_stack)
+    producer = clients.producer(connections)
+    for value, (headers, timestamp, _) in LETTERS.items():
+        producer.produce("sales.dlq", value, b"7", partition=3, timestamp=timestamp, headers=headers)
+    assert producer.flush(30) == 0
+    return connections
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
-import psycopg
 import pytest
 from confluent_kafka import Message, TopicPartition
 from sqlalchemy import text
@@ -14,12 +13,12 @@ from typer.testing import CliRunner
 from commands import cli
 from commands.demo.pipeline import Pipeline, Service
 from commands.embedded.processes import ProcessGroup
-from commands.init import migrate
 from commands.status import status
 from retail_stream import dead_letters as dead_letter
 from retail_stream import topics
 from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, encode, frame, schema_id
 from retail_stream.entities import FIELDS, Entity
+from retail_stream.errors import Rejected, Stage
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import REPLAY_OF, headers_by_name
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
@@ -27,7 +26,8 @@ from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS, Group, Result
 from retail_stream.warehouse import postgres
-from tests.harness.servers import initialised, private_stack
+from tests.harness.eventually import eventually
+from tests.harness.servers import Servers, emptied, own_database
 from tests.integration.commands.verify.test_verify import run as verify
 
 PATIENCE_S = 120
@@ -55,13 +55,14 @@ class World:
     def __init__(self, pipeline: Pipeline, connections: Connections) -> None:
         self.pipeline, self.connections = pipeline, connections
         self.engine = postgres.engine(connections.database_url)
+        self.databases = ExitStack()
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not holds():
+        def there() -> str:
             logs = {s.value: self.pipeline.log(s).read_text()[-1000:] for s in Service}
-            assert time.monotonic() < deadline, f"not so: {what}; ended: {self.pipeline.dead()}, {logs}"
-            time.sleep(0.3)
+            return f"{what}; ended: {self.pipeline.dead()}, {logs}"
+
+        eventually(holds, there, PATIENCE_S, every_s=0.3)
 
     def drain(self) -> None:
         self.until(
@@ -108,9 +109,8 @@ class World:
         producer = clients.producer(self.connections)
         sent = {"key": last.key(), "partition": partition, "timestamp": last.timestamp()[1]}
         producer.produce(topics.raw(entity), value, **sent)
-        why = dead_letter.headers(
-            topics.raw(entity), partition, offset, "TRANSFORMATION", ["was_strict"], "older", "not liked then"
-        )
+        rejected = Rejected(("was_strict",), Stage.TRANSFORMATION, "not liked then")
+        why = dead_letter.headers(topics.raw(entity), partition, offset, rejected, "older")
         producer.produce(topics.dlq(entity), value, **sent, headers=why)
         assert producer.flush(30) == 0
         group = clients.consumer(self.connections, Group.CLEANER)
@@ -148,11 +148,7 @@ class World:
         """Give the consumers an empty warehouse beside the same topics."""
         for service in CONSUMERS:
             assert self.pipeline.stop(service) == 0
-        server, _, _ = self.connections.database_url.rpartition("/")
-        with psycopg.connect(self.connections.database_url, autocommit=True) as admin:
-            admin.execute("CREATE DATABASE rebuilt")
-        self.connections = self.connections.model_copy(update={"database_url": f"{server}/rebuilt"})
-        migrate(self.connections)
+        self.connections = self.databases.enter_context(own_database(self.connections, "rebuilt"))
         self.engine.dispose()
         self.engine = postgres.engine(self.connections.database_url)
         for service in CONSUMERS:
@@ -160,19 +156,21 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with private_stack() as stack:
-        connections = initialised(stack)
-        for name, value in stack.env.items():
-            monkeypatch.setenv(name, value)
-        with ProcessGroup() as group:
-            pipeline = Pipeline(group, {**os.environ, **stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs"))
-            for service in Service:
-                pipeline.start(service)
-            made = World(pipeline, connections)
-            made.drain()
-            yield made
-            made.engine.dispose()
+def world(
+    empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    connections = emptied(empty_stack)
+    for name, value in empty_stack.env.items():
+        monkeypatch.setenv(name, value)
+    with ProcessGroup() as group:
+        pipeline = Pipeline(group, {**os.environ, **empty_stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs"))
+        for service in Service:
+            pipeline.start(service)
+        made = World(pipeline, connections)
+        made.drain()
+        yield made
+        made.engine.dispose()
+    made.databases.close()
 
 
 def test_what_is_replayed_twice_counts_once_and_what_is_still_bad_comes_back_under_its_first_name(world: World):

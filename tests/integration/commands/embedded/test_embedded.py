@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from commands.embedded.home import Home
 from commands.embedded.servers import Server
 from commands.embedded.settings import EmbeddedSettings, Ports, is_free, variable_of
 from commands.embedded.stack import AlreadyRunning, Stack
+from tests.harness.eventually import eventually
 
 VARIABLES = ["KAFKA_BOOTSTRAP_SERVERS", "SCHEMA_REGISTRY_URL", "DATABASE_URL"]
 
@@ -149,15 +149,12 @@ def test_a_killed_server_is_started_again_with_what_it_held(program: Program, en
         connection.execute("CREATE TABLE kept (x int)")
     postmaster = int((program.home.path / "postgres/data/postmaster.pid").read_text().splitlines()[0])
     os.kill(postmaster, signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            with psycopg.connect(env["DATABASE_URL"], connect_timeout=2) as connection:
-                assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
-            break
-        except psycopg.OperationalError:
-            assert time.monotonic() < deadline, "Postgres was not started again"
-            time.sleep(0.1)
+
+    def kept() -> tuple[int] | None:
+        with psycopg.connect(env["DATABASE_URL"], connect_timeout=2) as connection:
+            return connection.execute("SELECT count(*) FROM kept").fetchone()
+
+    assert eventually(kept, "Postgres is started again", 30, retry_on=psycopg.OperationalError) == (0,)
     assert "started again" in (program.home.logs / "supervisor.log").read_text()
     assert "kept" in admin.list_topics(timeout=10).topics
 

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 from confluent_kafka import TopicPartition
@@ -25,6 +24,7 @@ from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.settings import SERVERS, Connections
 from retail_stream.topics import Group
 from retail_stream.warehouse import positions
+from tests.harness.eventually import eventually
 
 TOPICS = [topics.clean(entity) for entity in DIMENSIONS]
 
@@ -125,12 +125,5 @@ def test_an_open_transaction_is_lag_and_an_aborted_one_is_none(connections: Conn
     assert source.flush(30) == 0
     assert look(warehouse, connections).lag[Group.CLEANER] > 0
     source.abort_transaction(30)
-    assert wait_until(lambda: look(warehouse, connections).lag[Group.CLEANER] == 0)
-
-
-def wait_until(true: Callable[[], bool], patience_s: float = 30) -> bool:
-    """Markers come a moment after a transaction's end."""
-    deadline = time.monotonic() + patience_s
-    while not (now := true()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return now
+    # Markers come a moment after a transaction's end.
+    eventually(lambda: look(warehouse, connections).lag[Group.CLEANER] == 0, "an aborted transaction is no lag", 30)

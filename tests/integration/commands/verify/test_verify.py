@@ -4,7 +4,6 @@ It needs topics of its own, because other tests write to the clean topics what n
 """
 
 import io
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,13 +14,14 @@ from sqlalchemy import Engine, text
 from commands.demo.pipeline import Pipeline, Service
 from commands.embedded.processes import ProcessGroup
 from commands.status import status
-from commands.verify.command import verify
+from commands.verify.run import verify
 from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
-from tests.harness.servers import initialised, private_stack
+from tests.harness.eventually import eventually
+from tests.harness.servers import Servers, connections_of
 
 PATIENCE_S = 240
 SETTINGS = {
@@ -38,30 +38,30 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connections]:
+def done(empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Connections:
     """Servers on which the services have run to the end of a bounded stream; only the servers still run."""
-    with private_stack() as stack:
-        connections = initialised(stack)
-        with ProcessGroup() as group:
-            pipeline = Pipeline(group, {**stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs"))
-            for service in Service:
-                pipeline.start(service)
-            _drain(pipeline, connections)
-            for service in (Service.CLEANER, Service.SCD_MERGER, Service.AGGREGATOR):
-                assert pipeline.stop(service) == 0, pipeline.log(service).read_text()[-2000:]
-        yield connections
+    connections = connections_of(empty_stack)
+    with ProcessGroup() as group:
+        pipeline = Pipeline(group, {**empty_stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs"))
+        for service in Service:
+            pipeline.start(service)
+        _drain(pipeline, connections)
+        for service in (Service.CLEANER, Service.SCD_MERGER, Service.AGGREGATOR):
+            assert pipeline.stop(service) == 0, pipeline.log(service).read_text()[-2000:]
+    return connections
 
 
 def _drain(pipeline: Pipeline, connections: Connections) -> None:
     engine = postgres.engine(connections.database_url)
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        now = wait_for(lambda: status.look(engine, connections), PATIENCE_S)
-        if pipeline.dead() == {Service.GENERATOR: 0} and now.drained:
-            break
+
+    def now() -> status.Status:
+        return wait_for(lambda: status.look(engine, connections), PATIENCE_S)
+
+    def there() -> str:
         logs = {s.value: pipeline.log(s).read_text()[-1000:] for s in Service}
-        assert time.monotonic() < deadline, f"not drained: {now}, ended: {pipeline.dead()}, {logs}"
-        time.sleep(0.5)
+        return f"drained: {now()}, ended: {pipeline.dead()}, {logs}"
+
+    eventually(lambda: pipeline.dead() == {Service.GENERATOR: 0} and now().drained, there, PATIENCE_S, every_s=0.3)
     engine.dispose()
 
 

@@ -1,24 +1,18 @@
 """The aggregator on a real broker, registry and Postgres: right sums, late sales, kills, fencing, idleness, rebuild."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 from sqlalchemy import Engine, text
 
-from commands.init import migrate
 from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, encode, frame
 from retail_stream.avro.registry import Registry
 from retail_stream.errors import Unavailable
@@ -27,17 +21,18 @@ from retail_stream.kafka.headers import SOURCE_OFFSET, as_big_endian, big_endian
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
-from retail_stream.topics import SCHEMAS, Result
+from retail_stream.topics import SCHEMAS, Group, Result
 from retail_stream.warehouse import postgres
 from services.aggregator.warehouse import lock
+from tests.harness.eventually import eventually
+from tests.harness.groups import remove_members
 from tests.harness.sales_oracle import SECOND, Outcome, Rules, count, top
-from tests.harness.servers import drop_database
+from tests.harness.servers import replace_database
+from tests.harness.services import ServiceProcess, Services, servers_of
 
 SALES = json.loads((SCHEMAS / "clean" / "sales.avsc").read_text())
 WINDOWS = json.loads((SCHEMAS / "results" / "sales.windows.avsc").read_text())
 RISES = json.loads((SCHEMAS / "results" / "sales.watermarks.avsc").read_text())
-PATIENCE_S = 120
-T = TypeVar("T")
 MICROS = "(extract(epoch FROM {}) * 1000000)::bigint"
 CENTS = ("gross_sales", "returns_amount", "discounts", "taxes")
 STORES = range(1, 13)
@@ -45,47 +40,26 @@ SETTINGS = {"SALES_WINDOWS": "10s,1m/20s", "WATERMARK_DELAY_S": "5", "ALLOWED_LA
 RULES = Rules(((10 * SECOND, 10 * SECOND), (60 * SECOND, 20 * SECOND)), 5 * SECOND, 20 * SECOND)
 
 
-def eventually(check: Callable[[], T]) -> T:
-    """Retry an assertion until it holds or the deadline passes."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return check()
-        except AssertionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-
-class Aggregators:
-    """Aggregator processes on one warehouse; all that still live are killed at the end."""
+class Aggregators(Services):
+    """Aggregator processes on one warehouse."""
 
     def __init__(self, connections: Connections, log: Path) -> None:
+        super().__init__({**servers_of(connections), **SETTINGS, "IDLE_TIMEOUT_S": "3600"}, log)
         self.connections = connections
-        self.log = log
-        self.processes: list[subprocess.Popen] = []
 
-    def start(self, **settings: str) -> subprocess.Popen:
-        names = ("kafka_bootstrap_servers", "schema_registry_url", "database_url")
-        env = {n.upper(): getattr(self.connections, n) for n in names}
-        with self.log.open("a") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "services.aggregator"],
-                env={**os.environ, **env, **SETTINGS, "METRICS_PORT": "0", "IDLE_TIMEOUT_S": "3600", **settings},
-                stderr=log,
-            )
-        self.processes.append(process)
-        return process
+    def run(self, **settings: str) -> ServiceProcess:
+        """Start one, after removing from the group those that were killed."""
+        brokers = self.connections.kafka_bootstrap_servers
+        if any(not service.is_running() for service in self.started):
+            remove_members(clients.admin(self.connections), brokers, Group.AGGREGATOR)
+        return self.start("aggregator", **settings)
 
 
 @pytest.fixture
 def aggregators(connections: Connections, tmp_path: Path) -> Iterator[Aggregators]:
-    running = Aggregators(connections, tmp_path / "aggregator.log")
-    yield running
-    for process in running.processes:
-        process.kill()
-        process.wait()
-    print(running.log.read_text() if running.log.exists() else "")
+    with Aggregators(connections, tmp_path / "aggregator.log") as running:
+        yield running
+    remove_members(clients.admin(connections), connections.kafka_bootstrap_servers, Group.AGGREGATOR)
 
 
 class Source:
@@ -199,18 +173,18 @@ def published(connections: Connections, engine: Engine, topic: str) -> list[tupl
     return found
 
 
-def drained(connections: Connections, engine: Engine) -> None:
-    """Assert that all of `sales.clean` is in the warehouse and all of the outbox on the topics."""
+def is_drained(connections: Connections, engine: Engine) -> bool:
+    """Whether all of `sales.clean` is in the warehouse and all of the outbox on the topics."""
     ends = end_offsets(connections, topic_partitions(connections, "sales.clean"))
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT partition, next_offset FROM consumer_positions")).all()
-        assert dict(map(tuple, rows)) == {p: end for (_, p), end in ends.items()}
-        assert connection.execute(text("SELECT count(*) FROM outbox")).scalar_one() == 0
+        waiting = connection.execute(text("SELECT count(*) FROM outbox")).scalar_one()
+    return dict(map(tuple, rows)) == {p: end for (_, p), end in ends.items()} and waiting == 0
 
 
 def assert_all_is_right(connections: Connections, engine: Engine) -> Outcome:
     """Windows, facts, late sales and results are those of the oracle, and everything is there once."""
-    eventually(lambda: drained(connections, engine))
+    eventually(lambda: is_drained(connections, engine), "all is in the warehouse and on the topics", 120, every_s=0.1)
     said, identities = oracle(connections)
     rows = stored(engine)
     assert {key: row[:7] for key, row in rows.items()} == said.rows
@@ -245,7 +219,7 @@ def test_sales_become_windows_facts_results_and_late_records(
 ) -> None:
     source = Source(connections, seed=1)
     source.publish(400, seconds=300)
-    process = aggregators.start()
+    process = aggregators.run()
     source.publish(300, seconds=200)
     said = assert_all_is_right(connections, warehouse)
     assert said.late
@@ -263,18 +237,14 @@ def test_a_process_killed_again_and_again_counts_and_publishes_everything_once(
     connections: Connections, warehouse: Engine, aggregators: Aggregators
 ) -> None:
     source = Source(connections, seed=2)
-    process = aggregators.start()
+    process = aggregators.run()
     for _ in range(4):
         source.publish(300, seconds=120)
-
-        def something_came(before: int = len(stored(warehouse))) -> None:
-            assert len(stored(warehouse)) > before
-
-        eventually(something_came)
+        before = len(stored(warehouse))
+        eventually(lambda before=before: len(stored(warehouse)) > before, "it adds windows")
         source.publish(300, seconds=120)
         process.kill()
-        process.wait()
-        process = aggregators.start()
+        process = aggregators.run()
     assert_all_is_right(connections, warehouse)
 
 
@@ -282,16 +252,16 @@ def test_two_replicas_and_a_worker_that_was_fenced_leave_the_same_results(
     connections: Connections, warehouse: Engine, aggregators: Aggregators
 ) -> None:
     source = Source(connections, seed=3)
-    aggregators.start()
+    aggregators.run()
     source.publish(200)
-    aggregators.start()
+    aggregators.run()
     assert_all_is_right(connections, warehouse)
     with warehouse.begin() as connection:
         connection.execute(text("UPDATE partition_watermarks SET epoch = epoch + 1"))
         connection.execute(text("UPDATE consumer_positions SET epoch = epoch + 1"))
     source.publish(200)
     assert_all_is_right(connections, warehouse)
-    assert "fenced" in aggregators.log.read_text()
+    assert "fenced" in aggregators.log()
 
 
 def test_a_quiet_stream_fires_its_windows_and_an_outage_upstream_is_not_quiet(
@@ -302,39 +272,33 @@ def test_a_quiet_stream_fires_its_windows_and_an_outage_upstream_is_not_quiet(
     raw = clients.producer(connections)
     raw.produce("sales.raw", value=b"not read by any cleaner yet", partition=0)
     raw.flush(10)
-    process = aggregators.start(IDLE_TIMEOUT_S="1")
+    process = aggregators.run(IDLE_TIMEOUT_S="1")
 
-    def idle_partitions(expected: set[int]) -> None:
+    def idle_partitions() -> set[int]:
         with warehouse.connect() as connection:
-            rows = connection.execute(text("SELECT partition FROM partition_watermarks WHERE idle"))
-            assert set(rows.scalars()) == expected
+            return set(connection.execute(text("SELECT partition FROM partition_watermarks WHERE idle")).scalars())
 
     everything = set(range(source.partitions))
-    eventually(lambda: drained(connections, warehouse))
+    eventually(lambda: is_drained(connections, warehouse), "everything is in the warehouse")
     ends = end_offsets(connections, [("sales.raw", p) for p in everything])
     commit_as_cleaner(connections, {p: end for (_, p), end in ends.items() if p != 0})
-    eventually(lambda: idle_partitions(everything - {0}))
+    eventually(lambda: idle_partitions() == everything - {0}, "all but one are idle")
     newest = source.now
     assert watermark(warehouse) <= newest - RULES.delay
     commit_as_cleaner(connections, {0: ends["sales.raw", 0]})
-    eventually(lambda: idle_partitions(everything))
-
-    def went_on() -> None:
-        assert watermark(warehouse) > newest
-
-    eventually(went_on)
+    eventually(lambda: idle_partitions() == everything, "all are idle")
+    eventually(lambda: watermark(warehouse) > newest, "the watermark goes on")
     source.publish(100)
     # The stream goes on while one looks: windows may fire between two queries.
-    said = eventually(lambda: assert_all_is_right(connections, warehouse))
+    said = eventually(lambda: assert_all_is_right(connections, warehouse), "all is right", retry_on=AssertionError)
     rises = published(connections, warehouse, Result.WATERMARKS)
     assert {h["partition"] for h, _ in rises} <= {str(p) for p in everything}
     assert rises
     assert said.rows
 
     process.kill()
-    process.wait()
     empty(connections, warehouse)
-    aggregators.start()
+    aggregators.run()
     again = assert_all_is_right(connections, warehouse)
     assert again.late == said.late, "a rebuild judges by the rises that idleness caused"
 
@@ -354,25 +318,20 @@ def commit_as_cleaner(connections: Connections, offsets: dict[int, int]) -> None
 
 def empty(connections: Connections, engine: Engine) -> None:
     """Drop the warehouse and make a new one beside the same topics."""
-    server, _, name = connections.database_url.rpartition("/")
     engine.dispose()
-    with psycopg.connect(f"{server}/postgres", autocommit=True) as admin:
-        drop_database(admin, name)
-        admin.execute(f"CREATE DATABASE {name}")
-    migrate(connections)
+    replace_database(connections)
 
 
 def test_an_empty_warehouse_beside_the_same_topics_comes_to_the_same_sums_and_late_sales(
     connections: Connections, warehouse: Engine, aggregators: Aggregators
 ) -> None:
     Source(connections, seed=5).publish(200)
-    process = aggregators.start()
+    process = aggregators.run()
     first = assert_all_is_right(connections, warehouse)
     before = stored(warehouse)
     process.kill()
-    process.wait()
     empty(connections, warehouse)
-    aggregators.start()
+    aggregators.run()
     again = assert_all_is_right(connections, warehouse)
     assert again.late == first.late
     assert {k: r[:7] for k, r in stored(warehouse).items()} == {k: r[:7] for k, r in before.items()}
@@ -382,10 +341,10 @@ def test_other_windows_than_the_stored_state_has_stop_it_with_one_sentence(
     connections: Connections, warehouse: Engine, aggregators: Aggregators
 ) -> None:
     Source(connections, seed=6).publish(10)
-    aggregators.start()
-    eventually(lambda: drained(connections, warehouse))
-    assert aggregators.start(SALES_WINDOWS="2m").wait(30) == 2
-    assert "SALES_WINDOWS='2m': the warehouse was computed with '10s,1m/20s'" in aggregators.log.read_text()
+    aggregators.run()
+    eventually(lambda: is_drained(connections, warehouse), "everything is in the warehouse")
+    assert aggregators.run(SALES_WINDOWS="2m").wait(30) == 2
+    assert "SALES_WINDOWS='2m': the warehouse was computed with '10s,1m/20s'" in aggregators.log()
 
 
 @pytest.mark.parametrize("within_a_copy", [False, True])
@@ -398,7 +357,7 @@ def test_a_replica_that_froze_with_the_lock_does_not_stop_the_others(
     if within_a_copy:
         copying = postgres.cursor(frozen).copy("COPY replayed_rises FROM STDIN")
         copying.__enter__()
-    aggregators.start()
+    aggregators.run()
     assert_all_is_right(connections, warehouse)
     with pytest.raises(Unavailable), postgres.outages(warehouse):
         copying.__exit__(None, None, None) if within_a_copy else frozen.execute(text("SELECT 1"))
@@ -409,14 +368,10 @@ def test_one_that_waits_for_a_lock_hears_that_it_is_to_stop(
     connections: Connections, warehouse: Engine, aggregators: Aggregators
 ) -> None:
     Source(connections, seed=8).publish(10)
-    process = aggregators.start()
-    eventually(lambda: drained(connections, warehouse))
+    process = aggregators.run()
+    eventually(lambda: is_drained(connections, warehouse), "everything is in the warehouse")
     with warehouse.begin() as somebody:
         lock(somebody, "sales.clean")
-
-        def waits() -> None:
-            assert "another session keeps a lock" in aggregators.log.read_text()
-
-        eventually(waits)
+        eventually(lambda: "another session keeps a lock" in aggregators.log(), "it waits for the lock")
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0

@@ -9,13 +9,13 @@ import pytest
 
 from retail_stream import topics
 from retail_stream.entities import Entity
+from tests.harness.eventually import eventually
 from tests.integration.services.cleaner.world import (
     PARTITIONS,
     Outcome,
     Place,
     World,
     assert_nothing_lost_or_invented,
-    eventually,
     good_key,
 )
 
@@ -78,6 +78,7 @@ def told_apart(out: Outcome) -> tuple[list[Place], int]:
     return firsts, len(out.clean) - len(firsts)
 
 
+@pytest.mark.long
 def test_twenty_kills_lose_nothing_and_leave_only_repeats_that_can_be_told(world: World, capsys: pytest.CaptureFixture):
     rng = random.Random(20)
     with Load(world) as load:
@@ -93,7 +94,7 @@ def test_twenty_kills_lose_nothing_and_leave_only_repeats_that_can_be_told(world
                 cleaner = world.start()
                 further = rng.choice((1, 300, 2_000, 8_000)) * rng.uniform(0.5, 1.5)
                 eventually(lambda goal=done + further: world.delivered(Entity.SALES) >= goal, "it makes progress")
-            assert cleaner.process.poll() is None
+            assert cleaner.is_running()
             cleaner.kill()
             world.bury()
         last = world.start()

@@ -11,14 +11,14 @@ from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, encode, frame,
 from retail_stream.dead_letters import Header
 from retail_stream.entities import Entity
 from retail_stream.kafka.headers import headers_by_name
+from tests.harness.eventually import eventually
+from tests.harness.services import ROOT
 from tests.integration.services.cleaner.world import (
     CLEAN,
     GOOD,
     RAW,
-    ROOT,
     World,
     assert_nothing_lost_or_invented,
-    eventually,
     good_key,
     rules,
 )

@@ -8,7 +8,8 @@ import pytest
 from commands.embedded.servers import Server
 from retail_stream import topics
 from retail_stream.entities import Entity
-from tests.integration.services.cleaner.world import PARTITIONS, Cleaner, World, eventually, good_key
+from tests.harness.eventually import eventually
+from tests.integration.services.cleaner.world import PARTITIONS, Cleaner, World, good_key
 
 
 def lags(cleaner: Cleaner) -> dict[str, float]:
@@ -92,12 +93,12 @@ def test_it_is_ready_when_it_has_its_share_and_not_before(world: World):
     # One that is not told apart from a dead one for ten seconds: so long the group gives the other nothing.
     stuck = world.started()
     stuck.process.send_signal(signal.SIGSTOP)
+    stopped_at = time.monotonic()
     cleaner = world.start()
     eventually(lambda: world.log.read_text().count("cleaner starts") == 2, "it asks for its share")
-    asked_at = time.monotonic()
-    eventually(lambda: cleaner.ask("/readyz") == (503, "not ready: assigned\n"), "it says what it lacks")
+    eventually(lambda: cleaner.at.ask("/readyz") == (503, "not ready: assigned\n"), "it says what it lacks")
     eventually(cleaner.is_ready, "it is ready")
-    assert time.monotonic() - asked_at > 4
+    assert time.monotonic() - stopped_at > 4
     eventually(lambda: len(lags(cleaner)) == len(Entity) * len(PARTITIONS), "its share is everything")
 
 
@@ -106,7 +107,7 @@ def test_it_is_not_ready_while_partitions_are_given_anew(world: World):
     first, second = world.started(), world.started()
     second.process.send_signal(signal.SIGSTOP)
     world.start()
-    eventually(lambda: first.ask("/readyz")[0] == 503, "it has no share any more")
+    eventually(lambda: first.at.ask("/readyz")[0] == 503, "it has no share any more")
     eventually(first.is_ready, "it has one again")
 
 
@@ -116,8 +117,8 @@ def test_it_is_not_ready_while_the_registry_never_answered(world: World, server:
     try:
         cleaner = world.start()
         eventually(lambda: "does not answer" in world.log.read_text(), "it says what it waits for")
-        assert cleaner.ask("/readyz")[0] == 503
-        assert cleaner.ask("/healthz")[0] == 200
+        assert cleaner.at.ask("/readyz")[0] == 503
+        assert cleaner.at.ask("/healthz")[0] == 200
     finally:
         world.stack.start(server)
         world.stack.wait_ready(server)

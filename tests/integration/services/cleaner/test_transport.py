@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from confluent_kafka import TopicPartition
 
+from tests.harness.eventually import eventually
 from tests.integration.services.cleaner.transport import (
     Worker,
     assert_commits_keep_up,
     assert_in_order,
     assert_no_gap,
     counts,
-    eventually,
 )
 
 

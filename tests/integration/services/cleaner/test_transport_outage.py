@@ -6,14 +6,13 @@ from collections.abc import Callable
 from confluent_kafka.admin import AdminClient
 
 from commands.embedded.servers import Server
+from tests.harness.eventually import eventually
 from tests.harness.servers import Servers
-from tests.integration.services.cleaner.transport import QUIET, Log, Worker, assert_no_gap, eventually
+from tests.integration.services.cleaner.transport import QUIET, Log, Worker, assert_no_gap
 
 
-def test_a_broker_that_is_killed_under_load_costs_no_record_and_no_worker(
-    own_stack: Servers, start: Callable[..., Worker]
-):
-    log = Log(own_stack.env["KAFKA_BOOTSTRAP_SERVERS"], 4)
+def test_a_broker_that_is_killed_under_load_costs_no_record_and_no_worker(stack: Servers, start: Callable[..., Worker]):
+    log = Log(stack.env["KAFKA_BOOTSTRAP_SERVERS"], 4)
     loaded = threading.Event()
 
     def load() -> None:
@@ -30,12 +29,12 @@ def test_a_broker_that_is_killed_under_load_costs_no_record_and_no_worker(
         for kill in (1, 2):
             done = [len(w.of("done")) for w in workers]
             eventually(lambda was=done: all(len(w.of("done")) > n for w, n in zip(workers, was, strict=True)), "work")
-            own_stack.kill(Server.KAFKA)
+            stack.kill(Server.KAFKA)
             eventually(
                 lambda: any("does not answer" in w.stderr for w in workers), "somebody says that the broker is away"
             )
-            own_stack.start(Server.KAFKA)
-            own_stack.wait_ready(Server.KAFKA)
+            stack.start(Server.KAFKA)
+            stack.wait_ready(Server.KAFKA)
             done = [len(w.of("done")) for w in workers]
             eventually(
                 lambda was=done: all(len(w.of("done")) > n for w, n in zip(workers, was, strict=True)),

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from tests.harness.eventually import eventually
 from tests.integration.services.cleaner.transport import (
     Log,
     Worker,
@@ -12,7 +13,6 @@ from tests.integration.services.cleaner.transport import (
     assert_in_order,
     assert_no_gap,
     counts,
-    eventually,
 )
 
 

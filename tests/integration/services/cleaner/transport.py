@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -14,18 +13,12 @@ from pathlib import Path
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
+from tests.harness.services import ROOT
+
 WORKER = Path(__file__).with_name("transport_worker.py")
-ROOT = WORKER.parents[2]
 DEADLINE_S = 30.0
 # Brokers come and go here; librdkafka would say so each time.
 QUIET = {"log_level": 2}
-
-
-def eventually(check: Callable[[], object], what: str, within_s: float = DEADLINE_S) -> None:
-    deadline = time.monotonic() + within_s
-    while not check():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.05)
 
 
 class Log:

@@ -9,9 +9,11 @@ import asyncio
 import json
 import logging
 import sys
+import threading
 import time
 from itertools import pairwise
 
+from retail_stream.service import signals
 from services.cleaner.transport import App, Chunking, run
 
 
@@ -88,7 +90,9 @@ def main(servers: str, group: str, topic: str, *options: str) -> int:
 
     if "scenario" in given:
         app.task(SCENARIOS[given["scenario"]](app))
-    return run(app)
+    stop = threading.Event()
+    signals.listen(stop.set)
+    return run(app, stop)
 
 
 async def all_acknowledged(app: App) -> None:

@@ -1,19 +1,11 @@
 """Raw records in, cleaner processes in between, clean records and dead letters out: what these tests share."""
 
-import asyncio
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aiokafka.client import AIOKafkaClient, CoordinationType
-from aiokafka.protocol.group import LeaveGroupRequest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from retail_stream import topics
@@ -26,12 +18,12 @@ from retail_stream.kafka.headers import SOURCE_OFFSET, big_endian, headers_by_na
 from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS, Group
-from tests.harness.endpoint import Endpoint
+from tests.harness.eventually import eventually
 from tests.harness.examples import examples
-from tests.harness.servers import Servers
+from tests.harness.groups import remove_members
+from tests.harness.servers import Servers, connections_of
+from tests.harness.services import ServiceProcess, servers_of
 
-ROOT = Path(__file__).parents[4]
-PATIENCE_S = 60.0
 PARTITIONS = range(4)
 
 RAW = {e: RecordSchema(json.loads((SCHEMAS / "raw" / f"{e}.avsc").read_text())) for e in Entity}
@@ -49,62 +41,32 @@ def _good(entity: Entity) -> dict[str, Any]:
 #: A good record of each entity.
 GOOD = {e: _good(e) for e in Entity}
 #: The field that the Kafka key repeats.
-KEY = {Entity.SALES: "store_id", **{e: f"{e.removesuffix('s')}_id" for e in Entity if e is not Entity.SALES}}
+KEY: dict[Entity, str] = {
+    Entity.SALES: "store_id",
+    **{e: f"{e.removesuffix('s')}_id" for e in Entity if e is not Entity.SALES},
+}
 
 
-def eventually(check: Callable[[], object], what: str, within_s: float = PATIENCE_S, every_s: float = 0.02) -> None:
-    """Ask again and again; fails with ``what`` when it is still not so after ``within_s``."""
-    deadline = time.monotonic() + within_s
-    while not check():
-        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
-        time.sleep(every_s)
-
-
-class Cleaner:
-    """A process of `python -m services.cleaner`, and what it says over HTTP."""
+class Cleaner(ServiceProcess):
+    """A process of `python -m services.cleaner`."""
 
     def __init__(self, connections: Connections, log: Path, settings: Mapping[str, str]) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        names = ("kafka_bootstrap_servers", "schema_registry_url", "database_url")
-        env = {n.upper(): getattr(connections, n) for n in names}
-        self._log = log
-        with log.open("a") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.cleaner"],
-                env={**os.environ, **env, "METRICS_PORT": str(self._port), **settings},
-                stdout=out,
-                stderr=out,
-                cwd=ROOT,
-            )
-
-    def ask(self, path: str) -> tuple[int, str]:
-        """Status and body; (0, "") while nothing listens."""
-        return Endpoint(self._port).ask(path)
+        super().__init__("cleaner", {**servers_of(connections), **settings}, log)
 
     def is_ready(self) -> bool:
-        assert self.process.poll() is None, self._log.read_text()[-3000:]
-        return self.ask("/readyz")[0] == 200
+        """Whether /readyz says so; it must not have ended."""
+        assert self.is_running(), self.log()[-3000:]
+        return self.at.ask("/readyz")[0] == 200
 
     def metrics(self) -> dict[str, float]:
         """Sample (name and labels, as they are written) → value."""
-        lines = self.ask("/metrics")[1].splitlines()
+        lines = self.at.ask("/metrics")[1].splitlines()
         return {name: float(value) for name, _, value in (s.rpartition(" ") for s in lines if not s.startswith("#"))}
 
     def peak_mb(self) -> float:
         """The most memory that it ever had."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-    def stop(self) -> int:
-        """SIGTERM, and the exit code."""
-        self.process.terminate()
-        return self.process.wait(PATIENCE_S)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 class Place(NamedTuple):
@@ -128,7 +90,7 @@ class World:
 
     def __init__(self, stack: Servers, log: Path) -> None:
         self.stack = stack
-        self.connections = Connections(**{name.lower(): value for name, value in stack.env.items()})
+        self.connections = connections_of(stack)
         self.log = log
         self.registry = Registry(self.connections.schema_registry_url)
         self.ids = {e: self.registry.register(f"{topics.raw(e)}-value", RAW[e].schema) for e in Entity}
@@ -136,7 +98,9 @@ class World:
         self._cleaners: list[Cleaner] = []
         # One that is kept: a new one takes up to three seconds now and then, in which a cleaner does a lot.
         self._admin = clients.admin(self.connections)
-        self._from = {kind: self._ends(kind) for kind in (topics.raw, topics.clean, topics.dlq)}
+        self._from: dict[Callable[[Entity], str], dict[TopicPartitionKey, int]] = {
+            kind: self._ends(kind) for kind in (topics.raw, topics.clean, topics.dlq)
+        }
         self._group = clients.consumer(self.connections, Group.CLEANER)
         at = [TopicPartition(*key, offset) for key, offset in self._from[topics.raw].items()]
         self._group.commit(offsets=at, asynchronous=False)
@@ -145,8 +109,14 @@ class World:
         return self._end_offsets([(kind(e), p) for e in Entity for p in PARTITIONS])
 
     def _end_offsets(self, keys: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, int]:
-        asked = self._admin.list_offsets({TopicPartition(*key): OffsetSpec.latest() for key in keys})
-        return {(tp.topic, tp.partition): future.result(10).offset for tp, future in asked.items()}
+        wanted = {TopicPartition(*key): OffsetSpec.latest() for key in keys}
+
+        def ends() -> dict[TopicPartitionKey, int]:
+            found = self._admin.list_offsets(wanted).items()
+            return {(tp.topic, tp.partition): future.result(10).offset for tp, future in found}
+
+        # The leader of a topic that was just created may not know yet that it leads.
+        return eventually(ends, "every partition has a leader", retry_on=KafkaException)
 
     def start(self, **settings: str) -> Cleaner:
         self._cleaners.append(Cleaner(self.connections, self.log, settings))
@@ -167,8 +137,7 @@ class World:
 
     def bury(self) -> None:
         """Tell the group that its members are dead, which it would find out by itself after ten seconds."""
-        members = self._admin.describe_consumer_groups([Group.CLEANER])[Group.CLEANER].result(10).members
-        asyncio.run(_remove(self.connections.kafka_bootstrap_servers, [m.member_id for m in members]))
+        remove_members(self._admin, self.connections.kafka_bootstrap_servers, Group.CLEANER)
 
     def producer(self, **config: Any) -> Producer:
         return clients.producer(self.connections, **config)
@@ -194,7 +163,7 @@ class World:
                 value,
                 key or good_key(entity),
                 partition=partition,
-                on_delivery=lambda error, _: error and failed.append(error),
+                on_delivery=lambda error, _: failed.extend([error] if error else []),
             )
         assert producer.flush(30) == 0
         assert failed == []
@@ -206,10 +175,10 @@ class World:
     def is_drained(self) -> bool:
         """The cleaner is done with every raw record."""
         for cleaner in self._cleaners[-1:]:
-            assert cleaner.process.poll() is None, self.log.read_text()[-3000:]
+            assert cleaner.is_running(), cleaner.log()[-3000:]
         return self.committed() == self._ends(topics.raw)
 
-    def drain(self, within_s: float = PATIENCE_S) -> None:
+    def drain(self, within_s: float = 60) -> None:
         eventually(self.is_drained, "committed = end of every raw partition", within_s)
 
     def delivered(self, entity: Entity) -> int:
@@ -244,18 +213,6 @@ class World:
                 else:
                     left.discard((message.topic(), message.partition()))
         reader.close()
-
-
-async def _remove(servers: str, members: Iterable[str]) -> None:
-    client = AIOKafkaClient(bootstrap_servers=servers)
-    try:
-        await client.bootstrap()
-        coordinator = await client.coordinator_lookup(CoordinationType.GROUP, Group.CLEANER)
-        await client.ready(coordinator)
-        for member in members:
-            await client.send(coordinator, LeaveGroupRequest(str(Group.CLEANER), member))
-    finally:
-        await client.close()
 
 
 def good_key(entity: Entity) -> bytes:

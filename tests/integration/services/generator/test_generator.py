@@ -1,15 +1,10 @@
-"""The generator as a program, against servers of its own: its raw topics start empty."""
+"""The generator as a program; its raw topics start empty."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,13 +19,15 @@ from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.kafka.clients import admin
 from retail_stream.kafka.offsets import committed_offsets, topic_partitions
 from retail_stream.kafka.reading import read_to_end
-from services.generator.publishing.partitions import partition_of
-from tests.harness.servers import Servers, private_stack
+from services.generator.retailer.partitions import partition_of
+from tests.harness.eventually import eventually
+from tests.harness.servers import Servers, connections_of
+from tests.harness.services import ServiceProcess, Services, servers_of
 
 READERS = {e: RecordSchema(json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text())) for e in Entity}
-ID = {**{e: FIELDS[e].key for e in DIMENSIONS}, Entity.SALES: "transaction_id"}
+ID = {e: "transaction_id" if e is Entity.SALES else FIELDS[e].key for e in Entity}
 CLEAN = {f"GENERATOR_FAULT_{name}": "0" for name in ("CORRUPT_BYTES", "UNKNOWN_SCHEMA_ID", "DUPLICATE")}
-FAST = {"GENERATOR_SALES_PER_S": "1000", "GENERATOR_CHANGES_PER_S": "100", "METRICS_PORT": "0"}
+FAST = {"GENERATOR_SALES_PER_S": "1000", "GENERATOR_CHANGES_PER_S": "100"}
 
 
 class OnTopic(NamedTuple):
@@ -41,17 +38,10 @@ class OnTopic(NamedTuple):
     headers: list[tuple[str, bytes]] | None
 
 
-@pytest.fixture(scope="module")
-def servers() -> Iterator[Servers]:
-    """Not the session's stack: these tests empty the raw topics and kill the broker."""
-    with private_stack() as running:
-        yield running
-
-
 @pytest.fixture
-def connections(servers: Servers) -> InitSettings:
+def connections(empty_stack: Servers) -> InitSettings:
     """Servers with empty topics."""
-    settings = InitSettings(**{name.lower(): value for name, value in servers.env.items()})  # type: ignore[arg-type]
+    settings = InitSettings(**connections_of(empty_stack).model_dump())
     empty_topics(settings)
     return settings
 
@@ -61,39 +51,19 @@ def empty_topics(settings: InitSettings) -> None:
     there = [t for t in raw if topic_partitions(settings, t)]
     for deleted in client.delete_topics(there).values() if there else ():
         deleted.result()
-    until(lambda: not topic_partitions(settings, *raw))
+    eventually(lambda: not topic_partitions(settings, *raw), "the topics are gone")
     initialise(settings)
 
 
-def until(true: Callable[[], bool], patience_s: float = 60) -> None:
-    deadline = time.monotonic() + patience_s
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
-
-
 @contextmanager
-def generator(connections: InitSettings, log: Path, **settings: str) -> Iterator[subprocess.Popen]:
-    servers = {name.upper(): getattr(connections, name) for name in type(connections).model_fields}
-    environment = {
-        **os.environ,
-        **FAST,
-        **{k: str(v) for k, v in servers.items() if v is not None},
-        **settings,
-        "LOG_FORMAT": "json",
-    }
-    with log.open("a") as sink:
-        process = subprocess.Popen([sys.executable, "-m", "services.generator"], env=environment, stderr=sink)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+def generator(connections: InitSettings, log: Path, **settings: str) -> Iterator[ServiceProcess]:
+    with Services({**servers_of(connections), **FAST, "LOG_FORMAT": "json"}, log) as services:
+        yield services.start("generator", **settings)
 
 
 def run(connections: InitSettings, log: Path, **settings: str) -> None:
     with generator(connections, log, **settings) as process:
-        assert process.wait(timeout=90) == 0, log.read_text()
+        assert process.wait(90) == 0, log.read_text()
 
 
 def logged(log: Path, event: str) -> list[dict]:
@@ -101,18 +71,22 @@ def logged(log: Path, event: str) -> list[dict]:
 
 
 def count(connections: InitSettings, entity: Entity) -> int:
-    """Records that everybody can read; markers and aborted transactions took offsets, too."""
+    """How many committed records the raw topic holds. Markers and aborted records take offsets, too."""
     return sum(1 for _ in read_to_end(connections, topics.raw(entity)))
 
 
+def sales_arrive(connections: InitSettings, more_than: int) -> None:
+    eventually(lambda: count(connections, Entity.SALES) > more_than, "sales arrive", every_s=0.2)
+
+
 def read(connections: InitSettings, entity: Entity) -> list[OnTopic]:
-    """All records of the raw topic, by partition and offset."""
-    found = sorted(read_to_end(connections, topics.raw(entity)), key=lambda m: (m.partition(), m.offset()))
-    return [OnTopic(m.partition(), m.key(), m.value(), m.timestamp()[1], m.headers()) for m in found]
+    """All records of the raw topic, in order of partition and offset."""
+    messages = sorted(read_to_end(connections, topics.raw(entity)), key=lambda m: (m.partition(), m.offset()))
+    return [OnTopic(m.partition(), m.key(), m.value(), m.timestamp()[1], m.headers()) for m in messages]
 
 
 def places(connections: InitSettings, entity: Entity) -> dict[tuple[int, int], OnTopic]:
-    """The same by partition and offset."""
+    """(partition, offset) → record, for all records of the raw topic."""
     return {
         (m.partition(), m.offset()): OnTopic(m.partition(), m.key(), m.value(), m.timestamp()[1], m.headers())
         for m in read_to_end(connections, topics.raw(entity))
@@ -120,10 +94,10 @@ def places(connections: InitSettings, entity: Entity) -> dict[tuple[int, int], O
 
 
 def ledger(connections: InitSettings) -> list[dict]:
-    """Entries by entity, of each in the order in which they were written: entities may share a partition."""
+    """Ledger entries by entity, each entity's in the order of their offsets: entities may share a partition."""
     reader = RecordSchema(json.loads((topics.SCHEMAS / "results" / "generator.faults.avsc").read_text()))
-    found = sorted(read_to_end(connections, topics.Result.FAULTS), key=lambda m: (m.partition(), m.offset()))
-    entries = [entry for m in found if (entry := reader.record(m.value()[5:])) is not None]
+    messages = sorted(read_to_end(connections, topics.Result.FAULTS), key=lambda m: (m.partition(), m.offset()))
+    entries = [entry for m in messages if (entry := reader.record(m.value()[5:])) is not None]
     return sorted(entries, key=lambda entry: entry["entity"])
 
 
@@ -155,11 +129,11 @@ def test_a_restart_goes_on_with_ids_and_state(connections: InitSettings, tmp_pat
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="1500", **CLEAN)
     after = {e: read(connections, e) for e in Entity}
 
-    # A silence of one partition has to know where the broker has a store's sales.
+    # A silence of one partition relies on the partition that the broker chooses for a store.
     assert all(r.partition == partition_of(r.key, 4) for records in after.values() for r in records)
     sales = [row["transaction_id"] for row in rows(Entity.SALES, after[Entity.SALES])]
     assert sorted(sales) == list(range(1, 3001))
-    started = logged(tmp_path / "log", "started")[1]
+    started = logged(tmp_path / "log", "generator starts")[1]
     assert started["next_sale"] == 1501
     for entity, fixed in ((Entity.CUSTOMERS, "join_date"), (Entity.PRODUCTS, "brand"), (Entity.STORES, "open_date")):
         largest = max(int(r.key) for r in before[entity])
@@ -170,15 +144,10 @@ def test_a_restart_goes_on_with_ids_and_state(connections: InitSettings, tmp_pat
 
 
 def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections: InitSettings, tmp_path: Path) -> None:
-
-    def reached(wanted: int) -> bool:
-        return count(connections, Entity.SALES) >= wanted
-
     for killed in (1, 2):
         with generator(connections, tmp_path / "log", **CLEAN) as process:
-            until(partial(reached, 700 * killed))
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            sales_arrive(connections, more_than=700 * killed)
+            process.kill()
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", **CLEAN)
     records = {e: read(connections, e) for e in Entity}
 
@@ -187,16 +156,16 @@ def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections:
     for entity in DIMENSIONS:
         known = {row[ID[entity]] for row in rows(entity, records[entity])}
         assert {row[ID[entity]] for row in sold} <= known
-        # Whoever came into the world twice would have two birthdays.
+        # An id that was given twice would have two values of a field that never changes.
         fixed = {Entity.CUSTOMERS: "join_date", Entity.PRODUCTS: "brand", Entity.STORES: "open_date"}[entity]
         assert len({(row[ID[entity]], row[fixed]) for row in rows(entity, records[entity])}) == len(known)
 
 
-def test_no_id_is_given_twice_after_ends_that_nobody_can_read(connections: InitSettings, tmp_path: Path) -> None:
+def test_no_id_is_given_twice_after_ends_that_cannot_be_read(connections: InitSettings, tmp_path: Path) -> None:
     def sell(sales: int, *faults: str) -> int:
         settings = {**CLEAN, **{f"GENERATOR_FAULT_{fault}": "1" for fault in faults}, "GENERATOR_SALES_PER_S": "0"}
         run(connections, tmp_path / "log", GENERATOR_MAX_SALES=str(sales), **settings)
-        return logged(tmp_path / "log", "started")[-1]["next_sale"]
+        return logged(tmp_path / "log", "generator starts")[-1]["next_sale"]
 
     assert sell(1500) == 1
     assert sell(40_000, "DUPLICATE") == 1501
@@ -213,9 +182,8 @@ def test_after_kills_the_ledger_names_every_fault_and_no_record_that_is_not_ther
     hostile = {"GENERATOR_PROFILE": "hostile", "GENERATOR_SALES_PER_S": "3000", "GENERATOR_FAULT_SILENCE": "0"}
     for killed in (1, 2):
         with generator(connections, tmp_path / "log", **hostile) as process:
-            until(lambda killed=killed: count(connections, Entity.SALES) > 2000 * killed)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            sales_arrive(connections, more_than=2000 * killed)
+            process.kill()
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", **hostile)
 
     entries = ledger(connections)
@@ -244,14 +212,14 @@ def test_after_kills_the_ledger_names_every_fault_and_no_record_that_is_not_ther
 
 
 def test_a_transaction_that_is_lost_is_sent_again_once(connections: InitSettings, tmp_path: Path) -> None:
-    """As when the program was stopped, or the broker away, for longer than a transaction may take: it is fenced."""
+    """Fencing, as after a program or a broker that stood still for longer than a transaction may be open."""
     log = tmp_path / "log"
     with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
-        until(lambda: count(connections, Entity.SALES) > 1000)
+        sales_arrive(connections, more_than=1000)
         for name in ("generator.sales", "generator.customers"):
             kafka = connections.kafka_bootstrap_servers
             Producer({"bootstrap.servers": kafka, "transactional.id": name, "log_level": 2}).init_transactions(30)
-        assert process.wait(timeout=90) == 0, log.read_text()
+        assert process.wait(90) == 0, log.read_text()
     assert {line["producer"] for line in logged(log, "sends again")} == {"generator.sales", "generator.customers"}
     sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
     assert sorted(sales) == list(range(1, 6001))
@@ -260,37 +228,37 @@ def test_a_transaction_that_is_lost_is_sent_again_once(connections: InitSettings
 def test_a_second_generator_ends_the_first_with_one_sentence(connections: InitSettings, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     with generator(connections, first, **CLEAN) as old:
-        until(lambda: count(connections, Entity.SALES) > 500)
+        sales_arrive(connections, more_than=500)
         with generator(connections, second, GENERATOR_MAX_SALES="1500", **CLEAN) as new:
-            assert old.wait(timeout=60) == 1
-            assert [line["why"] for line in logged(first, "stopped")] == [
-                "Another generator has started on these topics; they have one at a time, so this one stops."
+            assert old.wait() == 1
+            assert [line["why"] for line in logged(first, "generator stops")] == [
+                "Another generator has started on these topics, which take one at a time, so this one stops."
             ]
-            assert new.wait(timeout=90) == 0, second.read_text()
+            assert new.wait(90) == 0, second.read_text()
     sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
     assert sorted(sales) == list(range(1, len(sales) + 1))
     assert len(sales) >= 2000
 
 
 def test_a_generator_leaves_no_group_that_looks_behind(connections: InitSettings, tmp_path: Path) -> None:
-    """Drain is lag 0 in every group, also to who adds up all that there are."""
+    """The pipeline is drained when the lag of all groups together is 0; a group of the generator would add to it."""
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", GENERATOR_PROFILE="hostile")
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", GENERATOR_PROFILE="hostile")
     client = admin(connections)
     groups = [g.group_id for g in client.list_consumer_groups().result().valid]
     wanted = [(t, p) for t, there in client.list_topics().topics.items() for p in there.partitions]
-    assert {g: found for g in groups if (found := committed_offsets(connections, g, wanted))} == {}
+    assert {g: offsets for g in groups if (offsets := committed_offsets(connections, g, wanted))} == {}
 
 
-def test_a_broker_that_is_killed_loses_nothing(servers: Servers, connections: InitSettings, tmp_path: Path) -> None:
+def test_a_broker_that_is_killed_loses_nothing(empty_stack: Servers, connections: InitSettings, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:
-        until(lambda: count(connections, Entity.SALES) > 500)
-        servers.kill(Server.KAFKA)
-        until(lambda: len(logged(log, "waiting")) == 1)
-        servers.start(Server.KAFKA)
-        servers.wait_ready(Server.KAFKA)
-        assert process.wait(timeout=90) == 0, log.read_text()
+        sales_arrive(connections, more_than=500)
+        empty_stack.kill(Server.KAFKA)
+        eventually(lambda: len(logged(log, "waiting")) == 1, "it says what it waits for")
+        empty_stack.start(Server.KAFKA)
+        empty_stack.wait_ready(Server.KAFKA)
+        assert process.wait(90) == 0, log.read_text()
     assert len(logged(log, "waiting")) == 1
     assert len(logged(log, "answered")) == 1
     sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
@@ -300,9 +268,9 @@ def test_a_broker_that_is_killed_loses_nothing(servers: Servers, connections: In
 def test_a_stop_flushes_everything_that_was_made(connections: InitSettings, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with generator(connections, log) as process:
-        until(lambda: count(connections, Entity.SALES) > 500)
+        sales_arrive(connections, more_than=500)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(30) == 0
     published = logged(log, "published")[-1]
     assert {e: published[e] for e in Entity} == {e: count(connections, e) for e in Entity}
 
@@ -311,7 +279,7 @@ def test_servers_that_are_away_are_waited_for_with_one_sentence(connections: Ini
     log = tmp_path / "log"
     away = connections.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"})
     with generator(away, log) as process:
-        until(lambda: log.exists() and len(logged(log, "waiting")) == 1)
+        eventually(lambda: log.exists() and len(logged(log, "waiting")) == 1, "it says what it waits for")
         assert "Kafka at 127.0.0.1:9 does not answer." in logged(log, "waiting")[0]["why"]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(30) == 0

@@ -11,17 +11,18 @@ from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import topic_partitions
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
+from services.generator.publishing.lease import TOPIC, Lease
 from services.generator.publishing.producers import Outage
 from services.generator.publishing.transactions import Transactions
-from services.generator.state.lease import TOPIC, Lease
-from tests.integration.services.cleaner.transport import Log, eventually
+from tests.harness.eventually import eventually
+from tests.integration.services.cleaner.transport import Log
 
 
-class Unheard:
-    """A producer whose first commit has no answer: its broker died before, or just after, that was on its log.
+class LostAnswer:
+    """A producer whose first commit has no answer: its broker died just before or just after it logged the commit.
 
-    The errors are librdkafka's own of such a case, when a machine's name goes with it: it takes the commit for failed,
-    and finds no transaction to abort.
+    The errors are those of librdkafka when the broker's host name disappears, too: it takes the commit for failed, and
+    has no transaction to abort.
     """
 
     def __init__(self, producer: Producer, *, worked: bool) -> None:
@@ -53,16 +54,16 @@ def test_after_a_commit_without_an_answer_each_record_is_there_once(
     def send(*values: str) -> None:
         def write(producer: Producer) -> None:
             for value in values:
-                producer.produce(log.topic, value, value, on_delivery=transactions.witness)
+                producer.produce(log.topic, value, value, on_delivery=transactions.delivered)
 
         transactions.run(write)
 
     send("before")
-    transactions._producer = Unheard(transactions._producer, worked=worked)  # type: ignore[arg-type, assignment]
+    transactions._producer = LostAnswer(transactions._producer, worked=worked)  # type: ignore[arg-type, assignment]
     send("a", "b", "c")
     send("after")
-    found = [m.value().decode() for m in read_to_end(connections, log.topic)]
-    assert sorted(found) == ["a", "after", "b", "before", "c"]
+    values = [m.value().decode() for m in read_to_end(connections, log.topic)]
+    assert sorted(values) == ["a", "after", "b", "before", "c"]
 
 
 def test_the_last_one_that_took_the_lease_has_it(connections: Connections) -> None:
@@ -79,13 +80,13 @@ def test_the_last_one_that_took_the_lease_has_it(connections: Connections) -> No
         second.check()
 
 
-def test_a_lease_that_cannot_be_known_is_not_had(connections: Connections) -> None:
+def test_a_generator_that_cannot_know_the_lease_does_not_have_it(connections: Connections) -> None:
     lease = Lease(connections)
     lease.take()
     client = clients.admin(connections)
     client.delete_topics([TOPIC])[TOPIC].result()
     eventually(lambda: not topic_partitions(connections, TOPIC), "the topic is gone")
-    with pytest.raises(RetailStreamError, match="has lost who started last"):
+    with pytest.raises(RetailStreamError, match="no longer names the generator that started last"):
         lease.check()
     away = Lease(connections.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"}))
     for ask in (away.take, away.check):

@@ -36,12 +36,12 @@ def test_services_are_named_with_their_addresses() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
-        ("DASHBOARD_SERVICES", "cleaner", "name=host:port"),
+        ("DASHBOARD_SERVICES", "cleaner", "which is not name=host:port; allowed: name=host:port["),
         ("DASHBOARD_SERVICES", "cleaner=host:0", "'cleaner=host:0'"),
         ("DASHBOARD_PORT", "70000", "a port from 1 to 65535"),
         ("DASHBOARD_DATABASE_URL", "mysql://x", "postgresql://"),
-        ("DASHBOARD_ALLOWED_HOSTS", "foo*bar", "'foo*bar' is none"),
-        ("DASHBOARD_ALLOWED_HOSTS", "a,,b", "'' is none"),
+        ("DASHBOARD_ALLOWED_HOSTS", "foo*bar", "'foo*bar', which is not a name"),
+        ("DASHBOARD_ALLOWED_HOSTS", "a,,b", "'', which is not a name"),
         ("DASHBOARD_HOST", "", "an address or name of this machine"),
     ],
 )
@@ -61,11 +61,11 @@ def test_hosts_may_begin_with_a_star() -> None:
 
 def test_a_wrong_host_and_a_taken_port_are_each_blamed_for_themselves() -> None:
     servers = {name.lower(): value for name, value in SERVERS.items()}
-    with pytest.raises(SettingsError, match=r"^DASHBOARD_HOST='no\.such\.invalid': "):
+    with pytest.raises(SettingsError, match=r"^DASHBOARD_HOST='no\.such\.invalid' cannot be listened on"):
         listen(DashboardSettings(**servers, dashboard_host="no.such.invalid"))
     with listen(DashboardSettings(**servers, dashboard_port=0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SettingsError, match=f"^DASHBOARD_PORT={port}: "):
+        with pytest.raises(SettingsError, match=f"^DASHBOARD_PORT={port} cannot be used"):
             listen(DashboardSettings(**servers, dashboard_port=port))
 
 

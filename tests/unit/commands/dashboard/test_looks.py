@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +23,7 @@ from commands.dashboard.web import Page, app
 from retail_stream.avro.registry import Registry
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.settings import Connections
+from tests.harness.eventually import eventually
 
 SERVERS = Connections(
     kafka_bootstrap_servers="127.0.0.1:9",
@@ -31,13 +31,6 @@ SERVERS = Connections(
     database_url="postgresql://nobody@127.0.0.1:9/nothing",
 )
 ENGINE = create_engine("postgresql+psycopg://nobody@127.0.0.1:9/nothing")
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
 
 
 def watch(delays: Any = None) -> Watch:
@@ -57,11 +50,11 @@ def test_a_part_that_hangs_is_named_until_it_answers(monkeypatch: pytest.MonkeyP
     looks = watch()
     looks._look_at_warehouse = lambda: {"stream": {"hung": let_go.wait(30)}}  # type: ignore[method-assign]
     looks.start(stop)
-    eventually(lambda: "warehouse" in looks.now()["problems"])
+    eventually(lambda: "warehouse" in looks.now()["problems"], "it comes true", 20)
     assert list(looks.now()["problems"]) == ["warehouse"]
     assert "Postgres at 127.0.0.1:9/nothing" in looks.now()["problems"]["warehouse"]
     let_go.set()
-    eventually(lambda: looks.now()["problems"] == {})
+    eventually(lambda: looks.now()["problems"] == {}, "it comes true", 20)
     stop.set()
 
 
@@ -72,7 +65,7 @@ def test_a_registry_that_is_away_is_asked_once_and_named() -> None:
     looks = watch(delays)
     stop = threading.Event()
     looks.start(stop)
-    eventually(lambda: "samples" in looks.now()["problems"])
+    eventually(lambda: "samples" in looks.now()["problems"], "it comes true", 20)
     stop.set()
     assert looks.now()["problems"]["samples"] == "The schema registry at http://127.0.0.1:9 does not answer."
 
@@ -86,7 +79,7 @@ def test_a_score_waits_for_nobody_and_is_kept(tmp_path: Any) -> None:
     source = f"import os; open({str(ran)!r}, 'a').write(os.environ['WHO']); print('{{\"faults\": [1]}}')"
     score = Score({"WHO": "reader "}, program(source))
     assert score.get() == {"computing": True}
-    eventually(lambda: not score.get()["computing"])
+    eventually(lambda: not score.get()["computing"], "it comes true", 20)
     assert score.get()["faults"] == [1]
     assert abs(score.get()["at"] - time.time()) < 30
     assert ran.read_text() == "reader "
@@ -104,7 +97,7 @@ def test_a_score_that_fails_says_why_and_is_tried_again(
 ) -> None:
     score = Score({}, program(source))
     score.get()
-    eventually(lambda: not score._computing)
+    eventually(lambda: not score._computing, "it comes true", 20)
     with pytest.raises(kind, match=told):
         score.get()
     monkeypatch.setattr(scores, "ERROR_KEPT_S", 0.0)
@@ -114,12 +107,12 @@ def test_a_score_that_fails_says_why_and_is_tried_again(
 def test_a_score_that_runs_is_killed_with_the_dashboard() -> None:
     score = Score({}, program("import time; time.sleep(600)"))
     score.get()
-    eventually(lambda: score._process is not None)
+    eventually(lambda: score._process is not None, "it comes true", 20)
     assert score._process is not None
     pid = score._process.pid
     began = time.monotonic()
     score.stop()
-    eventually(lambda: not score._computing)
+    eventually(lambda: not score._computing, "it comes true", 20)
     assert time.monotonic() - began < 10
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -16,6 +16,7 @@ from commands.dlq.plan import AHEAD_MS, HEADERS_READABLE, Obstacle, Plan
 from retail_stream import dead_letters as headers
 from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.entities import Entity
+from retail_stream.errors import Rejected, Stage
 from retail_stream.topics import TOPICS
 from services.cleaner import expectations
 from tests.harness.examples import RAW_ID, examples, schema
@@ -31,7 +32,8 @@ GROUP = (Entity.SALES, "a_rule, b_rule")
 def letter(
     *own: tuple[str, bytes | None], topic="sales.raw", partition=2, offset=17, value: bytes | None = VALUE
 ) -> Letter:
-    added = headers.headers(topic, partition, offset, "TRANSFORMATION", ["a_rule", "b_rule"], "v1", "it breaks a_rule")
+    rejected = Rejected(("a_rule", "b_rule"), Stage.TRANSFORMATION, "it breaks a_rule")
+    added = headers.headers(topic, partition, offset, rejected, "v1")
     return Letter(Entity.SALES, 2, 5, NOW, b"7", value, [*own, *added])
 
 

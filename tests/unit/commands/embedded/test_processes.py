@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from commands.embedded.errors import ServerDied
 from commands.embedded.processes import Process, ProcessGroup
+from tests.harness.eventually import eventually
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); time.sleep(600)"
@@ -37,17 +37,11 @@ def gone(pid: int) -> bool:
 
 
 def wait_until_gone(pid: int, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not gone(pid):
-        assert time.monotonic() < deadline, f"process {pid} still runs"
-        time.sleep(0.02)
+    eventually(lambda: gone(pid), f"process {pid} ends", seconds)
 
 
 def wait_for_output(process: Process, text: str) -> None:
-    deadline = time.monotonic() + 20
-    while text not in process.log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: text in process.log.read_text(), f"it says {text!r}", 20)
 
 
 def test_the_children_of_a_killed_parent_end(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from tests.unit.commands.score.world import MINUTE, World
 def test_what_must_be_rejected_is_a_dead_letter_and_nothing_else(world: World) -> None:
     world.planted(Entity.SALES, 5, "negative_discount", "rejected")
     world.dead(Entity.SALES, 4)
-    assert world.why() == "it is no dead letter"
+    assert world.why() == "it is not a dead letter"
     world.dead(Entity.SALES, 5)
     assert world.handled
     world.clean(Entity.SALES, 5)
@@ -21,7 +21,7 @@ def test_a_return_is_kept_and_has_one_fact_that_is_a_return(world: World) -> Non
     world.window(1, returned=2)
     assert world.why() == "it has no fact"
     world.fact(quantity=2)
-    assert world.why() == "its fact is no return"
+    assert world.why() == "its fact is not a return"
     world.engine.execute("UPDATE facts SET quantity = -2")
     assert world.handled
     world.clean(Entity.SALES, 5, quantity=-2)  # at least once
@@ -59,7 +59,7 @@ def test_a_return_counts_as_a_return_without_facts_too(world: World) -> None:
     world.clean(Entity.SALES, 5, quantity=-2)
     assert world.why() == "it is in no window and not on sales.late"
     world.window(1)
-    assert world.why() == "its window counts it as no return"
+    assert world.why() == "its window does not count it as a return"
     world.window(1, returned=2)
     assert world.handled
 

@@ -1,23 +1,23 @@
 """Small topics and warehouses to be scored: for each thing that should happen, one where it did and some where not."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import fastavro
 
 from commands.audit import engine as duck
-from commands.audit.avro import Decoder, load, without_logical_types
+from commands.audit.avro import Decoder, layout
 from commands.audit.layouts import Holds, named
+from commands.audit.versions import attributes
 from commands.score.judge import FaultScore, Score, judge
-from commands.score.tables import layout, planted_tables, tables
+from commands.score.tables import planted_tables, tables
 from commands.score.warehouse import window_sizes
-from commands.verify.versions import attributes
 from retail_stream import topics
 from retail_stream.avro.decode import frame
 from retail_stream.entities import DIMENSIONS, Entity
-from retail_stream.topics import SCHEMAS, Result
+from retail_stream.topics import Result
 
 CUSTOMER = {
     "customer_id": 7, "name": "Ada", "email": "ada@example.com", "address": "1 Road", "join_date": 0,
@@ -62,9 +62,9 @@ def at(offset: int) -> tuple[str, bytes]:
     return "source.offset", offset.to_bytes(8, "big")
 
 
-def avro(schema: dict, record: dict) -> bytes:
+def avro(schema: Mapping[str, Any], record: dict[str, Any]) -> bytes:
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, schema, record)
+    fastavro.schemaless_writer(out, dict(schema), record)
     return frame(1, out.getvalue())
 
 
@@ -74,12 +74,8 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.engine = duck.connect(folder)
         self.engine.execute("SET threads = 1")  # tables of a few rows
-        self._layouts = {
-            topic: load(SCHEMAS / layer / f"{e}.avsc")
-            for e in Entity
-            for layer, topic in (("raw", topics.raw(e)), ("clean", topics.clean(e)))
-        }
-        self._ledger = without_logical_types(layout(Result.FAULTS))
+        self._layouts = {topic: layout(topic) for e in Entity for topic in (topics.raw(e), topics.clean(e))}
+        self._ledger = layout(Result.FAULTS)
         self._decoders = {topic: Decoder(s, {1: s}) for topic, s in self._layouts.items()}
         self._decoders[Result.FAULTS] = Decoder(self._ledger, {1: self._ledger})
         self._tables: dict[str, Any] = tables(self.engine, self._decoders)

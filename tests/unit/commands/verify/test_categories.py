@@ -3,8 +3,8 @@
 import pytest
 
 from commands.audit.engine import Engine, connect
+from commands.audit.windows import COUNTS, MONEY
 from commands.verify.categories import category_check
-from commands.verify.windows import COUNTS, MONEY
 
 MEASURES = ", ".join((*COUNTS, *MONEY))
 
@@ -36,7 +36,7 @@ def engine(tmp_path) -> Engine:
 
 def test_the_category_is_that_of_the_version_at_window_start_else_the_first_else_unknown(engine):
     check = category_check(engine)
-    assert (check.ok, check.expected, check.found) == (True, 5, 5), check
+    assert (check.ok, check.expected, check.actual) == (True, 5, 5), check
 
 
 @pytest.mark.parametrize(

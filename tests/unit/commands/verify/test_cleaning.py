@@ -1,18 +1,17 @@
 """Which record belongs where, as `verify` recomputes it from the raw bytes."""
 
 import io
-import json
 from dataclasses import dataclass, field
 
 import fastavro
 import pytest
 
-from commands.audit.avro import Decoder, without_logical_types
+from commands.audit.avro import Decoder, layout, without_logical_types
 from commands.audit.engine import Engine, connect
 from commands.verify import cleaning
-from commands.verify.tables import CleanTable, DeadTable, RawTable, reader, recode
+from commands.verify.tables import CleanTable, DeadLetterTable, RawTable, recode
+from retail_stream import topics
 from retail_stream.entities import Entity
-from retail_stream.topics import SCHEMAS
 
 RAW_ID, CLEAN_ID, TODAY = 3, 4, "today"
 NOW_MS = 1_700_000_000_000
@@ -49,13 +48,13 @@ class Record:
 
 
 def schema(kind: str, entity: Entity) -> dict:
-    return json.loads((SCHEMAS / kind / f"{entity}.avsc").read_text())
+    return topics.topic(f"{entity}.{kind}").schema()
 
 
 def encode(entity: Entity, kind: str = "raw", number: int = RAW_ID, **values: object) -> bytes:
     """A good record of store or customer or product 1, or a good sale in it, with other ``values``."""
     good: dict = {}
-    for f in reader(entity)["fields"]:
+    for f in layout(topics.raw(entity))["fields"]:
         good[f["name"]] = {"int": 1, "long": 1, "double": 1.0}.get(str(f["type"]), "x")
         if f["name"].endswith("_time"):
             good[f["name"]] = NOW_MS * 1000
@@ -85,7 +84,7 @@ def engine(tmp_path) -> Engine:
 
 
 def verdict(engine: Engine, entity: Entity, *records: Record) -> list[str]:
-    RawTable(engine, entity, Decoder(reader(entity), {RAW_ID: schema("raw", entity)})).take(records)
+    RawTable(engine, entity, Decoder(layout(topics.raw(entity)), {RAW_ID: schema("raw", entity)})).take(records)
     return [b for (b,) in engine.execute(f'SELECT broken FROM raw_{entity} ORDER BY "offset"').fetchall()]
 
 
@@ -175,12 +174,12 @@ BAD = encode(Entity.CUSTOMERS, name="a\0b")
 
 def check(engine: Engine, clean: list[Record], dead: list[Record], raw: list[Record] | None = None):
     entity = Entity.CUSTOMERS
-    raw_decoder = Decoder(reader(entity), {RAW_ID: schema("raw", entity)})
-    clean_decoder = Decoder(reader(entity), {CLEAN_ID: schema("clean", entity)})
+    raw_decoder = Decoder(layout(topics.raw(entity)), {RAW_ID: schema("raw", entity)})
+    clean_decoder = Decoder(layout(topics.raw(entity)), {CLEAN_ID: schema("clean", entity)})
     given = [Record(0, GOOD), Record(1, NO_EMAIL), Record(2, BAD), Record(3, None)] if raw is None else raw
     RawTable(engine, entity, raw_decoder).take(given)
     CleanTable(engine, entity).take(clean)
-    DeadTable(engine, entity).take(dead)
+    DeadLetterTable(engine, entity).take(dead)
     recode(engine, entity, raw_decoder, clean_decoder)
     cleaning.place(engine, entity, TODAY)
     return cleaning.checks(engine, entity, TODAY)
@@ -198,8 +197,8 @@ DEAD = [letter(0, 2, BAD, "text_without_nul")]
 
 def test_all_in_its_place(engine):
     clean, dead = check(engine, CLEAN, DEAD)
-    assert (clean.ok, clean.expected, clean.found) == (True, 3, 3), clean
-    assert (dead.ok, dead.expected, dead.found) == (True, 1, 1), dead
+    assert (clean.ok, clean.expected, clean.actual) == (True, 3, 3), clean
+    assert (dead.ok, dead.expected, dead.actual) == (True, 1, 1), dead
 
 
 def test_repeats_of_the_cleaner_are_no_difference(engine):
@@ -247,7 +246,7 @@ def test_dead_letters_of_older_rules_are_only_accounted_for(engine):
     older = letter(1, 0, GOOD, "no_such_rule", "yesterday")
     clean, dead = check(engine, CLEAN[1:], [*DEAD, older])
     assert (clean.ok, dead.ok) == (True, True), (clean, dead)
-    assert dead.note == "1 of other rules than today's"
+    assert dead.note == "1 judged by other rules than today's"
 
 
 def test_a_schema_that_was_registered_later_is_an_older_verdict(engine):
@@ -257,7 +256,7 @@ def test_a_schema_that_was_registered_later_is_an_older_verdict(engine):
 
 def test_only_values_whose_bytes_changed_are_decoded_again(engine):
     entity = Entity.SALES
-    decoders = (Decoder(reader(entity), {RAW_ID: schema(k, entity)}) for k in ("raw", "clean"))
+    decoders = (Decoder(layout(topics.raw(entity)), {RAW_ID: schema(k, entity)}) for k in ("raw", "clean"))
     raw, clean = decoders
     sale, other = encode(entity), encode(entity, quantity=2)
     RawTable(engine, entity, raw).take([Record(0, sale), Record(1, sale)])

@@ -33,7 +33,7 @@ def load(engine: Engine, *sales: str) -> None:
 def test_a_fact_is_the_first_of_its_identity(engine):
     load(engine, sale(0, 7), sale(1, 7, nth=2, quantity=9), sale(2, 8))
     check = facts.fact_check(engine)
-    assert (check.ok, check.expected, check.found) == (True, 2, 2), check
+    assert (check.ok, check.expected, check.actual) == (True, 2, 2), check
 
 
 def test_where_two_partitions_have_one_identity_either_may_be_the_fact(engine):
@@ -99,7 +99,7 @@ def test_a_sale_of_an_unknown_customer_is_counted(engine):
     assert facts.reference_check(engine).ok
     engine.execute("UPDATE places_customers SET good = false")
     check = facts.reference_check(engine)
-    assert (check.ok, check.found) == (False, 1)
+    assert (check.ok, check.actual) == (False, 1)
     assert check.examples == ("transaction_id 7: customer_id 2 is in no customers record",)
 
 

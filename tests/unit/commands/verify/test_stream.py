@@ -92,7 +92,7 @@ def test_an_idle_stream_that_is_behind_one_of_its_partitions_is_found(engine: En
 
 def test_an_idle_stream_that_went_on_faster_than_time_is_found(engine: Engine) -> None:
     (why,) = said(engine, [(100, *IDLE), (200, *IDLE)], 200 + 60 + 11, last_sale=NOW - 60)
-    assert why.startswith("the stream is further than any partition, by more than the time since the last sale")
+    assert why.startswith("the stream is ahead of every partition by more than the time since the last sale")
 
 
 def test_how_long_a_stream_may_have_gone_on_is_not_known_of_a_position_behind_a_marker(engine: Engine) -> None:

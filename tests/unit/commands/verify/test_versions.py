@@ -3,6 +3,7 @@
 import pytest
 
 from commands.audit.engine import Engine, connect
+from commands.audit.versions import make_versions
 from commands.verify import versions
 from retail_stream.entities import Entity
 from retail_stream.topics import Group
@@ -24,7 +25,7 @@ def change(store: int, at: int, name: str | None, **other: str) -> str:
 
 
 def histories(engine: Engine, *changes: str) -> list[tuple]:
-    versions.expected(engine, Entity.STORES, f"SELECT * FROM (VALUES {', '.join(changes)}) t({COLUMNS})")
+    make_versions(engine, Entity.STORES, f"SELECT * FROM (VALUES {', '.join(changes)}) t({COLUMNS})")
     return engine.execute(
         "SELECT name, valid_from, valid_to, is_current FROM versions_stores ORDER BY store_id, valid_from"
     ).fetchall()
@@ -92,7 +93,7 @@ def test_a_changed_version_is_named(engine, damage, words):
 def test_prices_are_compared_in_cents_rounded_half_to_even(engine):
     row = "(7, 1, false, 'n', 'c', 'b', {}, 1, 'M', 'red', 'd')"
     names = "id, moment, deleted, name, category, brand, price, stock_quantity, size, color, description"
-    versions.expected(engine, Entity.PRODUCTS, f"SELECT * FROM (VALUES {row.format('0.125::DOUBLE')}) t({names})")
+    make_versions(engine, Entity.PRODUCTS, f"SELECT * FROM (VALUES {row.format('0.125::DOUBLE')}) t({names})")
     engine.execute("CREATE TABLE dim_products AS SELECT * REPLACE (12 AS price) FROM versions_products")
     assert versions.version_check(engine, Entity.PRODUCTS).ok
     engine.execute("UPDATE dim_products SET price = 13")
@@ -117,12 +118,12 @@ def behind(engine) -> Engine:
 @pytest.mark.parametrize(("position", "offsets"), [(0, []), (3, [0, 1, 2]), (5, [0, 1, 2]), (6, [0, 1, 2, 3])])
 def test_only_records_before_the_consumers_position_count(behind, position, offsets):
     behind.execute(f"INSERT INTO positions VALUES ('scd_merger', 'stores.clean', 0, {position})")
-    seen = versions.seen(Entity.STORES, Group.SCD_MERGER)
+    seen = versions.consumed(Entity.STORES, Group.SCD_MERGER)
     assert behind.execute(f'SELECT "offset" FROM ({seen}) ORDER BY 1').fetchall() == [(o,) for o in offsets]
 
 
 def test_of_two_replays_of_one_record_the_first_counts(behind):
     behind.execute("INSERT INTO positions VALUES ('scd_merger', 'stores.clean', 0, 7)")
     behind.execute("UPDATE raw_stores SET replay_of = 'stores.raw/0/9'::BLOB WHERE \"offset\" IN (1, 4)")
-    seen = versions.seen(Entity.STORES, Group.SCD_MERGER)
+    seen = versions.consumed(Entity.STORES, Group.SCD_MERGER)
     assert behind.execute(f'SELECT "offset" FROM ({seen}) ORDER BY 1').fetchall() == [(0,), (1,), (2,), (3,)]

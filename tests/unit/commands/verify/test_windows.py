@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from commands.audit.engine import Engine, connect
+from commands.audit.windows import sizes
 from commands.verify import watermarks, windows
 
 S = 1_000_000
@@ -50,12 +51,12 @@ def stream(engine: Engine, *sales: Sale, setting: str = "1m", delay: int = 0, wa
         CREATE TABLE positions AS SELECT DISTINCT 'aggregator' AS consumer_group, 'sales.clean' AS topic, partition,
         1000 AS next_offset FROM raw_sales
     """)
-    sizes = windows.sizes(setting)
+    kinds = sizes(setting)
     watermarks.judge(engine, delay * S)
-    windows.judge(engine, sizes, LATENESS)
+    windows.judge(engine, kinds, LATENESS)
     mark = None if watermark is None else round(watermark * S)
     for kind in windows.IDS:
-        windows.expected(engine, kind, sizes, LATENESS, mark)
+        windows.make_windows(engine, kind, kinds, LATENESS, mark)
 
 
 def rows(engine: Engine, columns: str = "window_start // 1000000, transactions") -> list[tuple]:

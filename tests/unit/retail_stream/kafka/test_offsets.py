@@ -3,7 +3,7 @@
 from concurrent.futures import Future
 
 import pytest
-from confluent_kafka import OFFSET_INVALID
+from confluent_kafka import OFFSET_INVALID, TopicPartition
 from confluent_kafka.admin import ListOffsetsResultInfo
 
 from retail_stream.errors import Unavailable
@@ -36,7 +36,7 @@ class HeardOfAllLeadersButOne:
     """What librdkafka 2.16 answers after its time limit while a partition's leader is dead: no error, and no offset."""
 
     def list_offsets(self, wanted, **_):
-        answers = {place: Future() for place in wanted}
+        answers: dict[TopicPartition, Future[ListOffsetsResultInfo]] = {place: Future() for place in wanted}
         for place, answer in answers.items():
             answer.set_result(ListOffsetsResultInfo(OFFSET_INVALID if place.partition == 2 else 7, -1, -1))
         return answers

@@ -68,7 +68,7 @@ def test_text_is_readable_and_the_default():
 
 def test_another_format_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LOG_FORMAT", "xml")
-    with pytest.raises(SettingsError, match="LOG_FORMAT='xml': must be 'text' or 'json'; allowed: text or json"):
+    with pytest.raises(SettingsError, match="LOG_FORMAT='xml' is not a known value; allowed: text or json"):
         logs.configure("cleaner")
 
 
@@ -95,13 +95,13 @@ def mains(*names: str, **env: str) -> subprocess.CompletedProcess[str]:
 def test_a_service_with_a_wrong_format_stops_with_the_sentence():
     done = mains(*SERVICES, "commands.dashboard", LOG_FORMAT="xml")
     assert done.stdout == "[2, 2, 2, 2, 2]\n"
-    assert done.stderr == "LOG_FORMAT='xml': must be 'text' or 'json'; allowed: text or json.\n" * 5
+    assert done.stderr == "LOG_FORMAT='xml' is not a known value; allowed: text or json.\n" * 5
 
 
 def test_a_service_that_cannot_listen_stops_with_the_sentence():
     done = mains(*SERVICES[1:], METRICS_HOST="no.such.invalid")
     assert done.stdout == "[2, 2, 2]\n"
-    assert done.stderr.count("METRICS_HOST='no.such.invalid': we cannot listen there") == 3
+    assert done.stderr.count("METRICS_HOST='no.such.invalid' cannot be listened on") == 3
     assert "Traceback" not in done.stderr
 
 

@@ -4,7 +4,6 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,6 +12,7 @@ from retail_stream.errors import SettingsError, Unavailable
 from retail_stream.service.metrics import Gauges, Health, serve
 from retail_stream.service.readiness import Probe
 from tests.harness.endpoint import Endpoint
+from tests.harness.eventually import eventually
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +49,11 @@ def test_a_taken_port_falls_back_to_a_free_one(served: tuple[Health, Endpoint]):
 
 
 @pytest.mark.parametrize(
-    ("host", "told"), [("", "an address or name of this machine"), ("no.such.invalid", "we cannot listen there")]
+    ("host", "told"), [("", "an address or name of this machine"), ("no.such.invalid", "cannot be listened on")]
 )
 def test_a_wrong_host_is_one_sentence_and_no_taken_port(monkeypatch: pytest.MonkeyPatch, host: str, told: str):
     monkeypatch.setenv("METRICS_HOST", host)
-    with pytest.raises(SettingsError, match=f"^METRICS_HOST='{host}': .*{told}"):
+    with pytest.raises(SettingsError, match=f"^METRICS_HOST='{host}' .*{told}"):
         serve(0)
 
 
@@ -67,7 +67,12 @@ def test_a_scraper_that_hangs_up_is_not_worth_a_line(
         scraper.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         scraper.close()
     assert served[1].ask("/healthz")[0] == 200
-    eventually(lambda: not any("process_request_thread" in t.name for t in threading.enumerate()))
+    eventually(
+        lambda: not any("process_request_thread" in t.name for t in threading.enumerate()),
+        "it comes true",
+        20,
+        every_s=0.005,
+    )
     assert (capfd.readouterr().err, caplog.text) == ("", "")
 
 
@@ -99,7 +104,7 @@ def test_a_probe_says_no_while_the_server_is_away_and_yes_when_it_is_back():
     probe = Probe(ask, fresh_s=0)
     assert not probe()
     away.clear()
-    eventually(probe)
+    eventually(probe, "it comes true", 20, every_s=0.005)
 
 
 def test_a_question_that_fails_in_another_way_is_no_answer(monkeypatch: pytest.MonkeyPatch):
@@ -111,9 +116,9 @@ def test_a_question_that_fails_in_another_way_is_no_answer(monkeypatch: pytest.M
             raise RuntimeError("a password was changed")
 
     probe = Probe(ask, fresh_s=0)
-    eventually(probe)
+    eventually(probe, "it comes true", 20, every_s=0.005)
     fails.set()
-    eventually(lambda: not probe())
+    eventually(lambda: not probe(), "it comes true", 20, every_s=0.005)
     assert crashed
 
 
@@ -127,22 +132,15 @@ def test_nobody_waits_long_and_one_question_at_a_time_hangs():
             let_go.wait(60)
 
     probe = Probe(ask, fresh_s=0, patience_s=0.5, wait_s=0.01)
-    eventually(probe)
+    eventually(probe, "it comes true", 20, every_s=0.005)
     hanging.set()
     began = time.monotonic()
     # It answered a moment ago; then its patience is over.
-    eventually(lambda: not probe())
+    eventually(lambda: not probe(), "it comes true", 20, every_s=0.005)
     assert time.monotonic() - began >= 0.5
     questions = len(asked)
     assert [probe() for _ in range(5)] == [False] * 5
     assert len(asked) == questions
     hanging.clear()
     let_go.set()
-    eventually(probe)
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
+    eventually(probe, "it comes true", 20, every_s=0.005)

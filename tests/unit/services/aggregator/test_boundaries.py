@@ -215,7 +215,9 @@ def test_wrong_windows_are_refused_with_one_sentence(text: str, monkeypatch: pyt
     monkeypatch.setenv("SCHEMA_REGISTRY_URL", "http://127.0.0.1:8081")
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1/x")
     monkeypatch.setenv("SALES_WINDOWS", text)
-    with pytest.raises(SettingsError, match=r"^SALES_WINDOWS=.*must .*; allowed: a list like 1m,1h,5m/1m\.$"):
+    with pytest.raises(
+        SettingsError, match=r"^SALES_WINDOWS='.*' has the part '.*; allowed: a list like 1m,1h,5m/1m\.$"
+    ):
         load(settings.AggregatorSettings)
 
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import TypeVar
 
 import pytest
 from confluent_kafka import Message
@@ -11,11 +12,12 @@ from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.avro.registry import SubjectSchemas
 from retail_stream.errors import Unavailable
 from retail_stream.topics import Result
-from services.aggregator import desk, outbox, ownership
-from services.aggregator.desk import Stopped
+from retail_stream.waiting import Stopped, wait_for
+from services.aggregator import outbox, ownership
 from services.aggregator.relay import number_of
 from services.aggregator.watermark import Rise
 
+T = TypeVar("T")
 RISES = outbox.schemas()[Result.WATERMARKS]
 
 
@@ -56,15 +58,15 @@ def test_a_record_on_the_watermarks_topic_that_is_no_rise_is_passed_over(monkeyp
     assert ownership.recorded_rises(None, writers) == [Rise(2, 7, 5)]  # type: ignore[arg-type]
 
 
-def test_who_waits_for_a_registry_hears_that_it_is_to_stop() -> None:
+def test_a_stop_ends_the_wait_for_a_registry() -> None:
     stop = threading.Event()
 
     def away(*_: object) -> dict:
         stop.set()
         raise Unavailable("The schema registry does not answer.")
 
-    def wait(action: Callable[[], None]) -> None:
-        desk.wait(stop, action)
+    def wait(action: Callable[[], T]) -> T:
+        return wait_for(action, stop=stop)
 
     with pytest.raises(Stopped):
         SubjectSchemas(SimpleNamespace(versions=away), "sales.clean-value", wait).get([7])  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from retail_stream.topics import SCHEMAS
 from retail_stream.warehouse.positions import Position
 from services.aggregator import loop
 from services.aggregator.ownership import Owned
+from tests.harness.eventually import eventually
 
 TOPIC = "sales.clean"
 SALES = json.loads((SCHEMAS / "clean" / "sales.avsc").read_text())
@@ -178,24 +179,21 @@ def test_an_outage_for_longer_than_the_group_waits_for_a_poll_is_waited_for(
             cluster.produce(TOPIC, frame(1, encode(SALES, SALE)), partition=0, headers=header)
         cluster.flush(10)
 
-    def eventually(taken: int) -> None:
-        deadline = time.monotonic() + 30
-        while len(stored.taken) < taken:
-            assert thread.is_alive(), "the loop ended"
-            assert time.monotonic() < deadline, stored.taken
-            time.sleep(0.05)
+    def has_taken(sales: int) -> bool:
+        assert thread.is_alive(), "the loop ended"
+        return len(stored.taken) >= sales
 
     stored.positions = dict.fromkeys(range(4), (0, -1))
     the_desk = desk(lambda: Consumer(config), wait)
     thread = threading.Thread(target=loop.run, args=[the_desk], daemon=True)
     publish(0)
     thread.start()
-    eventually(5)
+    eventually(lambda: has_taken(5), lambda: f"5 sales; taken are {stored.taken}", 30)
     stored.away = True
     publish(5)
-    eventually(10)
+    eventually(lambda: has_taken(10), lambda: f"10 sales; taken are {stored.taken}", 30)
     publish(10)
-    eventually(15)
+    eventually(lambda: has_taken(15), lambda: f"15 sales; taken are {stored.taken}", 30)
     the_desk.stop.set()
     thread.join(10)
     assert stored.taken == list(range(15))

@@ -1,5 +1,6 @@
 """What the cleaner sent is delivered when it says so: against librdkafka's own mock broker, which answers slowly."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ from confluent_kafka import KafkaException, Message, Producer
 
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import Entity
+from retail_stream.waiting import Stopped
+from services.cleaner import delivery as delivery_module
 from services.cleaner.delivery import Delivery
 from services.cleaner.forward import Forwarder, NotLearnt
 from tests.harness.examples import RAW_ID, examples, schema
@@ -39,7 +42,7 @@ class OneSchema:
 
 def test_finish_returns_when_the_broker_has_everything():
     made = Made()
-    delivery = Delivery(made)
+    delivery = Delivery(made, threading.Event())
     delivery.send("t", 0, [(b"value", b"key", 1, [])] * 100)
     assert len(made.producer) > 0
     delivery.finish()
@@ -47,7 +50,7 @@ def test_finish_returns_when_the_broker_has_everything():
 
 
 def test_what_can_never_be_delivered_is_raised_and_not_forgotten():
-    delivery = Delivery(Made(**{"message.timeout.ms": 50}))
+    delivery = Delivery(Made(**{"message.timeout.ms": 50}), threading.Event())
     delivery.send("t", 0, [(b"value", b"key", 1, [])])
     with pytest.raises(KafkaException):
         delivery.finish()
@@ -56,7 +59,9 @@ def test_what_can_never_be_delivered_is_raised_and_not_forgotten():
 @pytest.mark.parametrize("kind", ["valid", "invalid"])
 def test_a_batch_is_delivered_when_it_is_finished_so_that_it_may_be_acknowledged(kind: str):
     made = Made()
-    forwarder = Forwarder(Entity.SALES, OneSchema(), Delivery(made), RecordSchema(schema(Entity.SALES, "raw")))  # type: ignore[arg-type]
+    forwarder = Forwarder(
+        Entity.SALES, OneSchema(), Delivery(made, threading.Event()), RecordSchema(schema(Entity.SALES, "raw"))
+    )  # type: ignore[arg-type]
     example = next(e for e in examples(kind) if e.entity is Entity.SALES and e.raw.values[0] is not None)
     message = Message(
         topic="sales.raw",
@@ -74,3 +79,19 @@ def test_a_batch_is_delivered_when_it_is_finished_so_that_it_may_be_acknowledged
     assert len(made.producer) > 0
     forwarder.finish([sent])
     assert len(made.producer) == 0
+
+
+@pytest.mark.parametrize("room", [1, 1000])
+def test_a_stop_ends_the_wait_for_brokers_that_are_away(monkeypatch: pytest.MonkeyPatch, room: int):
+    monkeypatch.setattr(delivery_module, "_STOP_S", 0.1)
+    made = Made(**{"test.mock.broker.rtt": 60_000, "queue.buffering.max.messages": room})
+    stop = threading.Event()
+    delivery = Delivery(made, stop)
+    threading.Timer(0.2, stop.set).start()
+
+    def deliver() -> None:
+        delivery.send("t", 0, [(b"value", b"key", 1, [])] * 100)
+        delivery.finish()
+
+    with pytest.raises(Stopped):
+        deliver()

@@ -1,52 +1,40 @@
-"""The four threads on topics in memory whose acknowledgements come late and in any order."""
+"""The four threads, on topics in memory that acknowledge late and in any order."""
 
-import json
 import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import numpy as np
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from retail_stream import topics
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
-from services.generator.loop import change, sell
-from services.generator.publishing.columns import ColumnEncoder
-from services.generator.publishing.faults import PROFILES, Fault, Profile
-from services.generator.publishing.records import Batch, Encoder, Record
-from services.generator.retailer.catalogue import KINDS
-from services.generator.retailer.dimension import DimensionStream, State
-from services.generator.retailer.pools import Pools
-from services.generator.retailer.sales import VOCABULARIES, SalesStream, Tail
-from services.generator.retailer.supply import Change, Supply, boundary, last_of_cell
+from services.generator.faults import Fault
+from services.generator.loop import publish_changes, publish_sales
+from services.generator.records import ProducerBatch, ProducerRecord
+from services.generator.retailer.catalogue import SPECS
+from services.generator.retailer.supply import Supply
+from services.generator.timing.latency import Latency
 from services.generator.timing.timeline import Progress, simulated
 from services.generator.timing.traffic import Traffic
-
-START = 1_772_352_000_000_000
-SECOND = 1_000_000
-SCHEMAS = {e: json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text()) for e in Entity}
-FAULTS = PROFILES[Profile.HOSTILE]
-POOLS = Pools(1, size=40)
-COLUMNS = ColumnEncoder(SCHEMAS[Entity.SALES], 1, VOCABULARIES)
+from tests.harness.generator_streams import HOSTILE, SCHEMAS, SECOND, START, dimension_stream, sales_stream
 
 
 class Topic:
-    """A topic in memory. Records are acknowledged late and in any order: a few whenever the sales have to wait."""
+    """A topic in memory. It acknowledges a few records whenever the sales have to wait, in any order."""
 
     def __init__(self, delays: random.Random, waits: list[None], supply: Supply | None = None) -> None:
-        self.sent: list[Record] = []
+        self.sent: list[ProducerRecord] = []
         self.ids: set[int] = set()
-        self._waiting: list[Record] = []
+        self._waiting: list[ProducerRecord] = []
         self._delays = delays
         self._waits = waits
         self._seen = 0
         self._supply = supply
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: ProducerBatch) -> None:
         self.sent += batch.records()
         self._waiting += batch.records()
 
@@ -69,11 +57,11 @@ class Topic:
             if record.value is not None:
                 self.ids.add(record.id)
             if self._supply is not None:
-                self._supply.delivered(record.id)
+                self._supply.delivered([record.id])
 
 
 class SalesTopic(Topic):
-    """Notes, for each sale as it is sent, whether all that it refers to was on the other topics."""
+    """Collects the sales that refer to an id that was not on its topic when they were sent."""
 
     def __init__(self, others: dict[Entity, Topic], waits: list[None]) -> None:
         super().__init__(random.Random(0), waits)
@@ -81,7 +69,7 @@ class SalesTopic(Topic):
         self._reader = RecordSchema(SCHEMAS[Entity.SALES])
         self.unknown: list[dict] = []
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: ProducerBatch) -> None:
         for record in batch.records():
             row = self._reader.record((record.value or b"")[5:])
             if row is not None and any(row[FIELDS[e].key] not in t.ids for e, t in self._others.items()):
@@ -93,25 +81,26 @@ class SalesTopic(Topic):
         time.sleep(0)
 
 
-def run(seed: int, interleaving: int, sales: int = 3000) -> tuple[dict[Entity, list[Record]], list[dict]]:
+def run(seed: int, interleaving: int, sales: int = 3000) -> tuple[dict[Entity, list[ProducerRecord]], list[dict]]:
     stop, progress = threading.Event(), Progress(0)
-    traffic = {e: Traffic(f"{seed}/{e}", FAULTS, 4 if e is Entity.SALES else 0) for e in Entity}
+    traffic = {e: Traffic(f"{seed}/{e}", HOSTILE, 4 if e is Entity.SALES else 0) for e in Entity}
     timeline = simulated(START, 200, 40, paced=False, max_sales=sales, progress=progress, traffic=traffic)
-    supplies = {e: Supply() for e in DIMENSIONS}
+    supplies: dict[Entity, Supply] = {e: Supply() for e in DIMENSIONS}
     rng = random.Random(interleaving)
-    # The dimensions are hardly as far as sales need them, and how far differs from moment to moment.
+    # The dimensions are barely far enough for the sales, by a random time.
     late = replace(timeline, changes_clock=lambda: progress.sales_us - rng.randrange(SECOND))
     waits: list[None] = []
-    others = {e: Topic(random.Random(f"{interleaving}/{e}"), waits, supplies[e]) for e in DIMENSIONS}
+    others: dict[Entity, Topic] = {
+        e: Topic(random.Random(f"{interleaving}/{e}"), waits, supplies[e]) for e in DIMENSIONS
+    }
     sold = SalesTopic(others, waits)
-    encode = {e: Encoder(SCHEMAS[e], 1) for e in Entity}
     with ThreadPoolExecutor(4) as threads:
         running = []
         for e in DIMENSIONS:
-            stream = DimensionStream(KINDS[e], random.Random(f"{seed}/{e}"), POOLS, FAULTS, encode[e], State())
-            running.append(threads.submit(change, stream, supplies[e], late, others[e], stop))
-        sales_stream = SalesStream(np.random.default_rng(seed), FAULTS, 30 * SECOND, COLUMNS, Tail(), partitions=4)
-        running.append(threads.submit(sell, sales_stream, supplies, timeline, sold, stop, sales, progress))
+            stream = dimension_stream(e, HOSTILE, f"{seed}/{e}")
+            running.append(threads.submit(publish_changes, stream, supplies[e], late, others[e], stop))
+        stream_of_sales = sales_stream(HOSTILE, seed, Latency(30 * SECOND), partitions=4)
+        running.append(threads.submit(publish_sales, stream_of_sales, supplies, timeline, sold, stop, sales, progress))
         try:
             for thread in running:
                 thread.result(timeout=60)
@@ -120,7 +109,7 @@ def run(seed: int, interleaving: int, sales: int = 3000) -> tuple[dict[Entity, l
     return {Entity.SALES: sold.sent, **{e: t.sent for e, t in others.items()}}, sold.unknown
 
 
-def test_whatever_is_acknowledged_when_the_records_are_the_same() -> None:
+def test_the_records_are_the_same_whenever_they_are_acknowledged() -> None:
     first, _ = run(seed=5, interleaving=1)
     again, _ = run(seed=5, interleaving=2)
     assert first == again
@@ -135,7 +124,7 @@ def test_no_sale_refers_to_an_id_that_is_not_on_its_topic_yet(seed: int, interle
     records, unknown = run(seed, interleaving, sales=2000)
     assert unknown == []
     # New customers came while sales were made, or there was nothing to wait for.
-    assert max(r.id for r in records[Entity.CUSTOMERS]) > KINDS[Entity.CUSTOMERS].initial
+    assert max(r.id for r in records[Entity.CUSTOMERS]) > SPECS[Entity.CUSTOMERS].initial
 
 
 def test_no_sale_after_a_tombstone_refers_to_the_deleted_id() -> None:
@@ -148,28 +137,3 @@ def test_no_sale_after_a_tombstone_refers_to_the_deleted_id() -> None:
             for e in DIMENSIONS:
                 assert record.at_us <= deleted.get((e, row[FIELDS[e].key]), record.at_us)
     assert deleted
-
-
-def test_sales_wait_for_the_slowest_acknowledgement_up_to_the_boundary() -> None:
-    supply = Supply()
-    supply.change(Change(10, 1), on_topic=False)
-    supply.change(Change(20, 2), on_topic=False)
-    supply.made(before_us=15)
-    assert not supply.ready(10)
-    supply.delivered(1)
-    assert supply.ready(10)
-    assert not supply.ready(15)  # the dimension may yet make something at 15
-    supply.made(before_us=30)
-    assert supply.ready(15)
-    assert not supply.ready(20)  # id 2 is not on the topic
-    assert supply.take(15) == [Change(10, 1)]
-    supply.delivered(2)
-    assert supply.take(20) == [Change(20, 2)]
-
-
-def test_all_sales_of_a_second_know_the_same_boundary() -> None:
-    start = 500
-    assert boundary(start, start + SECOND) == start
-    assert boundary(start, start + 2 * SECOND - 1) == start
-    assert last_of_cell(start, start + SECOND) == start + 2 * SECOND - 1
-    assert boundary(start, start + 2 * SECOND) == start + SECOND

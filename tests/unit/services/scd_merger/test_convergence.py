@@ -89,7 +89,7 @@ def _around(times: list[int], time: int) -> list[int]:
 
 
 @pytest.mark.parametrize("dimension", [DIMENSION, PRICELESS], ids=["all tracked", "price untracked"])
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.long) for part in range(1, 4))])
 def test_any_order_and_batching_gives_the_oracles_table(part: int, dimension: Dimension) -> None:
     seeds = range(part * 625, (part + 1) * 625)
     store = Store(dimension)

@@ -1,4 +1,4 @@
-"""The ledger: an entry for each fault, with what should happen to the record."""
+"""The ledger has an entry for each fault, with what should happen to its record."""
 
 import json
 import threading
@@ -9,10 +9,10 @@ from typing import Any
 from retail_stream import topics
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import Entity
-from services.generator.publishing.faults import Expected, Fault, expected
+from services.generator.faults import Expected, Fault, expected
 from services.generator.publishing.ledger import Ledger
 from services.generator.publishing.publisher import Publisher
-from services.generator.publishing.records import Batch
+from services.generator.records import ProducerBatch
 from tests.harness.generator_streams import HOSTILE, changes, sell
 
 FAULTS = json.loads((topics.SCHEMAS / "results" / "generator.faults.avsc").read_text())
@@ -27,9 +27,9 @@ def test_a_record_that_must_be_refused_is_refused_for_all_its_faults() -> None:
 
 
 def test_the_ledger_has_one_entry_for_each_fault_with_its_place() -> None:
-    batch = Batch.of(sell(2000, HOSTILE))
-    places = {row: (row % 4, 10 * row) for row in batch.faults}
-    entries = [RecordSchema(FAULTS).record(e[5:]) for e in Ledger(FAULTS, 1).entries(Entity.SALES, batch, places)]
+    batch = ProducerBatch.of(sell(2000, HOSTILE))
+    locations = {row: (row % 4, 10 * row) for row in batch.faults}
+    entries = [RecordSchema(FAULTS).record(e[5:]) for e in Ledger(FAULTS, 1).entries(Entity.SALES, batch, locations)]
     assert entries == [
         {
             "entity": "sales",
@@ -47,32 +47,32 @@ def test_the_ledger_has_one_entry_for_each_fault_with_its_place() -> None:
 
 def test_batches_are_cut_and_joined_without_losing_a_fault_or_a_header() -> None:
     records = changes(Entity.CUSTOMERS, 800, HOSTILE)
-    whole = Batch.of(records)
-    joined = Batch()
+    whole = ProducerBatch.of(records)
+    joined = ProducerBatch()
     for start in range(0, len(whole), 97):
         joined.append(whole.part(start, start + 97))
     assert list(joined.records()) == records
     assert any(r.headers for r in records)
 
 
-def test_nobody_has_to_keep_a_duplicate_whatever_else_it_is() -> None:
+def test_a_duplicate_does_not_have_to_be_kept_whatever_other_faults_it_has() -> None:
     assert set(expected([Fault.DUPLICATE, Fault.RETURN, Fault.SILENCE]).values()) == {Expected.COUNTED_ONCE}
 
 
 class Committed:
-    """Transactions that are as good as done."""
+    """Transactions that always succeed."""
 
     def run(self, write: Callable[[Any], None]) -> None:
         pass
 
-    def readable(self, *names: str) -> None:
+    def wait_until_readable(self, *names: str) -> None:
         pass
 
 
-def test_who_adds_up_the_counts_of_a_publisher_has_them_to_itself() -> None:
+def test_counts_that_a_thread_adds_up_do_not_change_meanwhile() -> None:
     publisher = Publisher(Entity.SALES, Committed(), Ledger(FAULTS, 1), threading.Event())  # type: ignore[arg-type]
-    before = publisher.planted
-    publisher.send(Batch.of(sell(200, HOSTILE)))
+    before = publisher.counts.faults
+    publisher.send(ProducerBatch.of(sell(200, HOSTILE)))
     publisher.flush()
     assert before == Counter()
-    assert publisher.planted[Fault.RETURN] > 0
+    assert publisher.counts.faults[Fault.RETURN] > 0

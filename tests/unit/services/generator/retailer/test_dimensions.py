@@ -1,4 +1,4 @@
-"""Changes of the dimensions: right in themselves, and dirty in the way that their faults say."""
+"""Changes of the dimensions are valid, except for their faults."""
 
 from collections import Counter, defaultdict
 
@@ -6,7 +6,7 @@ import pytest
 
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
-from services.generator.publishing.faults import Fault
+from services.generator.faults import Fault
 from tests.harness.generator_streams import HOSTILE, NO_FAULTS, SCHEMAS, changes, rows
 
 

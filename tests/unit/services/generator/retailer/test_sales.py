@@ -1,4 +1,4 @@
-"""Sales: right in themselves, and dirty in the way that their faults say."""
+"""Sales are valid, except for their faults."""
 
 from collections import Counter
 
@@ -7,15 +7,13 @@ import pytest
 
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.entities import Entity
-from services.generator.publishing.faults import STRANGE_SCHEMA_ID, Fault
-from services.generator.publishing.partitions import partition_of
+from services.generator.faults import UNKNOWN_SCHEMA_ID, Fault
 from services.generator.retailer.market import Shelf
-from services.generator.retailer.sales import SalesStream, Tail
-from services.generator.retailer.supply import Change
-from services.generator.timing.latency import Distribution
+from services.generator.retailer.partitions import partition_of
+from services.generator.retailer.supply import Availability
+from services.generator.timing.latency import Distribution, Latency
 from services.generator.timing.schedule import Slots
 from tests.harness.generator_streams import (
-    COLUMNS,
     DEFAULTS,
     HOSTILE,
     NO_FAULTS,
@@ -24,6 +22,7 @@ from tests.harness.generator_streams import (
     START,
     market,
     rows,
+    sales_stream,
     sell,
 )
 
@@ -45,7 +44,7 @@ def test_labels_say_what_is_in_the_record() -> None:
             assert row is None or record.value[0] != 0
             continue
         assert row is not None
-        assert (int.from_bytes(record.value[1:5], "big") == STRANGE_SCHEMA_ID) == (
+        assert (int.from_bytes(record.value[1:5], "big") == UNKNOWN_SCHEMA_ID) == (
             Fault.UNKNOWN_SCHEMA_ID in record.faults
         )
         assert (row["quantity"] < 0) == (Fault.RETURN in record.faults)
@@ -108,9 +107,7 @@ def test_a_sale_that_is_too_late_lies_beyond_what_the_latency_promises() -> None
 @pytest.mark.parametrize(("distribution", "median_s"), [("uniform", 16.0), ("exponential", 6.5), ("pareto", 3.0)])
 def test_late_sales_are_as_late_as_their_distribution_says(distribution: str, median_s: float) -> None:
     faults = {**NO_FAULTS, Fault.LATE_EVENT: 1.0}
-    stream = SalesStream(
-        np.random.default_rng(1), faults, 30 * SECOND, COLUMNS, Tail(), distribution=Distribution(distribution)
-    )
+    stream = sales_stream(faults, latency=Latency(30 * SECOND, Distribution(distribution)))
     slots = Slots.of([START + 60 * SECOND] * 4000)
     delays = [
         r.at_us - row["event_time"] for r in stream.block(slots, market()).records() for row in rows(Entity.SALES, [r])
@@ -120,7 +117,7 @@ def test_late_sales_are_as_late_as_their_distribution_says(distribution: str, me
 
 
 def test_a_silent_partition_sells_nothing_and_its_next_record_is_marked() -> None:
-    stream = SalesStream(np.random.default_rng(1), HOSTILE, 30 * SECOND, COLUMNS, Tail(), partitions=4)
+    stream = sales_stream(HOSTILE, latency=Latency(30 * SECOND), partitions=4)
     offer, at = market(), np.full(1000, START + 60 * SECOND)
     before = list(stream.block(Slots.of(at), offer).records())
     silent = list(stream.block(Slots(at, np.full(1000, 2)), offer).records())
@@ -136,8 +133,8 @@ def test_a_silent_partition_sells_nothing_and_its_next_record_is_marked() -> Non
 def test_sales_are_as_even_and_as_quick_whatever_ids_other_sources_have_given() -> None:
     offer = market()
     far = [1_000_000, 100_000_000, 2**31 - 1]
-    offer.customers.apply([Change(START, i) for i in (*far, -5)])
-    stream = SalesStream(np.random.default_rng(1), NO_FAULTS, 0, COLUMNS, Tail())
+    offer.customers.apply([Availability(START, i) for i in (*far, -5)])
+    stream = sales_stream()
     sold = Counter(
         row["customer_id"]
         for _ in range(5)
@@ -151,11 +148,11 @@ def test_sales_are_as_even_and_as_quick_whatever_ids_other_sources_have_given() 
 
 def test_what_was_given_up_is_never_chosen_again_and_ids_may_come_in_any_order() -> None:
     shelf = Shelf()
-    shelf.apply([Change(0, 30, 3), Change(0, 10, 1), Change(0, 20, 2), Change(0, 10, None)])
+    shelf.apply([Availability(0, 30, 3), Availability(0, 10, 1), Availability(0, 20, 2), Availability(0, 10, None)])
     u = np.linspace(0, 1, 100, endpoint=False)
     assert set(shelf.evenly(u)) == set(shelf.popular(u)) == {20, 30}
     assert shelf.prices(np.array([30, 20])).tolist() == [3, 2]
     assert shelf.alive(np.array([10, 20, 25, 30, 31, -1])).tolist() == [False, True, False, True, False, False]
     assert shelf.living.tolist() == [20, 30]
-    shelf.apply([Change(1, 20, None), Change(1, 30, None)])
+    shelf.apply([Availability(1, 20, None), Availability(1, 30, None)])
     assert shelf.empty

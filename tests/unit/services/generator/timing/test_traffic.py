@@ -1,13 +1,13 @@
-"""Bursts and silences move records within their half minute; none is lost and a rate is kept over each of them."""
+"""Bursts and silences move records within their half minute; none is lost, and each half minute keeps the rate."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.generator.publishing.faults import Fault
+from services.generator.faults import Fault
 from services.generator.timing.schedule import Steady
-from services.generator.timing.traffic import BURST_FROM_US, SILENT_FROM_US, SPAN_US, Kind, Traffic
+from services.generator.timing.traffic import BURST_FROM_US, SILENT_FROM_US, SPAN_US, Pattern, Traffic
 
 SECOND = 1_000_000
 NONE = dict.fromkeys(Fault, 0.0)
@@ -58,20 +58,20 @@ def test_nothing_comes_in_a_silence_and_the_first_record_after_it_is_marked() ->
 def test_a_mark_comes_once_however_the_slots_are_taken() -> None:
     whole = Steady(0, 100, live=False, traffic=traffic(3)).take(10 * SPAN_US, 10 * SPAN_US, 10**6)
     parts = Steady(0, 100, live=False, traffic=traffic(3))
-    found, taken = {}, 0
+    marks, taken = {}, 0
     for now in range(0, 10 * SPAN_US + 1, 250_000):
         slots = parts.take(now, now, 10**6)
-        found.update({taken + row: fault for row, fault in slots.marks.items()})
+        marks.update({taken + row: fault for row, fault in slots.marks.items()})
         taken += len(slots)
-    assert found == whole.marks
-    assert set(found.values()) == {Fault.BURST, Fault.SILENCE}
+    assert marks == whole.marks
+    assert set(marks.values()) == {Fault.BURST, Fault.SILENCE}
 
 
 def test_one_partition_may_be_silent_alone() -> None:
     some = traffic(5, burst=0, silence=1)
-    kinds = [some.window(i) for i in range(50)]
-    assert {w.kind for w in kinds} == {Kind.SILENCE, Kind.PARTITION_SILENCE}
-    assert {w.partition for w in kinds if w.kind is Kind.PARTITION_SILENCE} == {0, 1, 2, 3}
-    number = next(i for i, w in enumerate(kinds) if w.kind is Kind.PARTITION_SILENCE)
+    spans = [some.span(i) for i in range(50)]
+    assert {s.pattern for s in spans} == {Pattern.SILENCE, Pattern.PARTITION_SILENCE}
+    assert {s.partition for s in spans if s.pattern is Pattern.PARTITION_SILENCE} == {0, 1, 2, 3}
+    number = next(i for i, s in enumerate(spans) if s.pattern is Pattern.PARTITION_SILENCE)
     _, quiet = some.phases(number * SPAN_US + np.array([SILENT_FROM_US - 1, SILENT_FROM_US, SPAN_US - 1]))
-    assert quiet.tolist() == [-1, kinds[number].partition, kinds[number].partition]
+    assert quiet.tolist() == [-1, spans[number].partition, spans[number].partition]

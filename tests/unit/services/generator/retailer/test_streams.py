@@ -1,23 +1,18 @@
-"""The generator's records: the same from run to run, whole without faults, and dirty as often as asked."""
+"""The generator's records: the same from run to run, whole without faults, and with faults as often as asked."""
 
 import random
 from collections import Counter
 
-import numpy as np
 import pytest
 
 from retail_stream.avro.decode import RecordSchema, decode
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
+from services.generator.faults import Fault
 from services.generator.publishing import evolution
-from services.generator.publishing.faults import Fault
-from services.generator.publishing.records import Evolution
-from services.generator.retailer.catalogue import KINDS
-from services.generator.retailer.dimension import DimensionStream, State
+from services.generator.records import Evolution
 from services.generator.retailer.pools import Pools
-from services.generator.retailer.sales import SalesStream, Tail
 from services.generator.timing.schedule import Slots
 from tests.harness.generator_streams import (
-    COLUMNS,
     DEFAULTS,
     NO_FAULTS,
     POOLS,
@@ -25,9 +20,10 @@ from tests.harness.generator_streams import (
     SECOND,
     START,
     changes,
-    encoder,
+    dimension_stream,
     market,
     rows,
+    sales_stream,
     sell,
 )
 
@@ -72,20 +68,14 @@ def test_the_brief_s_dirt_comes_as_often_as_it_says() -> None:
 def test_a_newer_schema_comes_in_mid_stream_and_readers_of_the_old_one_see_the_same(entity: Entity) -> None:
     at_us = START + 61 * SECOND
     if entity is Entity.SALES:
-        later = Evolution(at_us, evolution.columns(2))
-        streams = [
-            SalesStream(np.random.default_rng(1), NO_FAULTS, 0, COLUMNS, Tail(), evolution=e) for e in (None, later)
-        ]
+        streams = [sales_stream(evolution=e) for e in (None, Evolution(at_us, evolution.column_encoder(2)))]
         slots = Slots.of([START + 60 * SECOND + i * SECOND // 50 for i in range(100)])
         old, new = (list(s.block(slots, market()).records()) for s in streams)
     else:
-        later = Evolution(at_us, evolution.rows(entity, 2))
-        dimension = [
-            DimensionStream(KINDS[entity], random.Random(1), POOLS, NO_FAULTS, encoder(entity), State(), e)
-            for e in (None, later)
-        ]
+        encode = evolution.row_encoder(entity, 2)
+        dimensions = [dimension_stream(entity, evolution=e) for e in (None, Evolution(at_us, encode))]
         moments = [START + 60 * SECOND + i * SECOND // 50 for i in range(100)]
-        old, new = ([s.change(at).record for at in moments] for s in dimension)
+        old, new = ([s.change(at).record for at in moments] for s in dimensions)
     reader = RecordSchema(SCHEMAS[entity])
     writers = {1: reader, 2: RecordSchema(evolution.schema(entity))}
     seen = [

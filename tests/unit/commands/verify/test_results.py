@@ -1,10 +1,13 @@
 """`sales.windows` and `sales.late` beside what the warehouse knows, as `verify` compares them."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from commands.audit.engine import Engine, connect
-from commands.audit.results import WHY, LateTable, Waiting
-from commands.verify import told, windows
+from commands.audit.results import LATE_HEADERS, LateTable, OutboxRecord
+from commands.audit.windows import sizes
+from commands.verify import results as checks
 
 S = 1_000_000
 LATENESS = 30 * S
@@ -44,12 +47,12 @@ def windows_check(engine: Engine, rows: list[str], results: list[str], changed: 
     )
     engine.execute("DELETE FROM sales_by_product_window")
     engine.execute(f"""
-        CREATE TABLE told_windows AS SELECT *, {SUMS} FROM (VALUES {", ".join(results)})
+        CREATE TABLE window_results AS SELECT *, {SUMS} FROM (VALUES {", ".join(results)})
         t(partition, "offset", warehouse, key, kind, window_size, window_start, id, revision, state)
     """)
     if changed:
         engine.execute(changed)
-    return told.window_results(engine)
+    return checks.window_results(engine)
 
 
 ROWS = [row(0, 1, "final"), row(60, 0, "fired"), row(120, 0, "open")]
@@ -58,13 +61,13 @@ RESULTS = [result(0, 0, 0, "fired"), result(1, 0, 1, "fired"), result(2, 0, 1, "
 
 def test_every_revision_and_the_final_result_once(engine):
     check = windows_check(engine, ROWS, RESULTS)
-    assert (check.ok, check.expected, check.found) == (True, 4, 4), check
+    assert (check.ok, check.expected, check.actual) == (True, 4, 4), check
 
 
 def test_a_result_may_wait_in_the_outbox_and_be_published_meanwhile(engine):
     waiting = result(None, 60, 0, "fired")
     assert windows_check(engine, ROWS, [*RESULTS[:3], waiting]).ok
-    for table in ("sales_by_window", "sales_by_product_window", "told_windows"):
+    for table in ("sales_by_window", "sales_by_product_window", "window_results"):
         engine.execute(f"DROP TABLE {table}")
     assert windows_check(engine, ROWS, [*RESULTS, waiting]).ok
 
@@ -83,11 +86,11 @@ def test_results_of_a_former_warehouse_are_no_difference(engine):
     [
         (RESULTS[1:], "", "revision 0 state 'fired': missing"),
         (RESULTS[:2] + RESULTS[3:], "", "revision 1 state 'final': missing"),
-        ([*RESULTS, result(4, 60, 0, "fired")], "", "sales.windows/0@3: is there 2 times"),
+        ([*RESULTS, result(4, 60, 0, "fired")], "", "sales.windows/0@3: was published 2 times"),
         ([*RESULTS, result(4, 120, 0, "fired")], "", "00:02:00Z id 1 revision 0 state 'fired': should not be there"),
         ([*RESULTS[:3], result(3, 60, 0, "fired", key="2")], "", "its key is not the id 1"),
-        (RESULTS, "UPDATE told_windows SET taxes = 11 WHERE state = 'final'", "taxes expected 0.10, found 0.11"),
-        (RESULTS, "UPDATE told_windows SET warehouse = NULL WHERE window_start > 0", "not from the outbox of any"),
+        (RESULTS, "UPDATE window_results SET taxes = 11 WHERE state = 'final'", "taxes expected 0.10, found 0.11"),
+        (RESULTS, "UPDATE window_results SET warehouse = NULL WHERE window_start > 0", "not from the outbox of any"),
     ],
 )  # fmt: skip
 def test_a_wrong_result_is_named(engine, results, changed, words):
@@ -96,22 +99,30 @@ def test_a_wrong_result_is_named(engine, results, changed, words):
     assert any(words in e for e in check.examples), check
 
 
-def late(offset: int | None, source: int, **other: str | bytes) -> Waiting:
+def late(
+    offset: int | None,
+    source: int,
+    headers: Mapping[str, bytes] | None = None,
+    *,
+    warehouse: str = MINE,
+    body: bytes = b"sale",
+) -> OutboxRecord:
     """A late sale on the topic. Its window [0, 60) ended with its lateness at 90; the watermark was at 95.25."""
     why = ("1m@1970-01-01T00:00:00.000000Z", "5.250000", "1970-01-01T00:01:35.250000Z")
-    heads = dict(zip(WHY, (w.encode() for w in why), strict=True)) | {k: v for k, v in other.items() if k in WHY}
+    heads: dict[str, bytes | None] = dict(zip(LATE_HEADERS, (w.encode() for w in why), strict=True))
+    heads |= headers or {}
     heads["source.offset"] = source.to_bytes(8, "big")
-    heads["outbox.id"] = f"{other.get('warehouse', MINE)}/1".encode()
-    value = b"\0\0\0\0\1" + bytes(other.get("body", b"sale"))
+    heads["outbox.id"] = f"{warehouse}/1".encode()
+    value = b"\0\0\0\0\1" + body
 
-    class Published(Waiting):
+    class Published(OutboxRecord):
         def offset(self):
             return offset
 
-    return Published(0, 7, bytes(other.get("key", b"1")), value, list(heads.items()))
+    return Published(0, 7, b"1", value, list(heads.items()))
 
 
-def late_check(engine: Engine, records: list[Waiting]):
+def late_check(engine: Engine, records: list[OutboxRecord]):
     engine.execute(f"""
         CREATE TABLE counted AS SELECT * FROM (VALUES
             (0, 4, {10 * S}, {95 * S + 250_000}, true), (0, 5, {61 * S}, {95 * S}, false))
@@ -122,23 +133,23 @@ def late_check(engine: Engine, records: list[Waiting]):
         t(partition, "offset", ts, key, body)
     """)
     LateTable(engine).take(records)
-    return told.late_sales(engine, windows.sizes("1m"), LATENESS)
+    return checks.late_sales(engine, sizes("1m"), LATENESS)
 
 
 def test_a_late_sale_is_there_once_with_its_reasons(engine):
     check = late_check(engine, [late(0, 4), late(None, 4), late(1, 4, warehouse=OTHER), late(300, 5)])
-    assert (check.ok, check.expected, check.found) == (True, 1, 1), check
+    assert (check.ok, check.expected, check.actual) == (True, 1, 1), check
 
 
 @pytest.mark.parametrize(
     ("records", "words"),
     [
         ([], "partition 0 source_offset 4: missing"),
-        ([late(0, 4), late(1, 4)], "sales.late/0@0: is there 2 times"),
+        ([late(0, 4), late(1, 4)], "sales.late/0@0: was published 2 times"),
         ([late(0, 4), late(1, 5)], "partition 0 source_offset 5: should not be there"),
         ([late(0, 4, body=b"sole")], "body expected b'sale', found b'sole'"),
-        ([late(0, 4, **{"late.by_s": b"5.250001"})], "late_by_s expected '5.250000', found '5.250001'"),
-        ([late(0, 4, **{"late.windows": b"1m@x"})], "late_windows expected '1m@1970-01-01T00:00:00.000000Z'"),
+        ([late(0, 4, {"late.by_s": b"5.250001"})], "late_by_s expected '5.250000', found '5.250001'"),
+        ([late(0, 4, {"late.windows": b"1m@x"})], "late_windows expected '1m@1970-01-01T00:00:00.000000Z'"),
     ],
 )
 def test_a_wrong_late_sale_is_named(engine, records, words):
@@ -149,7 +160,7 @@ def test_a_wrong_late_sale_is_named(engine, records, words):
 
 def test_of_hopping_windows_the_missed_ones_are_listed_shortest_and_oldest_first(engine):
     late_check(engine, [])
-    told.late_sales(engine, windows.sizes("2m/1m,1m"), LATENESS)
-    assert engine.execute("SELECT late_windows, late_by_s FROM due_late").fetchall() == [
+    checks.late_sales(engine, sizes("2m/1m,1m"), LATENESS)
+    assert engine.execute("SELECT late_windows, late_by_s FROM expected_late_results").fetchall() == [
         ("1m@1970-01-01T00:00:00.000000Z,2m@1969-12-31T23:59:00.000000Z", "5.250000,5.250000")
     ]

@@ -1,4 +1,4 @@
-"""Columns encoded all at once are the bytes that fastavro writes row by row."""
+"""Columns encoded at once have the bytes that fastavro writes row by row."""
 
 import json
 
@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError
-from services.generator.publishing.columns import ColumnEncoder
-from services.generator.publishing.records import Encoder
+from services.generator.publishing.encoding import ColumnEncoder, RowEncoder
 from services.generator.retailer.sales import VOCABULARIES
 
 SALES = json.loads((topics.SCHEMAS / "raw" / f"{Entity.SALES}.avsc").read_text())
@@ -39,7 +38,7 @@ ROW = st.fixed_dictionaries(
 def test_every_row_has_the_bytes_that_fastavro_gives_it(rows: list[dict], schema_id: int) -> None:
     names = [f["name"] for f in SALES["fields"]]
     columns = {name: np.array([row[name] for row in rows] or np.zeros(0, np.int64)) for name in names}
-    one_by_one = Encoder(SALES, schema_id)
+    one_by_one = RowEncoder(SALES, schema_id)
     wanted = [one_by_one({**row, "payment_method": METHODS[row["payment_method"]]}) for row in rows]
     assert ColumnEncoder(SALES, schema_id, VOCABULARIES)(columns, len(rows)) == wanted
 
@@ -47,7 +46,7 @@ def test_every_row_has_the_bytes_that_fastavro_gives_it(rows: list[dict], schema
 def test_a_nullable_text_is_written_behind_its_branch() -> None:
     schema = {"type": "record", "name": "r", "fields": [{"name": "channel", "type": ["null", "string"]}]}
     values = ColumnEncoder(schema, 7, {"channel": ("store", "online")})({"channel": np.array([1, 0])}, 2)
-    assert values == [Encoder(schema, 7)({"channel": c}) for c in ("online", "store")]
+    assert values == [RowEncoder(schema, 7)({"channel": c}) for c in ("online", "store")]
 
 
 def test_a_type_that_it_cannot_write_is_named() -> None:

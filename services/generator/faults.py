@@ -1,7 +1,7 @@
 """The faults that the generator plants, each with its own probability per record that can have it.
 
-A fault is something that a pipeline has to handle: dirt that it must refuse or mend, and things that are right but
-hard, such as returns and late events.
+A fault is something that a pipeline must handle: dirt to reject or repair, and data that is right but hard to process,
+such as returns and late events.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from retail_stream.avro.decode import HEADER_BYTES, MAGIC, frame
 class Fault(StrEnum):
     """A planted fault; ``GENERATOR_FAULT_<NAME>`` is its probability."""
 
-    #: sales: goods come back, with a negative quantity
+    #: sales: a return, with a negative quantity
     RETURN = "return"
     #: sales: ``discount_applied`` below zero
     NEGATIVE_DISCOUNT = "negative_discount"
@@ -21,46 +21,46 @@ class Fault(StrEnum):
     NULL_EMAIL = "null_email"
     #: stores: no manager
     NULL_MANAGER = "null_manager"
-    #: sales: ``event_time`` more than two seconds and up to LATENCY_MAX_S before it is published
+    #: sales: ``event_time`` lies more than two seconds and at most LATENCY_MAX_S before the publication
     LATE_EVENT = "late_event"
-    #: sales: ``event_time`` five to thirty minutes before what LATENCY_MAX_S promises
+    #: sales: ``event_time`` lies five to thirty minutes longer before the publication than LATENCY_MAX_S allows
     TOO_LATE_EVENT = "too_late_event"
-    #: dimensions: an update older than one that was published before
+    #: dimensions: an update that is older than one already published
     OUT_OF_ORDER_UPDATE = "out_of_order_update"
-    #: sales: a sale that was published before, once more
+    #: sales: an earlier sale, published again
     DUPLICATE = "duplicate"
-    #: dimensions: another update at the ``last_update_time`` of the last one
+    #: dimensions: another update with the ``last_update_time`` of the previous one
     SAME_TIME_UPDATE = "same_time_update"
-    #: dimensions: an update that changes nothing but its time
+    #: dimensions: an update that changes only its time
     NO_CHANGE_UPDATE = "no_change_update"
-    #: dimensions: the record is deleted
+    #: dimensions: a delete
     TOMBSTONE = "tombstone"
-    #: all: bytes that are no Avro record
+    #: all: bytes that are not an Avro record
     CORRUPT_BYTES = "corrupt_bytes"
-    #: all: a schema id that nobody registered
+    #: all: a schema id that is not registered
     UNKNOWN_SCHEMA_ID = "unknown_schema_id"
     #: all: a time more than five minutes after the record's timestamp
     FUTURE_EVENT_TIME = "future_event_time"
-    #: all, per half minute: many records in a few seconds, see traffic.py
+    #: all, per half minute: many records in a few seconds, see timing/traffic.py
     BURST = "burst"
-    #: all, per half minute: no records for twenty seconds, of sales sometimes of one partition only
+    #: all, per half minute: no records for twenty seconds; of sales sometimes in one partition only
     SILENCE = "silence"
 
 
 class Expected(StrEnum):
     """What a pipeline should do with the record of a ledger entry."""
 
-    #: it is in the clean topic once, and a sale's fact in the warehouse
+    #: the record is on the clean topic once; a sale's fact is in the warehouse
     KEPT = "kept"
-    #: it is in the dead letter queue and not in the clean topic
+    #: the record is in the dead letter queue and not on the clean topic
     REJECTED = "rejected"
-    #: it is in the clean topic, with `Unknown` for what is missing
+    #: the record is on the clean topic, with `Unknown` in the empty field
     DEFAULTED = "defaulted"
-    #: it counts in its windows, or is on `sales.late`; its fact is in the warehouse either way
+    #: the sale counts in its windows or is on `sales.late`; its fact is in the warehouse either way
     LATE = "counted_or_late"
-    #: the sale that it repeats has one fact
+    #: the sale and its duplicate have one fact
     COUNTED_ONCE = "counted_once"
-    #: the history of its id in the warehouse is that of all its changes in order of their time
+    #: the warehouse's history of the id consists of all its changes in order of their time
     MERGED = "merged_in_order"
 
 
@@ -82,12 +82,14 @@ EXPECTED: Mapping[Fault, Expected] = {
     Fault.BURST: Expected.KEPT,
     Fault.SILENCE: Expected.KEPT,
 }
+#: The faults that make a record a dead letter.
+REJECTED = tuple(f for f, then in EXPECTED.items() if then is Expected.REJECTED)
 
 
 def expected(faults: Iterable[Fault]) -> dict[Fault, Expected]:
     """What should happen to a record, by each of its faults.
 
-    One that must be refused is refused for all of them, and nobody has to keep a duplicate, whatever else it is.
+    A fault that rejects the record decides for all its faults. A duplicate does not have to be kept.
     """
     each = {fault: EXPECTED[fault] for fault in faults}
     if Expected.REJECTED in each.values():
@@ -108,8 +110,8 @@ class Profile(StrEnum):
     HOSTILE = "hostile"
 
 
-#: ``brief``: returns, prices and people as sources send them, some sales late, and now and then each of the rest.
-#: ``hostile``: everything, often, but fewer rejects than DLQ_MAX_RATIO.
+#: ``brief``: returns and late sales as real sources send them, and a few of most other faults.
+#: ``hostile``: all faults, often, but fewer rejects than DLQ_MAX_RATIO.
 PROFILES: Mapping[Profile, Probabilities] = {
     Profile.CALM: dict.fromkeys(Fault, 0.0) | {Fault.RETURN: 0.05},
     Profile.BRIEF: {
@@ -150,22 +152,22 @@ PROFILES: Mapping[Profile, Probabilities] = {
     },
 }
 
-#: A time later than the record's timestamp by more than this is in the future (design: five minutes).
+#: A time more than this after the record's timestamp lies in the future: five minutes, as the contract says.
 FUTURE_US = 300_000_000
-#: Larger than any id that a registry gives away.
-STRANGE_SCHEMA_ID = 2**31 - 1
+#: Larger than any id that a registry assigns.
+UNKNOWN_SCHEMA_ID = 2**31 - 1
 
 
 def corrupt(value: bytes, pick: float) -> bytes:
-    """Bytes of which no reader can make a record. ``pick``: in [0, 1), decides how.
+    """Damage a value so that it is not an Avro record. ``pick``, in [0, 1), decides how.
 
-    A cut Avro record always ends too early, since every field before the cut takes the same bytes as before.
+    A truncated record always ends too early, since the fields before the cut keep their lengths.
     """
     if pick < 0.5:
         return bytes([0xFF]) + value[len(MAGIC) :]
     return value[: HEADER_BYTES + int((pick - 0.5) * 2 * (len(value) - HEADER_BYTES))]
 
 
-def estrange(value: bytes) -> bytes:
-    """The same record behind a schema id that nobody registered."""
-    return frame(STRANGE_SCHEMA_ID, value[HEADER_BYTES:])
+def with_unknown_schema_id(value: bytes) -> bytes:
+    """The same record behind a schema id that is not registered."""
+    return frame(UNKNOWN_SCHEMA_ID, value[HEADER_BYTES:])

@@ -1,12 +1,12 @@
-"""Which generator may write: the last one that has started.
+"""The lease: only the generator that started last may write.
 
-Each start leaves a name of its own as the last record of a topic, before it takes over the transactional ids. A
-generator that lost an id takes it back, and then looks whose name is there::
+Each start appends a name of its own to a topic, and only then takes over the transactional ids. A generator that lost
+an id takes it back, and then checks whose name is last::
 
     first    take  open ─ writes ──────────── fenced, check: not mine, ends
     second               take  open ─ writes ...
 
-A topic of its own, since nothing else in Kafka keeps a name for good and shows nobody a lag, see decision 14.
+The name has a topic of its own, since nothing else in Kafka keeps a name forever and adds no lag, see decision 14.
 """
 
 import uuid
@@ -19,19 +19,19 @@ from confluent_kafka.admin import NewTopic
 from retail_stream.errors import RetailStreamError
 from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
-from retail_stream.kafka.reading import first_from
+from retail_stream.kafka.reading import record_at
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
 
-#: One partition, of which the last record counts.
+#: A topic with one partition; its last record counts.
 TOPIC = "generator.lease"
 _ANSWER_S = 10.0
-#: What no second try would mend.
+#: Errors that no retry resolves.
 _REFUSED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
 
 
 class Lease:
-    """The right to be the one generator of these topics: the last to take it has it. Any thread may check."""
+    """The right to write to these topics; the last generator that took it holds it. Any thread may check it."""
 
     def __init__(self, connections: Connections) -> None:
         """Opens nothing yet."""
@@ -39,24 +39,24 @@ class Lease:
         self._name = ""
 
     def take(self) -> None:
-        """Become the one generator.
+        """Take the lease.
 
         Raises:
             RetailStreamError: Kafka refuses the topic.
-            Unavailable: the broker does not answer, or may not have the name.
+            Unavailable: the broker does not answer, or does not confirm the record.
         """
-        # A name of its own for each try: one that arrives after all, when nobody waits for it any more, is nobody's.
+        # Each try has a new name: the record of a failed try may still arrive, and must not count as this one.
         name = uuid.uuid4().hex
         failed: list[KafkaError] = []
 
-        def told(error: KafkaError | None, _: Message) -> None:
+        def delivered(error: KafkaError | None, _: Message) -> None:
             if error is not None:
                 failed.append(error)
 
-        with self._answers():
-            self._create()
+        with self._translated_errors():
+            self._create_topic()
             producer = clients.producer(self._connections, **{"message.timeout.ms": int(_ANSWER_S * 1000)})
-            producer.produce(TOPIC, name.encode(), b"generator", 0, told)
+            producer.produce(TOPIC, name.encode(), b"generator", 0, delivered)
             if producer.flush(_ANSWER_S + 1):
                 raise clients.unavailable(self._connections)
             if failed:
@@ -64,29 +64,29 @@ class Lease:
         self._name = name
 
     def check(self) -> None:
-        """Return if this one has taken it and none has since.
+        """Return if this generator holds the lease.
 
         Raises:
-            RetailStreamError: another generator has started, or nobody can know.
+            RetailStreamError: another generator has taken it since, or the topic has lost the last name.
             Unavailable: the broker does not answer.
         """
-        with self._answers():
-            found = self._last()
-        if found is None:
+        with self._translated_errors():
+            last = self._last_name()
+        if last is None:
             raise RetailStreamError(
-                f"The topic {TOPIC} has lost who started last, so this generator stops; it can be started again."
+                f"The topic {TOPIC} no longer names the generator that started last, so this one stops; start it again."
             )
-        if found != self._name.encode():
+        if last != self._name.encode():
             raise RetailStreamError(
-                "Another generator has started on these topics; they have one at a time, so this one stops."
+                "Another generator has started on these topics, which take one at a time, so this one stops."
             )
 
-    def _create(self) -> None:
+    def _create_topic(self) -> None:
         client = clients.admin(self._connections)
         there = client.list_topics(timeout=_ANSWER_S).topics
         if TOPIC in there:
             return
-        # As safe as the ledger is.
+        # As many replicas as the ledger has: the lease must survive the same losses.
         replicas = len(there[Result.FAULTS].partitions[0].replicas)
         topic = NewTopic(TOPIC, 1, replicas, config={"retention.ms": "-1"})
         try:
@@ -95,18 +95,18 @@ class Lease:
             if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
 
-    def _last(self) -> bytes | None:
+    def _last_name(self) -> bytes | None:
         if not topic_partitions(self._connections, TOPIC):
             return None
         place = (TOPIC, 0)
         end = end_offsets(self._connections, [place])[place]
         if end == 0:
             return None
-        message = first_from(self._connections, TOPIC, place, end - 1)
+        message = record_at(self._connections, place, end - 1)
         return None if message is None else message.value()
 
     @contextmanager
-    def _answers(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except TimeoutError as e:

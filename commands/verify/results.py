@@ -1,32 +1,36 @@
-"""Checks 5 and 6: `sales.late` and `sales.windows` say what the warehouse knows, once.
+"""Checks that `sales.windows` and `sales.late` hold every result of the warehouse exactly once.
 
-The topics are read after the snapshot of the warehouse, so they may say more by then. A record counts as unexpected
-only where it stands before ``published``: where the topic ended before the snapshot was taken.
+The topics are read after the snapshot of the warehouse, so they may hold newer results. A record counts as unexpected
+only before the offset in ``published``, where the topic ended before the snapshot was taken.
 """
 
 from collections.abc import Sequence
 
 from commands.audit.engine import Engine, count
-from commands.verify.compare import Column, Differences, Kind, columns, differences, listed
+from commands.audit.windows import COUNTS, MONEY, Size
+from commands.verify.compare import Column, Differences, Format, columns, differences, listed
 from commands.verify.report import Check
-from commands.verify.windows import COUNTS, IDS, MEASURES, MONEY, TABLES, Size
+from commands.verify.windows import IDS, MEASURES, TABLES
 from retail_stream.topics import Result
 
 _STAMP = "strftime(make_timestamp({}), '%Y-%m-%dT%H:%M:%S.%fZ')"
 _WINDOW = (
     Column("kind"),
-    Column("window_size", Kind.SPAN),
-    Column("window_start", Kind.TIME),
+    Column("window_size", Format.DURATION),
+    Column("window_start", Format.TIME),
     Column("id"),
     Column("revision"),
     Column("state"),
 )
 
 
-def _known(engine: Engine, topic: Result, table: str) -> None:
-    """Make ``mine_<table>``: this warehouse's records and strangers', ``early``: known to the snapshot for certain."""
+def _make_own(engine: Engine, topic: Result, table: str) -> None:
+    """Make ``own_<table>``: the records of this warehouse, and those that name none.
+
+    ``early``: the record was in the outbox or on the topic before the snapshot, so the snapshot has its result.
+    """
     engine.execute(f"""
-        CREATE OR REPLACE TABLE mine_{table} AS
+        CREATE OR REPLACE TABLE own_{table} AS
         SELECT t.*, t.offset IS NULL OR t.offset < p.end_offset AS early
         FROM {table} t
         LEFT JOIN published p ON p.topic = '{topic}' AND p.partition = t.partition
@@ -35,15 +39,15 @@ def _known(engine: Engine, topic: Result, table: str) -> None:
 
 
 def window_results(engine: Engine) -> Check:
-    """The line of `sales.windows`: revisions 0 to the row's fired once each, and final once; the last with its sums."""
-    _known(engine, Result.WINDOWS, "told_windows")
+    """The line of `sales.windows`: each revision fired once, the last as final too; the newest has the row's sums."""
+    _make_own(engine, Result.WINDOWS, "window_results")
     rows = " UNION ALL ".join(
         f"SELECT '{kind}' AS kind, window_size, window_start, {IDS[kind]} AS id, revision, state, window_end,"
         f" {', '.join((*COUNTS, *MONEY))} FROM {table} WHERE state <> 'open'"
         for kind, table in TABLES.items()
     )
     engine.execute(f"""
-        CREATE OR REPLACE TABLE due_windows AS
+        CREATE OR REPLACE TABLE expected_window_results AS
         WITH settled AS ({rows})
         SELECT * REPLACE (unnest(range(revision + 1)) AS revision, 'fired' AS state), revision AS last FROM settled
         UNION ALL BY NAME
@@ -51,19 +55,20 @@ def window_results(engine: Engine) -> Check:
     """)
     keys = ", ".join(k.name for k in _WINDOW)
     engine.execute(f"""
-        CREATE OR REPLACE TABLE had_windows AS
+        CREATE OR REPLACE TABLE first_window_results AS
         SELECT t.* EXCLUDE (early), bool_or(early) OVER (PARTITION BY {keys}) AS early,
                count(*) FILTER (t.offset IS NOT NULL) OVER (PARTITION BY {keys}) AS times
-        FROM mine_told_windows t
+        FROM own_window_results t
         QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY t.offset NULLS LAST) = 1
     """)
-    due = f"SELECT {keys} FROM due_windows"
-    relevant = (
-        f"SELECT h.* FROM had_windows h LEFT JOIN due_windows d USING ({keys}) WHERE h.early OR d.kind IS NOT NULL"
-    )
-    missing = differences(engine, due, f"SELECT {keys} FROM ({relevant}) WHERE kind IS NOT NULL", _WINDOW, ())
-    values = (Column("window_end", Kind.TIME), *MEASURES)
-    newest = f"FROM due_windows d JOIN had_windows h USING ({keys}) WHERE d.revision = d.last"
+    wanted = f"SELECT {keys} FROM expected_window_results"
+    relevant = f"""
+        SELECT h.* FROM first_window_results h LEFT JOIN expected_window_results d USING ({keys})
+        WHERE h.early OR d.kind IS NOT NULL
+    """
+    missing = differences(engine, wanted, f"SELECT {keys} FROM ({relevant}) WHERE kind IS NOT NULL", _WINDOW, ())
+    values = (Column("window_end", Format.TIME), *MEASURES)
+    newest = f"FROM expected_window_results d JOIN first_window_results h USING ({keys}) WHERE d.revision = d.last"
     wrong = differences(
         engine,
         f"SELECT {keys}, {', '.join(f'd.{v.name}' for v in values)} {newest}",
@@ -78,20 +83,20 @@ def window_results(engine: Engine) -> Check:
             WHEN kind IS NULL THEN 'cannot be decoded'
             WHEN warehouse IS NULL THEN 'is not from the outbox of any warehouse'
             WHEN key IS DISTINCT FROM encode(id::VARCHAR) THEN 'its key is not the id ' || id
-            ELSE 'is there ' || times || ' times' END
-        FROM had_windows
+            ELSE 'was published ' || times || ' times' END
+        FROM first_window_results
         WHERE "offset" IS NOT NULL
           AND (kind IS NULL OR warehouse IS NULL OR key IS DISTINCT FROM encode(id::VARCHAR) OR times > 1)
         """,
     )
-    found = count(engine, f"({relevant})")
+    figures = count(engine, "expected_window_results"), count(engine, f"({relevant})")
     differing = missing + wrong + odd
-    return Check("sales.windows", count(engine, "due_windows"), found, differing.count, differing.examples)
+    return Check("sales.windows", *figures, differing.count, differing.examples)
 
 
 def late_sales(engine: Engine, windows: Sequence[Size], lateness: int) -> Check:
-    """The line of `sales.late`: every sale of ``counted`` that is too late for a window, once, and why."""
-    _known(engine, Result.LATE, "told_late")
+    """The line of `sales.late`: every sale of ``counted`` that is too late for a window, once, with the reason."""
+    _make_own(engine, Result.LATE, "late_results")
     missed = " UNION ALL ".join(
         f"""
         SELECT partition, "offset", {w.size} AS size, {w.pane} + back * {w.slide} AS until, before, '{w.name}' AS name
@@ -101,7 +106,7 @@ def late_sales(engine: Engine, windows: Sequence[Size], lateness: int) -> Check:
     )
     by = f"(before - until - {lateness})"
     engine.execute(f"""
-        CREATE OR REPLACE TABLE due_late AS
+        CREATE OR REPLACE TABLE expected_late_results AS
         SELECT m.partition, m.offset AS source_offset, any_value(r.ts) AS ts, any_value(r.key) AS key,
                any_value(r.body) AS body,
                string_agg(name || '@' || {_STAMP.format("until - size")}, ',' ORDER BY size, until) AS late_windows,
@@ -113,21 +118,25 @@ def late_sales(engine: Engine, windows: Sequence[Size], lateness: int) -> Check:
         GROUP BY m.partition, m.offset
     """)
     engine.execute("""
-        CREATE OR REPLACE TABLE had_late AS
+        CREATE OR REPLACE TABLE first_late_results AS
         SELECT t.* EXCLUDE (early), bool_or(early) OVER (PARTITION BY t.partition, source_offset) AS early,
                count(*) FILTER (t.offset IS NOT NULL) OVER (PARTITION BY t.partition, source_offset) AS times
-        FROM mine_told_late t
+        FROM own_late_results t
         QUALIFY row_number() OVER (PARTITION BY t.partition, source_offset ORDER BY t.offset NULLS LAST) = 1
     """)
     relevant = """
-        SELECT h.* FROM had_late h LEFT JOIN due_late d USING (partition, source_offset)
+        SELECT h.* FROM first_late_results h LEFT JOIN expected_late_results d USING (partition, source_offset)
         WHERE source_offset IS NOT NULL AND (h.early OR d.body IS NOT NULL)
     """
     keys = columns("partition", "source_offset")
-    values = (Column("ts", Kind.TIME), *columns("key", "body", "late_windows", "late_by_s", "late_watermark"))
-    differing = differences(engine, "due_late", relevant, keys, values, "sales.raw") + _odd_late(engine)
+    values = (Column("ts", Format.TIME), *columns("key", "body", "late_windows", "late_by_s", "late_watermark"))
+    differing = differences(engine, "expected_late_results", relevant, keys, values, "sales.raw") + _odd_late(engine)
     return Check(
-        "sales.late", count(engine, "due_late"), count(engine, f"({relevant})"), differing.count, differing.examples
+        "sales.late",
+        count(engine, "expected_late_results"),
+        count(engine, f"({relevant})"),
+        differing.count,
+        differing.examples,
     )
 
 
@@ -138,8 +147,8 @@ def _odd_late(engine: Engine) -> Differences:
         SELECT 'sales.late/' || partition || '@' || "offset" || ': ' || CASE
             WHEN source_offset IS NULL THEN 'has no source.offset'
             WHEN warehouse IS NULL THEN 'is not from the outbox of any warehouse'
-            ELSE 'is there ' || times || ' times' END
-        FROM had_late
+            ELSE 'was published ' || times || ' times' END
+        FROM first_late_results
         WHERE "offset" IS NOT NULL AND (source_offset IS NULL OR warehouse IS NULL OR times > 1)
         """,
     )

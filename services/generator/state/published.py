@@ -1,7 +1,7 @@
-"""Records found on a raw topic, and which of them count: those that the cleaner lets pass. Pure.
+"""Records of a raw topic, and which of them are valid: those that the cleaner accepts. Pure.
 
-Other sources write to the raw topics, too. What they get wrong is a dead letter, so nobody may sell to it. The rules
-are the contract's, written down once more, as services share no code. Golden records check them.
+Other sources write to the raw topics, too. Their invalid records become dead letters, so no sale may refer to them. The
+rules below are those of the contract, in a second copy, since services share no code. The golden records test them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -12,10 +12,9 @@ import polars as pl
 from retail_stream.avro.decode import ROW, Decoded
 from retail_stream.avro.schema import Holds
 from retail_stream.entities import FIELDS, Entity
-from services.generator.publishing.faults import FUTURE_US
+from services.generator.faults import FUTURE_US
+from services.generator.retailer.dimension import LAST_ID
 
-#: An id of a dimension is a positive int32, a sale's a positive int64.
-LAST_ID, LAST_SALE = 2**31 - 1, 2**63 - 1
 _FIRST_US, _LAST_US = -2_208_988_800_000_000, 253_402_300_799_999_999  # of the years 1900 and 9999
 _AMOUNT = 1e9
 _MICROSECONDS = 1000  # in a millisecond
@@ -23,11 +22,12 @@ _KEY, _AT = "__key", "__at"
 
 
 @dataclass(frozen=True)
-class Found:
-    """Records of one topic, in order of offset within each partition, and their values decoded.
+class PublishedRecords:
+    """Records of one topic, in order of offset within each partition, with their decoded values.
 
-    ``holds``: field → what it holds, of all their schemas. ``sequence_us``: of deletes that have the header
-    `sequence.time`, its value; None where it is no time. ``unreadable``: rows whose headers nobody can read.
+    ``holds``: field → what it holds, for the fields of all their schemas. ``sequence_us``: row of a delete with the
+    header `sequence.time` → the header's value, None where it is not a time. ``unreadable``: rows whose headers are
+    not UTF-8.
     """
 
     keys: Sequence[bytes | None]
@@ -40,11 +40,11 @@ class Found:
 
     @property
     def newest_us(self) -> int:
-        """The newest timestamp, at least 0, of those that are in a year with four digits."""
+        """The newest timestamp, at least 0; timestamps after the year 9999 are ignored."""
         return max([0, *(t for t in self._timestamps() if t <= _LAST_US)])
 
-    def sound(self, entity: Entity) -> pl.DataFrame:
-        """The decoded rows that the cleaner lets pass."""
+    def valid(self, entity: Entity) -> pl.DataFrame:
+        """The decoded rows that the cleaner accepts."""
         table, fields = self.decoded.table, FIELDS[entity]
         keys = pl.Series(_KEY, self.keys, dtype=pl.Binary).gather(table[ROW])
         at = pl.Series(_AT, self._timestamps(), dtype=pl.Int64).gather(table[ROW])
@@ -58,8 +58,8 @@ class Found:
             rules.append(pl.col("discount_applied") >= 0)
         return table.with_columns(keys, at).filter(*rules).drop(_KEY, _AT)
 
-    def deletes(self) -> Iterator[int]:
-        """The ids of a dimension whose deletes the cleaner lets pass."""
+    def deleted_ids(self) -> Iterator[int]:
+        """The ids of a dimension's deletes that the cleaner accepts."""
         for row, (value, at) in enumerate(zip(self.values, self._timestamps(), strict=True)):
             if value is None and row not in self.unreadable and (number := _id(self.keys[row])) is not None:
                 time = self.sequence_us.get(row, at)
@@ -67,19 +67,19 @@ class Found:
                     yield number
 
     def _timestamps(self) -> list[int]:
-        # Kafka takes some of which the microseconds have no place in 64 bits.
+        # Kafka accepts timestamps whose microseconds do not fit into 64 bits.
         far = 2**62 // _MICROSECONDS
         return [min(max(t, -far), far) * _MICROSECONDS for t in self.timestamps_ms]
 
 
 def _storable(name: str, held: Holds, schema: pl.Schema) -> pl.Expr | None:
-    """What Postgres takes; null is for nobody to judge here."""
+    """Whether Postgres can store a column's values; None where it can store all. A null passes."""
     column = pl.col(name)
     match held, schema.get(name):
         case Holds.TEXT, pl.String:
             return ~column.fill_null("").str.contains("\0", literal=True)
         case Holds.AMOUNT, pl.Float64:
-            # Neither is NaN, which Polars takes for larger than everything.
+            # NaN fails as well: Polars sorts it above all numbers.
             return column.fill_null(0).abs() < _AMOUNT
         case Holds.TIME, pl.Int64:
             return column.fill_null(0).is_between(_FIRST_US, _LAST_US)
@@ -87,7 +87,7 @@ def _storable(name: str, held: Holds, schema: pl.Schema) -> pl.Expr | None:
 
 
 def _id(key: bytes | None) -> int | None:
-    """The id that a key is, exactly."""
+    """The id of a key, or None where the key is not exactly the decimal digits of an int32."""
     try:
         number = int(key[:12]) if key is not None else None
     except ValueError:

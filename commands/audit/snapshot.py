@@ -1,0 +1,92 @@
+"""The warehouse in one snapshot, copied into the engine: times and intervals in microseconds, money in cents."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import polars as pl
+import psycopg
+from sqlalchemy import Connection, Engine
+
+from commands.audit import engine as duck
+from commands.audit.layouts import Holds, holds
+from commands.audit.versions import attributes, surrogate
+from retail_stream.entities import FIELDS, Entity
+from retail_stream.errors import RetailStreamError
+from retail_stream.warehouse import postgres
+
+_BATCH = 50_000
+WAREHOUSE_ID = "SELECT id::text AS id FROM warehouse_id"
+OUTBOX = "SELECT id, topic, partition, key, value, headers::text AS headers, timestamp_ms FROM outbox"
+#: Postgres' type oid → dtype; what the queries select has no other type.
+_DTYPES: Mapping[int, pl.DataType] = {
+    16: pl.Boolean(),
+    17: pl.Binary(),
+    20: pl.Int64(),
+    21: pl.Int64(),
+    23: pl.Int64(),
+    25: pl.String(),
+    701: pl.Float64(),
+}
+
+
+def micros(column: str, name: str = "") -> str:
+    """SQL: a timestamptz or an interval as microseconds."""
+    return f"(extract(epoch FROM {column}) * 1000000)::bigint AS {name or column}"
+
+
+def cents(column: str) -> str:
+    """SQL: an amount of money as cents."""
+    return f"({column} * 100)::bigint AS {column}"
+
+
+def dimension(entity: Entity) -> str:
+    """The query of ``dim_<entity>``: ``sk``, key, attributes, time, ``valid_from``, ``valid_to``, ``is_current``."""
+    key, time = FIELDS[entity].key, FIELDS[entity].time
+    as_number = {Holds.TIME: micros, Holds.AMOUNT: cents}
+    shown = [as_number.get(holds(entity)[f], str)(f) for f in attributes(entity)]
+    times = [micros(t) for t in (time, "valid_from", "valid_to")]
+    columns = ", ".join([f"{surrogate(entity)} AS sk", key, *shown, *times, "is_current"])
+    return f"SELECT {columns} FROM dim_{entity}"
+
+
+@contextmanager
+def reading(engine: Engine, exported: str | None = None) -> Iterator[Connection]:
+    """One REPEATABLE READ, READ ONLY transaction.
+
+    ``exported``: the snapshot to read, by the name that `pg_export_snapshot` gave it; None for one of its own.
+
+    Raises:
+        Unavailable: the database does not answer.
+        RetailStreamError: the database lacks the warehouse's tables.
+    """
+    try:
+        with (
+            postgres.outages(engine),
+            engine.connect().execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            ) as connection,
+        ):
+            if exported is not None:
+                connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{exported}'")
+            yield connection
+    except psycopg.errors.UndefinedTable as e:
+        raise RetailStreamError(
+            f"Postgres at {postgres.address(engine)} lacks the warehouse's tables; run `retail-stream init` first."
+        ) from e
+    except psycopg.OperationalError as e:
+        raise postgres.unavailable(engine) from e
+
+
+def load(connection: Connection, target: duck.Engine, table: str, query: str) -> None:
+    """Copy the rows of a query into a new table of the engine, under the same column names."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    with driver.cursor(name=f"audit_{table}", binary=True) as rows:
+        rows.itersize = _BATCH
+        rows.execute(query.encode())
+        schema = {c.name: _DTYPES[c.type_code] for c in rows.description or ()}
+        duck.create(target, table, schema)
+        while batch := rows.fetchmany(_BATCH):
+            columns = zip(*batch, strict=True)
+            series = [pl.Series(n, v, dtype=t) for (n, t), v in zip(schema.items(), columns, strict=True)]
+            duck.insert(target, table, pl.DataFrame(series))

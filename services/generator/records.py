@@ -1,0 +1,98 @@
+"""Records before they are sent: one at a time, and many as columns."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from services.generator.faults import Fault
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+#: A numeric column. A string field's column holds each string's number in the field's vocabulary.
+Column = npt.NDArray[Any]
+
+#: A row of an entity: field → value, times as int64 microseconds.
+Row = dict[str, Any]
+Headers = tuple[tuple[str, bytes], ...]
+
+NO_FAULTS: tuple[Fault, ...] = ()
+
+
+class ProducerRecord(NamedTuple):
+    """A record ready to send.
+
+    ``at_us``: when it is published, in microseconds since 1970-01-01 UTC; in milliseconds it is the Kafka timestamp.
+    ``id``: the entity's own id (of a sale its ``transaction_id``), known also where the value is damaged.
+    ``faults``: the faults planted in it.
+    """
+
+    key: bytes
+    value: bytes | None
+    at_us: int
+    id: int
+    faults: tuple[Fault, ...] = NO_FAULTS
+    headers: Headers = ()
+
+
+@dataclass
+class ProducerBatch:
+    """Records as columns of equal length. ``faults`` and ``headers`` have an entry for each row that has any."""
+
+    keys: list[bytes] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    at_us: list[int] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    faults: dict[int, tuple[Fault, ...]] = field(default_factory=dict)
+    headers: dict[int, Headers] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, records: Sequence[ProducerRecord]) -> "ProducerBatch":
+        """The records as columns."""
+        keys, values = [r.key for r in records], [r.value for r in records]
+        at_us, ids = [r.at_us for r in records], [r.id for r in records]
+        faults = {i: r.faults for i, r in enumerate(records) if r.faults}
+        return cls(keys, values, at_us, ids, faults, {i: r.headers for i, r in enumerate(records) if r.headers})
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def records(self) -> Iterator[ProducerRecord]:
+        """The records one by one."""
+        for i, row in enumerate(zip(self.keys, self.values, self.at_us, self.ids, strict=True)):
+            yield ProducerRecord(*row, self.faults.get(i, NO_FAULTS), self.headers.get(i, ()))
+
+    def append(self, other: "ProducerBatch") -> None:
+        """Add the other batch's records at the end."""
+        shift = len(self)
+        self.keys += other.keys
+        self.values += other.values
+        self.at_us += other.at_us
+        self.ids += other.ids
+        self.faults.update((i + shift, f) for i, f in other.faults.items())
+        self.headers.update((i + shift, h) for i, h in other.headers.items())
+
+    def part(self, start: int, stop: int) -> "ProducerBatch":
+        """Rows ``start`` to ``stop`` (exclusive)."""
+        keys, values = self.keys[start:stop], self.values[start:stop]
+        at_us, ids = self.at_us[start:stop], self.ids[start:stop]
+        faults = {i - start: f for i, f in self.faults.items() if start <= i < stop}
+        headers = {i - start: h for i, h in self.headers.items() if start <= i < stop}
+        return ProducerBatch(keys, values, at_us, ids, faults, headers)
+
+
+#: A row of a dimension → its value.
+EncodeRow = Callable[[Row], bytes]
+#: Columns of sales and their length → one value per row.
+EncodeColumns = Callable[[dict[str, Column], int], list[bytes]]
+Encode = TypeVar("Encode", EncodeRow, EncodeColumns)
+
+
+class Evolution(NamedTuple, Generic[Encode]):
+    """From ``at_us`` on, inclusive, ``encode`` writes an entity's records: with a newer schema."""
+
+    at_us: int
+    encode: Encode
