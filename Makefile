@@ -81,7 +81,8 @@ KERNEL_FLAGS := -target wasm32-freestanding -mcpu=generic+bulk_memory+simd128 -s
 	-Wl,--no-entry -Wl,--export-dynamic -Wl,--export=__heap_base -Wl,--strip-all
 
 kernels: setup ## compile the C passes to WebAssembly anew; the .wasm files are committed, so only contributors need it
-	@for source in $(KERNELS); do $(BIN)/python -m ziglang cc $(KERNEL_FLAGS) -o $${source%.c}.wasm $$source || exit 1; done
+	@for source in $(KERNELS); do $(BIN)/python -m ziglang cc $(KERNEL_FLAGS) -o $${source%.c}.wasm $$source \
+		&& chmod 644 $${source%.c}.wasm || exit 1; done
 
 clean: ## remove the virtual environment and caches (servers' state: retail-stream infra --reset)
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -4,6 +4,10 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
+// A pass takes a pointer to its arguments, which are 64 bits each; these two make addresses of them.
+#define BYTES(argument) ((u8 *)(uintptr_t)(argument))
+#define NUMBERS(argument) ((i64 *)(uintptr_t)(argument))
+
 typedef int64_t i64;
 typedef uint64_t u64;
 typedef uint8_t u8;

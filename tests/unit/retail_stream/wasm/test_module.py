@@ -13,9 +13,12 @@ from retail_stream.wasm.module import KEEP_BYTES, MemoryLimit, Module
 TEXT = """(module
   (memory (export "memory") 1)
   (global (export "__heap_base") i32 (i32.const 1000))
-  (func (export "load") (param i32) (result i64) (i64.load (local.get 0)))
-  (func (export "spin") (param i64) (result i64)
-    (loop (br_if 0 (i64.ne (local.tee 0 (i64.sub (local.get 0) (i64.const 1))) (i64.const 0)))) (local.get 0)))"""
+  (func (export "load") (param i32) (result i64) (i64.load (i32.wrap_i64 (i64.load (local.get 0)))))
+  (func (export "last") (param i32) (result i64) (i64.load offset=120 (local.get 0)))
+  (func (export "nothing") (param i32))
+  (func (export "spin") (param i32) (result i64) (local i64)
+    (local.set 1 (i64.load (local.get 0)))
+    (loop (br_if 0 (i64.ne (local.tee 1 (i64.sub (local.get 1) (i64.const 1))) (i64.const 0)))) (local.get 1)))"""
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +33,12 @@ def test_a_function_reads_what_was_put(path, data):
     with Module(path).memory() as memory:
         memory.reserve(3)
         assert memory.call("load", memory.put(data)) == int.from_bytes(b"12345678", "little")
+
+
+def test_sixteen_arguments_are_passed_and_no_result_is_0(path):
+    with Module(path).memory() as memory:
+        assert memory.call("last", *range(15), -(2**63)) == -(2**63)
+        assert memory.call("nothing", 1) == 0
 
 
 def test_regions_are_aligned_apart_and_beyond_the_modules_own_data(path):
@@ -71,7 +80,7 @@ def test_a_large_memory_is_given_back_and_a_small_one_kept(path):
 def test_a_trap_ends_the_call_and_its_memory_only(path):
     module = Module(path)
     with pytest.raises(wasmtime.Trap, match="out of bounds"), module.memory() as memory:
-        memory.call("load", 2**31 - 1)
+        memory.call("load", 2**32 - 1)
     with module.memory() as other:
         assert other is not memory
         assert other.call("load", other.put(bytes(8))) == 0
