@@ -14,12 +14,12 @@ from pyruhvro import deserialize_array
 def records(path: Path) -> list[bytes]:
     """The records of the file, without their Confluent headers, which pyruhvro does not take."""
     data, at = path.read_bytes(), 0
-    found = []
+    bodies = []
     while at < len(data):
         size = int.from_bytes(data[at : at + 4], "big")
-        found.append(data[at + 4 : at + 4 + size])
+        bodies.append(data[at + 4 : at + 4 + size])
         at += 4 + size
-    return found
+    return bodies
 
 
 def main(schema: str, path: str) -> int:

@@ -164,9 +164,9 @@ def decode(values: Values | Sequence[bytes | None], schemas: Schemas, run: Pass 
     columns, ranges = run(reader, groups, values.buffer, values.begins + HEADER_BYTES, values.ends)
     parts: list[Part] = []
     sound = not columns.fault.any()
-    for number, group, found in zip(used, groups, ranges, strict=True):
+    for number, group, group_ranges in zip(used, groups, ranges, strict=True):
         good = np.ones(len(group.rows), np.bool_) if sound else _report(number, group, columns, bad)
-        parts.extend(_parts(number, group, found, good))
+        parts.extend(_parts(number, group, group_ranges, good))
     good_rows = _good(len(values), bad)
     return Decoded(frame(reader, columns, values.buffer, good_rows), good_rows, bad, parts, values, columns)
 

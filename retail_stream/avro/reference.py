@@ -48,14 +48,14 @@ def decode(
     """
     data = buffer.tobytes()
     into = Columns.empty(reader.slots, reader.marks, len(begins))
-    found = []
+    all_ranges = []
     for group in groups:
         plan, rows = group.plan, len(group.rows)
         ranges = Ranges(np.full((2 * plan.extras, rows), -1, np.int64), np.zeros(rows, np.int32))
         for item, row in enumerate(group.rows.tolist()):
             _Record(plan, data, int(begins[row]), int(ends[row]), row, into, item, ranges).read()
-        found.append(ranges)
-    return into, found
+        all_ranges.append(ranges)
+    return into, all_ranges
 
 
 class _Record:

@@ -112,7 +112,7 @@ class _Resolution:
             defaults = self._missing(writer, set(map(id, sources.values())))
             for f in writer.fields:
                 if column := sources.get(f.name):
-                    self._readable(f, column)
+                    self._expect_readable(f, column)
         except _Refused as e:
             self._fail(node, str(e))
             return
@@ -152,7 +152,7 @@ class _Resolution:
                 )
         return missing
 
-    def _readable(self, field: AvroField, column: Column) -> None:
+    def _expect_readable(self, field: AvroField, column: Column) -> None:
         """Refuse a field that no record can fill; of a union every branch has to be unreadable."""
         if not any(_readable(branch, column) for branch in _branches(field.type)):
             raise _Refused(_unreadable(field, field.type, column))
