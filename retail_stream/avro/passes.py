@@ -1,4 +1,7 @@
-"""The compiled passes of `records.c`, called with arrays. `reference.py` has the same functions in Python."""
+"""The compiled passes of `records.c` and `writing.c`, called with arrays.
+
+`reference.py` and `reference_encoder.py` have the same functions in Python.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +16,7 @@ from retail_stream.wasm.module import Module
 _PADDING = 16
 
 _RECORDS = Module(Path(__file__).with_name("records.wasm"))
+_WRITING = Module(Path(__file__).with_name("writing.wasm"))
 
 
 def decode(
@@ -66,7 +70,7 @@ def encode(job: Job) -> tuple[Bytes, Int64s]:
         NullValue: a record holds null where the target has a required field.
     """
     rows, n = len(job.rows), job.columns.values.shape[1]
-    with _RECORDS.memory() as memory:
+    with _WRITING.memory() as memory:
         data, pool = memory.put(job.buffer), memory.put(job.pool)
         # What is read beyond these ends is inside the memory, because more follows.
         values, valid = memory.put(job.columns.values), memory.put(job.columns.valid)

@@ -1,4 +1,4 @@
-"""The encoder in plain Python: what `records.c` does, a value at a time, to read and to compare with."""
+"""The encoder in plain Python: what `writing.c` does, a value at a time, to read and to compare with."""
 
 import struct
 

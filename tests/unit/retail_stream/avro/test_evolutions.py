@@ -25,7 +25,8 @@ from retail_stream.avro.derived import derived_schema
 from retail_stream.avro.encoder import Target
 from retail_stream.avro.reader import Reader
 from retail_stream.avro.values import read_value
-from tests.harness.avro_evolutions import TIMES, Evolution, Json, Written, evolution, inlined, plain, text
+from tests.harness.avro_evolutions import TIMES, Evolution, Written, evolution, text
+from tests.harness.avro_values import Json, inlined, plain
 
 ID, CLEAN_ID = 7, 8
 _UNREADABLE = (fastavro.schema.SchemaParseException, fastavro.read.SchemaResolutionError, UnicodeDecodeError)

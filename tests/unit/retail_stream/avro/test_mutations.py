@@ -10,7 +10,8 @@ from retail_stream.avro.decoder import Values
 from retail_stream.avro.plan import Columns, Fault, Group, Plan, Ranges
 from retail_stream.avro.reader import Reader
 from retail_stream.avro.resolution import resolve
-from tests.harness.avro_evolutions import evolution, varint
+from tests.harness.avro_evolutions import evolution
+from tests.harness.avro_values import varint
 
 PER_SCHEMA = 250
 _HUGE = (2**31, 2**40, 2**62, 2**63 - 1, -(2**63), -1, -(2**31), 10**6)
