@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from retail_stream.avro.plan import DEEPEST, MOST_EMPTY_ITEMS
+from retail_stream.avro.types import SchemaError, parse
 from tests.harness.avro_reading import read, record
 from tests.harness.avro_values import varint
 
@@ -71,6 +72,19 @@ def deep(levels: int) -> Any:
     for _ in range(levels):
         made = {"type": "array", "items": made}
     return made
+
+
+def test_arrays_within_arrays_are_walked_over_down_to_a_limit():
+    for levels, good in ((DEEPEST - 1, True), (DEEPEST, False), (300, False)):
+        body = varint(1) * levels + varint(7) + varint(0) * levels + varint(1)
+        decoded = read(record(("f", "int")), record(("deep", deep(levels)), ("f", "int")), body)
+        assert (decoded.table["f"].to_list() == [1]) == good, levels
+        assert ("nests more than" in decoded.bad.get(0, "")) != good, levels
+
+
+def test_a_schema_that_is_nested_too_deeply_is_not_a_valid_one():
+    with pytest.raises(SchemaError, match="is nested too deeply"):
+        parse(deep(100_000))
 
 
 @pytest.mark.parametrize(
