@@ -19,7 +19,12 @@ import numpy as np
 import polars as pl
 from fastavro.types import AvroMessage
 
-from retail_stream.avro.schema import DTYPES, AvroSchema, as_json, holds_of, plain_schema, scalar
+from retail_stream.avro import decoder
+from retail_stream.avro.decoder import Schemas, Values
+from retail_stream.avro.plan import Plan
+from retail_stream.avro.reader import Reader
+from retail_stream.avro.resolution import resolve
+from retail_stream.avro.schema import DTYPES, AvroSchema, Holds, as_json, holds_of, plain_schema, scalar
 from retail_stream.avro.shape import Shape
 
 MAGIC = b"\x00"
@@ -75,18 +80,54 @@ class RecordSchema:
     def __init__(self, schema: AvroSchema) -> None:
         """``schema``: an Avro record schema as parsed JSON."""
         self.schema = schema
-        self.plain = plain_schema(schema)
-        #: column → dtype, for every field that polars can hold as a column
-        self.columns: dict[str, pl.DataType] = {
-            f["name"]: DTYPES[s] for f in self.plain["fields"] if (s := scalar(f["type"]))
-        }
-        #: column → what it holds, where Postgres does not take every value
-        self.holds = {
-            f["name"]: h for f in schema["fields"] if f["name"] in self.columns and (h := holds_of(f["type"]))
-        }
-        self.names = frozenset(f["name"] for f in self.plain["fields"])
-        #: column → its value in records of a writer that does not know the field
-        self.defaults = {f["name"]: f["default"] for f in self.plain["fields"] if "default" in f}
+        self._plans: dict[Reader, Plan] = {}
+
+    @cached_property
+    def plain(self) -> dict[str, Any]:
+        """The schema without logical types, to encode with."""
+        return plain_schema(self.schema)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The schema as a reader's.
+
+        Raises:
+            SchemaError: it is not a record of scalars.
+        """
+        return Reader(self.schema)
+
+    def plan(self, reader: Reader) -> Plan:
+        """How to read records of this writer by ``reader``; made once."""
+        if reader not in self._plans:
+            self._plans[reader] = resolve(self.schema, reader)
+        return self._plans[reader]
+
+    def read(self, values: Values | Sequence[bytes | None], writers: Mapping[int, "RecordSchema"]) -> decoder.Decoded:
+        """Decode framed values of any mix of schema ids by this schema as the reader's.
+
+        ``writers``: schema id → writer schema, of the ids that are registered for the topic.
+        """
+        return decoder.decode(values, _Writers(self.reader, writers))
+
+    @cached_property
+    def columns(self) -> dict[str, pl.DataType]:
+        """Column → dtype, for every field that polars can hold as a column."""
+        return {f["name"]: DTYPES[s] for f in self.plain["fields"] if (s := scalar(f["type"]))}
+
+    @cached_property
+    def holds(self) -> dict[str, Holds]:
+        """Column → what it holds, where Postgres does not take every value."""
+        return {f["name"]: h for f in self.schema["fields"] if f["name"] in self.columns and (h := holds_of(f["type"]))}
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All its fields."""
+        return frozenset(f["name"] for f in self.plain["fields"])
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """Column → its value in records of a writer that does not know the field."""
+        return {f["name"]: f["default"] for f in self.plain["fields"] if "default" in f}
 
     @cached_property
     def _parsed(self) -> dict[str, Any]:
@@ -173,6 +214,20 @@ class RecordSchema:
             schema[NESTED] = pl.String()
         table = pl.DataFrame({**columns, ROW: list(good)}, schema=schema)
         return table, [i for i in rows if i not in good]
+
+
+class _Writers(Schemas):
+    """Writer schemas that keep their own plans."""
+
+    def __init__(self, reader: Reader, writers: Mapping[int, RecordSchema]) -> None:
+        super().__init__(reader)
+        self._writers = writers
+
+    def __contains__(self, schema_id: object) -> bool:
+        return schema_id in self._writers
+
+    def __getitem__(self, schema_id: int) -> Plan:
+        return self._writers[schema_id].plan(self.reader)
 
 
 @dataclass(frozen=True)

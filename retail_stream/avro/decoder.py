@@ -59,9 +59,9 @@ class Values:
 
     def schema_ids(self) -> Int64s:
         """The schema id in each header, -1 where there is no header."""
-        data = self.buffer
         if not len(self):
             return np.zeros(0, np.int64)
+        data = self.buffer
         if int(self.begins.max()) + _WINDOW > len(data):
             data = np.concatenate([data, np.zeros(_WINDOW, np.uint8)])
         # Eight bytes from every place on, as one number: the magic byte, the id, and three of the record.
@@ -69,6 +69,10 @@ class Values:
         ids = (windows[self.begins] >> np.uint64(24)).astype(np.int64)
         ids[(ids >> 32 != 0) | (self.ends - self.begins < HEADER_BYTES)] = -1
         return ids
+
+    def ids(self) -> list[int]:
+        """The different schema ids in the headers, ascending."""
+        return [n for n in np.unique(self.schema_ids()).tolist() if n >= 0]
 
 
 class Schemas:
@@ -136,11 +140,8 @@ class Decoded:
 
     def extra_fields(self, part: Part, item: int) -> dict[str, bytes]:
         """The fields beyond the reader's of the part's record number ``item``, as the bytes that they were."""
-        places = part.places[:, item].tolist()
-        spans = zip(places[::2], places[1::2], strict=True)
-        return {
-            f.name: self.values.buffer[begin:end].tobytes() for f, (begin, end) in zip(part.extra, spans, strict=True)
-        }
+        spans = part.places[:, item].reshape(-1, 2).tolist()
+        return {f.name: self.values.buffer[b:e].tobytes() for f, (b, e) in zip(part.extra, spans, strict=True)}
 
 
 def decode(values: Values | Sequence[bytes | None], schemas: Schemas, run: Pass = passes.decode) -> Decoded:
@@ -177,7 +178,7 @@ def _by_id(ids: Int64s) -> list[tuple[int, Int64s]]:
         return []
     if (ids == ids[0]).all():
         return [(int(ids[0]), np.arange(len(ids)))]
-    # Sorted once: damaged headers can hold as many ids as there are values.
+    # Sorted: damaged headers can hold as many ids as there are values.
     order = np.argsort(ids, kind="stable")
     firsts = np.flatnonzero(np.diff(ids[order], prepend=-2))
     return [(int(ids[rows[0]]), rows) for rows in np.split(order, firsts[1:])]
