@@ -1,4 +1,4 @@
-"""Decoding batches of sales into columns: the table-driven decoder, today's, fastavro and pyruhvro on the same bytes.
+"""Decoding batches of sales into columns: the table-driven decoder, fastavro and pyruhvro on the same bytes.
 
 All take turns, so that what else the machine does meets all of them. pyruhvro runs in the peers' environment, where
 `make bench-cleaner` has installed it, in a process of its own.
@@ -18,7 +18,7 @@ import fastavro
 
 from benchmarks.cleaner.contestants import PEERS_PYTHON, ROOT
 from retail_stream.avro import decoder
-from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, decode, encode, frame
+from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, encode, frame
 from retail_stream.avro.encoder import Target
 from retail_stream.avro.reader import Reader
 from retail_stream.topics import topic
@@ -109,16 +109,13 @@ def contestants(schema: dict[str, Any]) -> dict[str, Callable[[], float]]:
     newer = {**schema, "fields": [*schema["fields"], *NEW_FIELDS]}
     schemas.add(SCHEMA_ID, schema)
     schemas.add(NEWER_ID, newer)
-    old_writers = {SCHEMA_ID: writer, NEWER_ID: RecordSchema(newer)}
     mixed = [frame(NEWER_ID, v[HEADER_BYTES:] + NEW_BYTES) if i % 2 else v for i, v in enumerate(values)]
     joined, both = decoder.Values.of(values), decoder.Values.of(mixed)
     decoded = decoder.decode(both, schemas)
     return {
         "fastavro, record by record": lambda: seconds(lambda: one_by_one(values, parsed)),
-        "today's": lambda: seconds(lambda: decode(values, {SCHEMA_ID: writer}, writer)),
         "the table": lambda: seconds(lambda: decoder.decode(joined, schemas)),
         "the table, values as a list": lambda: seconds(lambda: decoder.decode(values, schemas)),
-        "today's, half of a newer writer": lambda: seconds(lambda: decode(mixed, old_writers, writer)),
         "the table, half of a newer writer": lambda: seconds(lambda: decoder.decode(both, schemas)),
         "the table, writing all of them anew": lambda: seconds(
             lambda: [target.encode(decoded, part, NEWER_ID) for part in decoded.parts]

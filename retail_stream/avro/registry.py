@@ -23,8 +23,14 @@ from retail_stream.waiting import Wait, wait_for
 
 _TIMEOUT_S = 5
 _NOT_FOUND = 404
+#: of a schema that breaks the subject's compatibility, or is not valid
+_REFUSED = (409, 422)
 _LOOPBACK = ("127.0.0.1", "localhost")
 _NONE = object()
+
+
+class SchemaRefused(RetailStreamError):
+    """The registry does not take a schema: the sentence holds its reason."""
 
 
 class Registry:
@@ -40,16 +46,17 @@ class Registry:
         _past_proxies(url)
         self._client = SchemaRegistryClient({"url": url, "timeout": _TIMEOUT_S, "max.retries": 1})
 
-    def register(self, subject: str, schema: AvroSchema) -> int:
-        """Register a schema under a subject with compatibility BACKWARD; returns its id. Idempotent.
+    def register(self, subject: str, schema: AvroSchema, compatibility: str = "BACKWARD") -> int:
+        """Register a schema under a subject, whose compatibility this sets; returns its id. Idempotent.
 
         Raises:
-            RetailStreamError: the registry refuses the schema.
+            SchemaRefused: the registry does not take the schema.
+            RetailStreamError: it refuses the request.
             Unavailable: it does not answer.
         """
 
         def call() -> int:
-            self._client.set_compatibility(subject_name=subject, level="BACKWARD")
+            self._client.set_compatibility(subject_name=subject, level=compatibility)
             number: int = self._client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
             return number
 
@@ -82,7 +89,8 @@ class Registry:
             if e.http_status_code == _NOT_FOUND and missing is not None:
                 return missing
             if 400 <= e.http_status_code < 500 and e.http_status_code != 429:
-                raise RetailStreamError(f"The schema registry at {self.url} {what}: {e.error_message}.") from e
+                refusal = SchemaRefused if e.http_status_code in _REFUSED else RetailStreamError
+                raise refusal(f"The schema registry at {self.url} {what}: {e.error_message}.") from e
             raise Unavailable(f"The schema registry at {self.url} answers with HTTP {e.http_status_code}.") from e
         except (httpx.HTTPError, OSError) as e:
             raise Unavailable(f"The schema registry at {self.url} does not answer.") from e
