@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from retail_stream.avro.plan import Branch
-from retail_stream.avro.types import AvroField, AvroType, full_name, parse
+from retail_stream.avro.types import AvroField, AvroType, References, SchemaError, full_name, parse
 
 _HELD = {"array": "items", "map": "values"}
 
@@ -19,6 +19,14 @@ def derived_schema(target: Mapping[str, Any], branch: Branch) -> dict[str, Any]:
     scalars = (scalar for f in record.fields for scalar in (f.type, *f.type.parts))
     names = _Names(record.name, {record.name, *(s.name for s in scalars)})
     return {**target, "fields": [*target["fields"], *(names.field(f) for f in branch.extra)]}
+
+
+def self_contained(schema: Any, references: References) -> Any:
+    """The schema with the types of its references written out; as it is where it is not valid Avro."""
+    try:
+        return _Names("", set()).written(parse(schema, references))
+    except SchemaError:
+        return schema
 
 
 class _Names:

@@ -17,6 +17,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from retail_stream.avro.decode import RecordSchema
+from retail_stream.avro.derived import self_contained
 from retail_stream.avro.schema import AvroSchema
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.waiting import Wait, wait_for
@@ -70,7 +71,24 @@ class Registry:
         for number in sorted(set(numbers) - set(known)):
             version = self._ask(lambda n=number: self._client.get_version(subject, n), None, f"cannot read {subject}")
             if version is not None:
-                found[number] = (version.schema_id, json.loads(version.schema.schema_str))
+                found[number] = (version.schema_id, self._parsed(version.schema))
+        return found
+
+    def _parsed(self, schema: Schema) -> Any:
+        """A schema as JSON, with the types of other subjects written out; its text where it is not JSON."""
+        try:
+            parsed = json.loads(schema.schema_str or "")
+        except ValueError:
+            return schema.schema_str
+        return self_contained(parsed, self._referenced(schema)) if schema.references else parsed
+
+    def _referenced(self, schema: Schema) -> dict[str, Any]:
+        """Full name → schema, of all that a schema refers to and what those refer to in turn."""
+        found: dict[str, Any] = {}
+        for r in schema.references or ():
+            what = f"cannot read {r.subject}"
+            version = self._ask(lambda r=r: self._client.get_version(r.subject, r.version), None, what)
+            found |= {r.name: version.schema.schema_str, **self._referenced(version.schema)}
         return found
 
     def schema(self, number: int) -> AvroSchema | None:
