@@ -6,7 +6,7 @@ SETUP := $(VENV)/.set-up
 PEERS := $(VENV)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: bench-containers help doctor demo test test-all test-embedded test-containers test-images up bench bench-cleaner bench-scd bench-windows bench-generator setup lint lock clean
+.PHONY: bench-containers help doctor demo test test-all test-embedded test-containers test-images up bench bench-cleaner bench-scd bench-windows bench-generator setup lint lock kernels clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26
@@ -73,6 +73,16 @@ lock: setup ## resolve requirements.lock anew from pyproject.toml, its part for 
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --all-extras pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements.lock --excludes docker/not-in-images.txt pyproject.toml -o services.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header benchmarks/peers/requirements.in -o benchmarks/peers/requirements.lock
+
+# Every retail_stream/**/passes.c becomes the passes.wasm beside it. One version of ziglang gives the same bytes everywhere.
+KERNELS := $(wildcard retail_stream/*/*.c retail_stream/*/*/*.c)
+KERNEL_FLAGS := -target wasm32-freestanding -mcpu=generic+bulk_memory+simd128 -std=c11 -O3 -g0 -Wall -Wextra -Werror \
+	-nostdlib -fvisibility=hidden -I retail_stream/wasm \
+	-Wl,--no-entry -Wl,--export-dynamic -Wl,--export=__heap_base -Wl,--strip-all
+
+kernels: setup ## compile the C passes to WebAssembly anew; the .wasm files are committed, so only contributors need it
+	@for source in $(KERNELS); do $(BIN)/python -m ziglang cc $(KERNEL_FLAGS) -o $${source%.c}.wasm $$source \
+		&& chmod 644 $${source%.c}.wasm || exit 1; done
 
 clean: ## remove the virtual environment and caches (servers' state: retail-stream infra --reset)
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from benchmarks.peers.arguments import Arguments
 from retail_stream.avro.decode import RecordSchema
+from retail_stream.avro.decoder import ROW, Values
 
 _BATCH = 10_000
 _COMMIT_EVERY_S = 1.0
@@ -59,11 +60,11 @@ def main(given: Arguments) -> None:
         if errors := list(filter(None, map(Message.error, messages))):
             raise KafkaException(errors[0])
         values = list(map(Message.value, messages))
-        table, bad = writer.decode(values) if values else (None, [])
+        # All records have one schema, whatever its id.
+        decoded = writer.read(values, dict.fromkeys(Values.of(values).ids(), writer))
         topics = [given.clean] * len(values)
-        if table is not None:
-            for row in (*bad, *table.filter(pl.col("discount_applied") < 0)["row"]):
-                topics[row] = given.dead
+        for row in (*decoded.bad, *decoded.numbered.filter(pl.col("discount_applied") < 0)[ROW]):
+            topics[row] = given.dead
         for topic, value, message in zip(topics, values, messages, strict=True):
             while True:
                 try:

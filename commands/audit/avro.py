@@ -6,6 +6,7 @@ from typing import Any
 
 import fastavro
 from fastavro.read import SchemaResolutionError
+from fastavro.schema import SchemaParseException, UnknownType
 
 from commands.audit.layouts import Holds, of_fields
 from retail_stream import topics
@@ -51,13 +52,17 @@ class Decoder:
         self._ints = tuple(f["name"] for f in reader["fields"] if "int" in _branches(f["type"]))
         self._layout = reader["fields"]
         self._reader = fastavro.parse_schema(dict(reader), _write_hint=False)
-        self.layouts = {number: without_logical_types(s) for number, s in schemas.items()}
+        plain = {number: _without_defaults(without_logical_types(s)) for number, s in schemas.items()}
+        #: of the schemas that are one record
+        self.layouts = {number: s for number, s in plain.items() if len(_records(s)) == 1 and not isinstance(s, list)}
         #: schema id → field that only the writer has → what it holds
         self._beyond = {
-            number: {name: held for name, held in of_fields(s["fields"]).items() if name not in self.fields}
+            number: {
+                name: h for r in _records(s) for name, h in of_fields(r["fields"]).items() if name not in self.fields
+            }
             for number, s in schemas.items()
         }
-        self._decoders = {number: self._decoder(layout) for number, layout in self.layouts.items()}
+        self._decoders = {number: d for number, s in plain.items() if (d := self._decoder(s)) is not None}
 
     def record(self, number: int | None, body: bytes | None) -> AvroRecord | None:
         """The fields of the reader, then those that only the writer has.
@@ -89,12 +94,18 @@ class Decoder:
         beyond = self._beyond.get(number) if number is not None else None
         if record is None or not beyond:
             return None
-        bad = {held for name, held in beyond.items() if record[name] is not None and not _fits(record[name], held)}
+        bad = {held for name, held in beyond.items() if record.get(name) is not None and not _fits(record[name], held)}
         return ",".join(sorted(bad)) or None
 
-    def _decoder(self, layout: AvroSchema) -> Callable[[io.BytesIO], AvroRecord]:
-        writer = fastavro.parse_schema(dict(layout), _write_hint=False)
-        if _types(layout["fields"]) == _types(self._layout):
+    def _decoder(self, layout: Any) -> Callable[[io.BytesIO], AvroRecord] | None:
+        """None where the schema declares no record, or is not valid Avro."""
+        if not _records(layout):
+            return None
+        try:
+            writer = fastavro.parse_schema(layout, _write_hint=False)
+        except (SchemaParseException, UnknownType):
+            return None
+        if not isinstance(layout, list) and _types(layout["fields"]) == _types(self._layout):
             return lambda source: fastavro.schemaless_reader(source, writer, None)  # type: ignore[return-value]
 
         def resolved(source: io.BytesIO) -> AvroRecord:
@@ -103,6 +114,20 @@ class Decoder:
             return {**everything, **fastavro.schemaless_reader(source, writer, self._reader)}  # type: ignore[dict-item]
 
         return resolved
+
+
+def _records(schema: Any) -> list[AvroSchema]:
+    """The records that a schema declares at its top: one, or some of a union's branches."""
+    return [s for s in _branches(schema) if isinstance(s, dict) and isinstance(s.get("fields"), list)]
+
+
+def _without_defaults(schema: Any) -> Any:
+    """The same schema of a writer. Only a reader's defaults count, and registries also take ones that do not fit."""
+    if isinstance(schema, list):
+        return [_without_defaults(s) for s in schema]
+    if isinstance(schema, dict):
+        return {k: _without_defaults(v) for k, v in schema.items() if k != "default"}
+    return schema
 
 
 def _fits(value: Any, held: Holds) -> bool:

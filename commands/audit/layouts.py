@@ -36,7 +36,9 @@ def named(entity: Entity, held: Holds) -> tuple[str, ...]:
 
 def _holds(avro_type: Any) -> Holds:
     if isinstance(avro_type, list):
-        return _holds(next(t for t in avro_type if t != "null"))
+        values = [t for t in avro_type if t != "null"]
+        # A union of several values has no column.
+        return _holds(values[0]) if len(values) == 1 and len(avro_type) == 2 else Holds.OTHER
     if isinstance(avro_type, dict):
         return Holds.TIME if avro_type.get("logicalType") == "timestamp-micros" else _holds(avro_type["type"])
     return {"string": Holds.TEXT, "double": Holds.AMOUNT, "float": Holds.AMOUNT}.get(avro_type, Holds.OTHER)

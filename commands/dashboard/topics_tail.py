@@ -12,7 +12,7 @@ from confluent_kafka import Message
 from commands.dlq import show
 from commands.dlq.letters import Letter
 from retail_stream import topics
-from retail_stream.avro.decode import ROW, RecordSchema, decode, schema_id
+from retail_stream.avro.decode import RecordSchema, schema_id
 from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.entities import FIELDS, Entity
 from retail_stream.kafka import clients
@@ -164,9 +164,9 @@ class Delays:
         for messages in self._tail.news():
             values = [m.value() for m in messages]
             schemas = self._schemas.get(map(schema_id, values))
-            table = decode(values, schemas, self._reader).table
-            times = table[FIELDS[Entity.SALES].time].cast(int).to_numpy() / 1e6
-            stamps = np.array([m.timestamp()[1] for m in messages])[table[ROW].to_numpy()] / 1e3
+            sales = self._reader.read(values, schemas)
+            times = sales.table[FIELDS[Entity.SALES].time].to_numpy() / 1e6
+            stamps = np.array([m.timestamp()[1] for m in messages])[sales.rows] / 1e3
             self._sample.extend((stamps - times).tolist())
 
     def histogram(self) -> dict[str, Any]:

@@ -95,7 +95,9 @@ def _decoded(value: bytes | None, known: Schemas) -> dict[str, Any] | None:
     record = None if value is None or writer is None else writer.record(value[HEADER_BYTES:])
     if record is None or writer is None:
         return None
-    times = {f["name"] for f in writer.schema["fields"] if "timestamp-micros" in json.dumps(f["type"])}
+    records = writer.schema if isinstance(writer.schema, list) else [writer.schema]
+    fields = [f for r in records if isinstance(r, Mapping) for f in r.get("fields", ())]
+    times = {f["name"] for f in fields if "timestamp-micros" in json.dumps(f["type"])}
     return {name: _plain(field, name in times) for name, field in record.items()}
 
 

@@ -17,14 +17,21 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from retail_stream.avro.decode import RecordSchema
+from retail_stream.avro.derived import self_contained
 from retail_stream.avro.schema import AvroSchema
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.waiting import Wait, wait_for
 
 _TIMEOUT_S = 5
 _NOT_FOUND = 404
+#: of a schema that breaks the subject's compatibility, or is not valid
+_REFUSED = (409, 422)
 _LOOPBACK = ("127.0.0.1", "localhost")
 _NONE = object()
+
+
+class SchemaRefused(RetailStreamError):
+    """The registry does not take a schema: the sentence holds its reason."""
 
 
 class Registry:
@@ -40,16 +47,17 @@ class Registry:
         _past_proxies(url)
         self._client = SchemaRegistryClient({"url": url, "timeout": _TIMEOUT_S, "max.retries": 1})
 
-    def register(self, subject: str, schema: AvroSchema) -> int:
-        """Register a schema under a subject with compatibility BACKWARD; returns its id. Idempotent.
+    def register(self, subject: str, schema: AvroSchema, compatibility: str = "BACKWARD") -> int:
+        """Register a schema under a subject, whose compatibility this sets; returns its id. Idempotent.
 
         Raises:
-            RetailStreamError: the registry refuses the schema.
+            SchemaRefused: the registry does not take the schema.
+            RetailStreamError: it refuses the request.
             Unavailable: it does not answer.
         """
 
         def call() -> int:
-            self._client.set_compatibility(subject_name=subject, level="BACKWARD")
+            self._client.set_compatibility(subject_name=subject, level=compatibility)
             number: int = self._client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
             return number
 
@@ -63,7 +71,24 @@ class Registry:
         for number in sorted(set(numbers) - set(known)):
             version = self._ask(lambda n=number: self._client.get_version(subject, n), None, f"cannot read {subject}")
             if version is not None:
-                found[number] = (version.schema_id, json.loads(version.schema.schema_str))
+                found[number] = (version.schema_id, self._parsed(version.schema))
+        return found
+
+    def _parsed(self, schema: Schema) -> Any:
+        """A schema as JSON, with the types of other subjects written out; its text where it is not JSON."""
+        try:
+            parsed = json.loads(schema.schema_str or "")
+        except ValueError:
+            return schema.schema_str
+        return self_contained(parsed, self._referenced(schema)) if schema.references else parsed
+
+    def _referenced(self, schema: Schema) -> dict[str, Any]:
+        """Full name → schema, of all that a schema refers to and what those refer to in turn."""
+        found: dict[str, Any] = {}
+        for r in schema.references or ():
+            what = f"cannot read {r.subject}"
+            version = self._ask(lambda r=r: self._client.get_version(r.subject, r.version), None, what)
+            found |= {r.name: version.schema.schema_str, **self._referenced(version.schema)}
         return found
 
     def schema(self, number: int) -> AvroSchema | None:
@@ -82,7 +107,8 @@ class Registry:
             if e.http_status_code == _NOT_FOUND and missing is not None:
                 return missing
             if 400 <= e.http_status_code < 500 and e.http_status_code != 429:
-                raise RetailStreamError(f"The schema registry at {self.url} {what}: {e.error_message}.") from e
+                refusal = SchemaRefused if e.http_status_code in _REFUSED else RetailStreamError
+                raise refusal(f"The schema registry at {self.url} {what}: {e.error_message}.") from e
             raise Unavailable(f"The schema registry at {self.url} answers with HTTP {e.http_status_code}.") from e
         except (httpx.HTTPError, OSError) as e:
             raise Unavailable(f"The schema registry at {self.url} does not answer.") from e

@@ -4,7 +4,6 @@ The cleaner is at-least-once and keeps the order. Every clean record carries its
 (``source.offset``). A record whose number is not larger than all before it in its partition is a repeat.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from itertools import chain, pairwise
 from operator import itemgetter
@@ -14,9 +13,10 @@ import numpy as np
 import polars as pl
 from confluent_kafka import KafkaError, Message
 
-from retail_stream.avro.decode import NESTED, ROW, RecordSchema, by_schema, decode
+from retail_stream.avro import extra
+from retail_stream.avro.decode import RecordSchema
+from retail_stream.avro.decoder import ROW, Values
 from retail_stream.avro.registry import SubjectSchemas
-from retail_stream.avro.schema import as_json
 from retail_stream.errors import PoisonRecord, Unavailable
 from retail_stream.kafka.headers import REPLAY_OF as REPLAY_HEADER
 from retail_stream.kafka.headers import SEQUENCE_TIME, SOURCE_OFFSET, big_endian
@@ -87,8 +87,8 @@ def table(
         PoisonRecord: a value is not Avro of the topic's subject, so the cleaner did not write it.
     """
     values = list(map(Message.value, messages))
-    groups = by_schema(values)
-    decoded = decode(values, writers.get(n for n in groups if n is not None), reader, groups)
+    joined = Values.of(values)
+    decoded = reader.read(joined, writers.get(joined.ids()))
     for row, why in decoded.bad.items():
         if values[row] is not None:
             m = messages[row]
@@ -114,23 +114,12 @@ def table(
         },
     ).with_columns(pl.col(TIMESTAMP) * _MICROSECONDS)
     base = base.with_columns(pl.when(DELETED).then(pl.coalesce(SEQUENCE, TIMESTAMP)).alias(SEQUENCE))
-    fields = decoded.table.select(ROW, *reader.columns, *([_extra(decoded.table, reader)] if keep_extra else []))
+    fields = decoded.numbered
+    if keep_extra:
+        fields = fields.with_columns(extra.texts(decoded).alias(EXTRA))
     if fields.height == base.height:
         return base.hstack(fields.drop(ROW)).drop(ROW)
     return base.join(fields, on=ROW, how="left", maintain_order="left").drop(ROW)
-
-
-def _extra(decoded: pl.DataFrame, reader: RecordSchema) -> pl.Series:
-    beyond = [c for c in decoded.columns if c not in reader.columns and c not in (ROW, NESTED)]
-    if not beyond and NESTED not in decoded.columns:
-        return pl.Series(EXTRA, [None] * decoded.height, dtype=pl.String)
-    nested = decoded[NESTED] if NESTED in decoded.columns else [None] * decoded.height
-    texts = []
-    for row, more in zip(decoded.select(ROW, *beyond).iter_rows(named=True), nested, strict=True):
-        given = {name: row[name] for name in beyond if row[name] is not None}
-        given.update({k: v for k, v in json.loads(more or "{}").items() if k not in reader.names})
-        texts.append(as_json(given) if given else None)
-    return pl.Series(EXTRA, texts, dtype=pl.String)
 
 
 def without_repeats(rows: pl.DataFrame, source_offset: int) -> pl.DataFrame:

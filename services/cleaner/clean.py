@@ -1,29 +1,28 @@
 """The pure middle of the cleaner: a chunk of raw records becomes, record by record, a clean one or a dead letter."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from itertools import pairwise
 
+import numpy as np
 import polars as pl
 
-from retail_stream.avro.decode import HEADER_BYTES, NESTED, ROW, Decoded, RecordSchema, by_schema, decode, encode, frame
-from retail_stream.avro.schema import Holds
+from retail_stream import topics
+from retail_stream.avro import encoder, extra
+from retail_stream.avro.decode import RecordSchema, frame
+from retail_stream.avro.decoder import HEADER_BYTES, ROW, Decoded, Flags, Part, Values
+from retail_stream.avro.plan import Branch
 from retail_stream.entities import Entity
 from retail_stream.errors import Rejected, Stage
 from services.cleaner import expectations as declared
 from services.cleaner.expectations import TOMBSTONE_RULES, Action, rules
 from services.cleaner.verdict import KEY, RECORD_TIME, Verdict, judge
 
-Field = tuple[str, Holds]
-
 _MICROSECONDS = 1000  # in a millisecond
 # In microseconds some of Kafka's timestamps do not fit into 64 bits; all of those are far from any allowed year.
 _FAR = 2**62 // _MICROSECONDS
-
-#: Fields that are null or a string in raw records and always a string in clean ones.
-MADE_PLAIN = {Entity.CUSTOMERS: "email", Entity.STORES: "manager"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Raw:
 
     ``timestamps``: Kafka's record timestamps, milliseconds. ``sequence_times``: for tombstones, the header
     ``sequence.time`` in microseconds, or None if the header is not such a number; rows without it have the timestamp.
-    ``unreadable``: rows whose headers cannot be read. ``groups``: rows by schema id, see :func:`by_schema`.
+    ``unreadable``: rows whose headers cannot be read. ``joined``: the values in one buffer.
     """
 
     entity: Entity
@@ -43,8 +42,8 @@ class Raw:
     unreadable: Set[int] = frozenset()
 
     @cached_property
-    def groups(self) -> Mapping[int | None, Sequence[int]]:
-        return by_schema(self.values)
+    def joined(self) -> Values:
+        return Values.of(self.values)
 
 
 @dataclass
@@ -69,23 +68,31 @@ class Cleaned:
 
 @dataclass(frozen=True)
 class Target:
-    """The clean schema of one raw schema id: its id, and the schema to encode with (logical types dropped)."""
+    """The clean schema of one raw schema, or of one branch of it where it is a union of records.
+
+    ``schema_id``: its id. ``forwards``: the writer's bytes are records of it. ``refusal``: why the registry has no such
+    schema; then the others have no meaning.
+    """
 
     schema_id: int
-    schema: Any
+    forwards: bool
+    refusal: str = ""
 
 
-def clean(
-    raw: Raw, writers: Mapping[int, RecordSchema], reader: RecordSchema, targets: Mapping[int, Target]
-) -> Cleaned:
-    """Judge every record; forward the bytes of the good ones, encode again where the clean schema differs.
+#: raw schema id → what its records become, for each record that it declares and that can be read
+Targets = Mapping[int, Mapping[Branch, Target]]
 
-    ``writers``: raw schema id → its schema. ``reader``: the fields that the rules need. ``targets``: raw schema id →
-    clean schema, for at least the ids of decodable values.
+
+def clean(raw: Raw, writers: Mapping[int, RecordSchema], reader: RecordSchema, targets: Targets) -> Cleaned:
+    """Judge every record; forward the bytes of the good ones, write them anew where the clean schema differs.
+
+    ``writers``: raw schema id → its schema. ``reader``: the entity's raw schema. ``targets``: for at least the ids of
+    decodable values.
     """
     tombstones = [i for i, v in enumerate(raw.values) if v is None] if None in raw.values else []
-    decoded = decode(raw.values, writers, reader, raw.groups)
-    verdict = judge(_with_context(decoded.table, raw), rules(raw.entity, _beyond(decoded.table, raw, writers, reader)))
+    decoded = reader.read(raw.joined, writers)
+    verdict = judge(_with_context(decoded.numbered, raw), rules(raw.entity))
+    _judge_extra(decoded, verdict)
     rejected = _undecodable(raw.entity, decoded, set(tombstones))
     counts = verdict.counts
     counts.update((Action.REJECT, rule) for r in rejected.values() for rule in r.rules)
@@ -95,28 +102,39 @@ def clean(
         verdict.rejected.update(buried.rejected)
     for row, broken in verdict.rejected.items():
         rejected[row] = Rejected(broken, Stage.TRANSFORMATION, f"{raw.entity} record breaks: {', '.join(broken)}")
-    for row in raw.unreadable:
-        broken = (declared.HEADERS_READABLE, *(rejected[row].rules if row in rejected else ()))
-        rejected[row] = Rejected(broken, Stage.HEADER_CONVERTER, "its headers are lost: the name of one is not UTF-8")
-        counts[Action.REJECT, declared.HEADERS_READABLE] += 1
-    values = _values(raw, writers, targets, verdict, rejected)
-    return Cleaned(values, rejected, counts)
+    for part in decoded.parts:
+        if refusal := targets[part.schema_id][part.branch].refusal:
+            _reject_also(
+                part.rows.tolist(), declared.SCHEMA_FORWARDABLE, Stage.VALUE_CONVERTER, refusal, rejected, counts
+            )
+    lost = "its headers are lost: the name of one is not UTF-8"
+    _reject_also(raw.unreadable, declared.HEADERS_READABLE, Stage.HEADER_CONVERTER, lost, rejected, counts)
+    return Cleaned(_values(raw, reader, decoded, targets, verdict, rejected), rejected, counts)
 
 
-def _beyond(
-    table: pl.DataFrame, raw: Raw, writers: Mapping[int, RecordSchema], reader: RecordSchema
-) -> tuple[Field, ...]:
-    """Fields of the batch that only a newer writer has; a later migration may make columns of them."""
-    new = [name for name in table.columns if name not in (*reader.columns, ROW, NESTED)]
-    if not new:
-        return ()
-    used = [writers[i] for i in raw.groups if i is not None and i in writers]
-    times = {name for writer in used for name, held in writer.holds.items() if held is Holds.TIME}
-    simple = {pl.String(): Holds.TEXT, pl.Float64(): Holds.AMOUNT}
-    found = {
-        n: Holds.TIME if n in times and table.schema[n] == pl.Int64() else simple.get(table.schema[n]) for n in new
-    }
-    return tuple(sorted((name, held) for name, held in found.items() if held is not None))
+def _reject_also(
+    rows: Iterable[int],
+    rule: str,
+    stage: Stage,
+    why: str,
+    rejected: dict[int, Rejected],
+    counts: Counter[tuple[Action, str]],
+) -> None:
+    """Reject rows for one more reason, which goes before those that they are rejected for already."""
+    for row in rows:
+        rejected[row] = Rejected((rule, *(rejected[row].rules if row in rejected else ())), stage, why)
+        counts[Action.REJECT, rule] += 1
+
+
+def _judge_extra(decoded: Decoded, verdict: Verdict) -> None:
+    """Judge the fields that only a newer writer has: a later migration may make columns of them."""
+    for held, rows, values in extra.limited(decoded):
+        rule, good = declared.BEYOND[held]
+        for row in rows[~good(values).to_numpy()].tolist():
+            broken = verdict.rejected.get(row, ())
+            if rule not in broken:
+                verdict.rejected[row] = (*broken, rule)
+                verdict.counts[Action.REJECT, rule] += 1
 
 
 def _with_context(table: pl.DataFrame, raw: Raw) -> pl.DataFrame:
@@ -165,38 +183,50 @@ def _undecodable(entity: Entity, decoded: Decoded, tombstones: set[int]) -> dict
 
 def _values(
     raw: Raw,
-    writers: Mapping[int, RecordSchema],
-    targets: Mapping[int, Target],
+    reader: RecordSchema,
+    decoded: Decoded,
+    targets: Targets,
     verdict: Verdict,
     rejected: Mapping[int, Rejected],
 ) -> Sequence[bytes | None]:
-    encoded_again = raw.entity in MADE_PLAIN
-    if not encoded_again and all(i is None or i not in targets or targets[i].schema_id == i for i in raw.groups):
-        return raw.values
-    values = list(raw.values)
-    for number, rows in raw.groups.items():
-        if number is None or number not in targets:
+    """The clean values, row by row; those of rejected rows have no meaning."""
+    good = np.ones(len(raw.values), np.bool_)
+    good[list(rejected)] = False
+    values: list[bytes | None] | None = None
+    for part in decoded.parts:
+        target = targets[part.schema_id][part.branch]
+        changes = _changes(part, verdict, good)
+        if target.forwards and not changes and target.schema_id == part.schema_id:
             continue
-        target = targets[number]
-        for row in rows:
-            if row in rejected:
-                continue
-            body = (raw.values[row] or b"")[HEADER_BYTES:]
-            if encoded_again:
-                record = writers[number].record(body) or {}
-                body = encode(target.schema, {**record, **verdict.defaults.get(row, {})})
-            values[row] = frame(target.schema_id, body)
-    return values
+        values = list(raw.values) if values is None else values
+        kept = part if good.all() else part.only(good)
+        if target.forwards and not changes:
+            header = frame(target.schema_id, b"")
+            for row in kept.rows.tolist():
+                values[row] = header + (raw.values[row] or b"")[HEADER_BYTES:]
+        elif len(kept.rows):
+            buffer, offsets = clean_encoder(raw.entity, reader).encode(decoded, kept, target.schema_id, changes)
+            data = buffer.tobytes()
+            for row, (begin, end) in zip(kept.rows.tolist(), pairwise(offsets.tolist()), strict=True):
+                values[row] = data[begin:end]
+    return raw.values if values is None else values
 
 
-def clean_schema(entity: Entity, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The clean counterpart of a raw writer schema: the entity's nullable field made plain, all else as it is."""
-    name = MADE_PLAIN.get(entity)
-    fields = [
-        {"name": name, "type": "string", **{k: f[k] for k in ("doc",) if k in f}} if f["name"] == name else f
-        for f in schema["fields"]
-    ]
-    return {**schema, "fields": fields}
+def _changes(part: Part, verdict: Verdict, good: Flags) -> encoder.Changes:
+    """The good rows of the part that get defaults: field → rows and the value."""
+    if not verdict.defaults:
+        return {}
+    rows: dict[tuple[str, str], list[int]] = {}
+    for row in part.rows[good[part.rows]].tolist():
+        for name, value in verdict.defaults.get(row, {}).items():
+            rows.setdefault((name, value), []).append(row)
+    return {name: (np.array(found, np.int64), value) for (name, value), found in rows.items()}
+
+
+@lru_cache
+def clean_encoder(entity: Entity, reader: RecordSchema) -> encoder.Target:
+    """What writes records of an entity by its clean schema, from columns of ``reader``, the entity's raw schema."""
+    return encoder.Target(topics.topic(topics.clean(entity)).schema(), reader.reader)
 
 
 def _text(key: bytes | None) -> str | None:

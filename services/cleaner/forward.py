@@ -17,7 +17,7 @@ from services.cleaner.clean import Cleaned, clean
 from services.cleaner.delivery import Delivery
 from services.cleaner.expectations import RULES_VERSION
 from services.cleaner.records import Records
-from services.cleaner.targets import Targets
+from services.cleaner.targets import CleanSchemas
 from services.cleaner.verdict import FailedExpectation
 
 
@@ -55,7 +55,7 @@ class Forwarder:
         self._delivery = delivery
         self._reader = reader
         self._writers = SubjectSchemas(registry, topics.topic(topics.raw(entity)).subject, wait)
-        self._targets = Targets(registry, entity, wait)
+        self._targets = CleanSchemas(registry, entity, reader, wait)
         self._asked: frozenset[int] = frozenset()
 
     def learn(self, ids: Iterable[int]) -> None:
@@ -75,7 +75,7 @@ class Forwarder:
         began = time.perf_counter()
         records = Records.of(messages)
         raw = records.raw(self.entity)
-        ids = {i for i in raw.groups if i is not None}
+        ids = set(raw.joined.ids())
         writers = self._writers.get(())
         targets = self._targets.get({})
         if not ids <= self._asked:

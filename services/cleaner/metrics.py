@@ -65,7 +65,12 @@ def behind(progress: Mapping[tuple[str, int], Progress]) -> dict[tuple[str, ...]
 
 def _begin_at_zero() -> None:
     """Make each counter appear at zero: one that appears with its first event has no rate for that event."""
-    before_fields = [expectations.HEADERS_READABLE, expectations.VALUE_PRESENT, expectations.VALID_AVRO]
+    before_fields = [
+        expectations.HEADERS_READABLE,
+        expectations.VALUE_PRESENT,
+        expectations.VALID_AVRO,
+        expectations.SCHEMA_FORWARDABLE,
+    ]
     for entity in Entity:
         for counter in (RECORDS_IN, RECORDS_OUT, RECORDS_REJECTED):
             counter.labels(entity)

@@ -5,29 +5,41 @@ from functools import partial
 
 from retail_stream import topics
 from retail_stream.avro.decode import RecordSchema
-from retail_stream.avro.registry import Registry
-from retail_stream.avro.schema import plain_schema
+from retail_stream.avro.derived import derived_schema
+from retail_stream.avro.plan import Branch
+from retail_stream.avro.registry import Registry, SchemaRefused
 from retail_stream.entities import Entity
 from retail_stream.waiting import Wait
-from services.cleaner.clean import Target, clean_schema
+from services.cleaner.clean import Target, Targets, clean_encoder
 
 
-class Targets:
+class CleanSchemas:
     """Clean schemas by raw schema id; a registry that is away is waited for."""
 
-    def __init__(self, registry: Registry, entity: Entity, wait: Wait) -> None:
-        """Nothing is registered until a raw schema id is asked for. ``wait``: waits for a registry that is away."""
+    def __init__(self, registry: Registry, entity: Entity, reader: RecordSchema, wait: Wait) -> None:
+        """Nothing is registered until a raw schema id is asked for.
+
+        ``reader``: the entity's raw schema. ``wait``: waits for a registry that is away.
+        """
         self._wait = wait
         self._registry = registry
-        self._entity = entity
-        self._targets: dict[int, Target] = {}
+        self._reader = reader
+        self._encoder = clean_encoder(entity, reader)
+        self._subject = topics.topic(topics.clean(entity)).subject
+        self._targets: dict[int, Mapping[Branch, Target]] = {}
 
-    def get(self, writers: Mapping[int, RecordSchema]) -> Mapping[int, Target]:
-        """Clean schemas by raw schema id, at least those of the given raw schemas."""
+    def get(self, writers: Mapping[int, RecordSchema]) -> Targets:
+        """What records become by raw schema id, at least those of the given raw schemas."""
         for number, writer in writers.items():
             if number not in self._targets:
-                schema = clean_schema(self._entity, writer.schema)
-                subject = topics.topic(topics.clean(self._entity)).subject
-                clean_id = self._wait(partial(self._registry.register, subject, schema))
-                self._targets[number] = Target(clean_id, plain_schema(schema))
+                plan = writer.plan(self._reader.reader)
+                forwards = self._encoder.is_written_by(plan)
+                self._targets[number] = {b: self._target(b, forwards=forwards) for b in plan.branches.values()}
         return self._targets
+
+    def _target(self, branch: Branch, *, forwards: bool) -> Target:
+        schema = derived_schema(self._encoder.schema, branch)
+        try:
+            return Target(self._wait(partial(self._registry.register, self._subject, schema, "NONE")), forwards)
+        except SchemaRefused as e:
+            return Target(0, forwards, str(e))

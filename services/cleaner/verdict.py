@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import polars as pl
 
-from retail_stream.avro.decode import ROW
+from retail_stream.avro.decoder import ROW
 from retail_stream.errors import RetailStreamError
 from services.cleaner.expectations import Action, Rule
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from retail_stream.avro.decode import ROW, Decoded
+from retail_stream.avro import extra
+from retail_stream.avro.decoder import ROW, Decoded
 from retail_stream.avro.schema import Holds
 from retail_stream.entities import FIELDS, Entity
 from services.generator.faults import FUTURE_US
@@ -25,7 +26,7 @@ _KEY, _AT = "__key", "__at"
 class PublishedRecords:
     """Records of one topic, in order of offset within each partition, with their decoded values.
 
-    ``holds``: field → what it holds, for the fields of all their schemas. ``sequence_us``: row of a delete with the
+    ``holds``: field of the reader → what it holds. ``sequence_us``: row of a delete with the
     header `sequence.time` → the header's value, None where it is not a time. ``unreadable``: rows whose headers are
     not UTF-8.
     """
@@ -45,18 +46,24 @@ class PublishedRecords:
 
     def valid(self, entity: Entity) -> pl.DataFrame:
         """The decoded rows that the cleaner accepts."""
-        table, fields = self.decoded.table, FIELDS[entity]
+        table, fields = self.decoded.numbered, FIELDS[entity]
         keys = pl.Series(_KEY, self.keys, dtype=pl.Binary).gather(table[ROW])
         at = pl.Series(_AT, self._timestamps(), dtype=pl.Int64).gather(table[ROW])
         rules = [
             pl.col(_KEY) == pl.col(fields.key).cast(pl.String).cast(pl.Binary),
             pl.col(fields.time) <= pl.col(_AT) + FUTURE_US,
-            ~pl.col(ROW).is_in(list(self.unreadable)),
-            *(rule for name, held in self.holds.items() if (rule := _storable(name, held, table.schema)) is not None),
+            ~pl.col(ROW).is_in([*self.unreadable, *self._unstorable()]),
+            *(_storable(pl.col(name), held) for name, held in self.holds.items()),
         ]
         if entity is Entity.SALES:
             rules.append(pl.col("discount_applied") >= 0)
         return table.with_columns(keys, at).filter(*rules).drop(_KEY, _AT)
+
+    def _unstorable(self) -> Iterator[int]:
+        """Rows with a value that Postgres cannot store in a field that only their writer has."""
+        for held, rows, values in extra.limited(self.decoded):
+            good = values.to_frame("value").select(_storable(pl.col("value"), held)).to_series()
+            yield from rows[~good.to_numpy()].tolist()
 
     def deleted_ids(self) -> Iterator[int]:
         """The ids of a dimension's deletes that the cleaner accepts."""
@@ -72,18 +79,16 @@ class PublishedRecords:
         return [min(max(t, -far), far) * _MICROSECONDS for t in self.timestamps_ms]
 
 
-def _storable(name: str, held: Holds, schema: pl.Schema) -> pl.Expr | None:
-    """Whether Postgres can store a column's values; None where it can store all. A null passes."""
-    column = pl.col(name)
-    match held, schema.get(name):
-        case Holds.TEXT, pl.String:
+def _storable(column: pl.Expr, held: Holds) -> pl.Expr:
+    """Whether Postgres can store a column's values. A null passes."""
+    match held:
+        case Holds.TEXT:
             return ~column.fill_null("").str.contains("\0", literal=True)
-        case Holds.AMOUNT, pl.Float64:
+        case Holds.AMOUNT:
             # NaN fails as well: Polars sorts it above all numbers.
             return column.fill_null(0).abs() < _AMOUNT
-        case Holds.TIME, pl.Int64:
+        case Holds.TIME:
             return column.fill_null(0).is_between(_FIRST_US, _LAST_US)
-    return None
 
 
 def _id(key: bytes | None) -> int | None:

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from confluent_kafka import Message
 
 from retail_stream import topics
-from retail_stream.avro.decode import Decoded, RecordSchema, decode, schema_id
+from retail_stream.avro.decode import RecordSchema, schema_id
+from retail_stream.avro.decoder import Decoded
 from retail_stream.avro.registry import Registry, SubjectSchemas
-from retail_stream.avro.schema import AvroSchema, Holds
+from retail_stream.avro.schema import AvroSchema
 from retail_stream.entities import Entity
 from retail_stream.errors import Unavailable
 from retail_stream.kafka.headers import SEQUENCE_TIME, big_endian, readable_headers
@@ -60,7 +61,7 @@ class StateReader:
                 messages[str(message.topic()), int(message.partition() or 0)].append(message)
             open_partitions = {
                 p for p, offsets in ranges.items()
-                if offsets.start > 0 and not conclusive(self._decoded(Entity.SALES, messages[p])[0])
+                if offsets.start > 0 and not conclusive(self._decoded(Entity.SALES, messages[p]))
             }  # fmt: skip
             span *= 4
         return sales_state(self._published(Entity.SALES, [m for p in sorted(messages) for m in messages[p]]))
@@ -73,15 +74,14 @@ class StateReader:
         return end_offsets(self._connections, partitions)
 
     def _published(self, entity: Entity, messages: list[Message]) -> PublishedRecords:
-        decoded, holds = self._decoded(entity, messages)
         values = [m.value() for m in messages]
         headers = [readable_headers(m) for m in messages]
         return PublishedRecords(
             [m.key() for m in messages],
             values,
             [m.timestamp()[1] for m in messages],
-            decoded,
-            holds,
+            self._decoded(entity, messages),
+            self._readers[entity].holds,
             {
                 row: big_endian(dict(own)[SEQUENCE_TIME])
                 for row, (value, own) in enumerate(zip(values, headers, strict=True))
@@ -90,10 +90,7 @@ class StateReader:
             {row for row, own in enumerate(headers) if own is None},
         )
 
-    def _decoded(self, entity: Entity, messages: list[Message]) -> tuple[Decoded, dict[str, Holds]]:
-        """The decoded values, and what each field of their schemas holds."""
+    def _decoded(self, entity: Entity, messages: list[Message]) -> Decoded:
         values = [m.value() for m in messages]
         writers = self._writers[entity].get(n for v in values if (n := schema_id(v)) is not None)
-        reader = self._readers[entity]
-        holds = {name: held for w in (*writers.values(), reader) for name, held in w.holds.items()}
-        return decode(values, writers, reader), holds
+        return self._readers[entity].read(values, writers)

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from retail_stream.avro.decode import ROW, Decoded
+from retail_stream.avro.decoder import ROW, Decoded
 from retail_stream.entities import FIELDS, Entity
 from services.generator.records import Ints
 from services.generator.retailer.dimension import DimensionState
@@ -54,7 +54,7 @@ def sales_state(records: PublishedRecords) -> SalesState:
     An unreadable record may have any id that the generator gave next, so each one adds one to the next id.
     """
     valid = records.valid(Entity.SALES)
-    rows = records.decoded.table
+    rows = records.decoded.numbered
     counted = rows.filter((pl.col("transaction_id") < _OTHERS) | pl.col(ROW).is_in(valid[ROW].implode()))
     largest = max([0, *counted["transaction_id"]])
     recent = valid.unique("transaction_id", keep="first").sort("transaction_id")

@@ -263,3 +263,38 @@ def test_only_values_whose_bytes_changed_are_decoded_again(engine):
     CleanTable(engine, entity).take([cleaned(0, 0, sale), cleaned(1, 1, other)])
     recode(engine, entity, raw, clean)
     assert engine.execute('SELECT "offset", quantity FROM recoded_sales').fetchall() == [(1, 2)]
+
+
+SALE_FIELDS = layout("sales.raw")["fields"]
+REFUND = {"type": "record", "name": "Refund", "fields": [{"name": "id", "type": "long"}]}
+
+
+def sale_with(*fields: dict) -> dict:
+    return {"type": "record", "name": layout("sales.raw")["name"], "fields": [*SALE_FIELDS, *fields]}
+
+
+def test_a_union_at_top_level_is_read_by_the_branch_of_each_record():
+    decoder = Decoder(layout("sales.raw"), {1: [REFUND, sale_with()]})  # type: ignore[dict-item]
+    body = b"\0" * 8 + b"\0" * 8
+    sale = b"\2" + b"\0" * 6 + bytes(16) + b"\0" + bytes(16)
+    assert (decoder.record(1, sale) or {})["quantity"] == 0
+    assert decoder.record(1, b"\0\2") is None
+    assert decoder.record(1, body) is None
+
+
+def test_schemas_that_are_no_record_or_no_avro_read_nothing_and_a_wrong_default_is_no_harm():
+    wrong = {"name": "channel", "type": "string", "default": 5}
+    schemas = {
+        1: "string",
+        2: {"type": "enum", "name": "E"},
+        3: sale_with({"name": "f", "type": "gone"}),
+        4: sale_with(wrong),
+    }
+    decoder = Decoder(layout("sales.raw"), schemas)  # type: ignore[arg-type]
+    sale = b"\0" * 6 + bytes(16) + b"\0" + bytes(16)
+    assert [decoder.record(n, sale + b"\0") is None for n in schemas] == [True, True, True, False]
+
+
+def test_a_union_of_several_values_is_not_judged_as_a_column():
+    decoder = Decoder(layout("sales.raw"), {1: sale_with({"name": "u", "type": ["null", "string", "double"]})})
+    assert decoder.unstorable(1, {"u": 1e12}) is None

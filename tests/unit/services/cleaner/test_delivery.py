@@ -37,7 +37,7 @@ class OneSchema:
     def versions(self, subject: str, known: Any = ()) -> dict[int, Any]:
         return {1: (RAW_ID, schema(Entity.SALES, "raw"))}
 
-    def register(self, subject: str, _: Any) -> int:
+    def register(self, subject: str, _: Any, compatibility: str) -> int:
         return RAW_ID
 
 

@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 
 from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, frame, schema_id
-from retail_stream.avro.schema import plain_schema
+from retail_stream.avro.derived import derived_schema
 from retail_stream.entities import Entity
 from services.cleaner import expectations
-from services.cleaner.clean import Raw, Target, clean, clean_schema
+from services.cleaner.clean import Raw, Target, clean
 from services.cleaner.expectations import RULES, TOMBSTONE_RULES, Action, Rule
 from services.cleaner.verdict import FailedExpectation, judge
 from tests.harness.examples import CLEAN_ID, RAW_ID, Example, examples, schema
@@ -20,8 +20,10 @@ SHARED = (Entity.SALES, Entity.PRODUCTS)  # raw and clean have one schema, hence
 def run(raw: Raw):
     entity = raw.entity
     writer = RecordSchema(schema(entity, "raw"))
-    target = Target(RAW_ID if entity in SHARED else CLEAN_ID, plain_schema(schema(entity, "clean")))
-    return clean(raw, {RAW_ID: writer}, writer, {RAW_ID: target})
+    target = Target(RAW_ID if entity in SHARED else CLEAN_ID, entity in SHARED)
+    return clean(
+        raw, {RAW_ID: writer}, writer, {RAW_ID: dict.fromkeys(writer.plan(writer.reader).branches.values(), target)}
+    )
 
 
 @pytest.mark.parametrize("example", examples("invalid"), ids=str)
@@ -97,8 +99,10 @@ def test_tombstone_conditions_are_never_null():
 
 
 @pytest.mark.parametrize("entity", list(Entity))
-def test_the_clean_schema_is_the_raw_one_with_its_nullable_field_made_plain(entity: Entity):
-    assert clean_schema(entity, schema(entity, "raw")) == schema(entity, "clean")
+def test_the_clean_schema_of_our_own_raw_schema_is_the_one_that_is_registered_already(entity: Entity):
+    raw = RecordSchema(schema(entity, "raw"))
+    (branch,) = raw.plan(raw.reader).branches.values()
+    assert derived_schema(schema(entity, "clean"), branch) == schema(entity, "clean")
 
 
 def test_one_bad_record_does_not_change_the_verdict_on_its_neighbours():
@@ -145,5 +149,6 @@ def test_values_of_one_clean_schema_under_several_raw_ids_get_its_id():
     writer = RecordSchema(schema(Entity.SALES, "raw"))
     other = frame(RAW_ID + 1, (good.values[0] or b"")[HEADER_BYTES:])
     raw = Raw(Entity.SALES, [good.values[0], other], [*good.keys] * 2, [*good.timestamps] * 2)
-    targets = {i: Target(RAW_ID, writer.plain) for i in (RAW_ID, RAW_ID + 1)}
+    branches = writer.plan(writer.reader).branches.values()
+    targets = {i: dict.fromkeys(branches, Target(RAW_ID, forwards=True)) for i in (RAW_ID, RAW_ID + 1)}
     assert clean(raw, dict.fromkeys(targets, writer), writer, targets).values == [good.values[0]] * 2

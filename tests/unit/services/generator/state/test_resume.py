@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from retail_stream.avro.decode import RecordSchema, decode, frame
+from retail_stream.avro.decode import RecordSchema, frame
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.errors import RetailStreamError
 from services.generator.faults import Fault
@@ -42,7 +42,7 @@ def on_topic(
     **more: Any,
 ) -> PublishedRecords:
     reader = READERS[entity]
-    decoded = decode(values, {schema_id: reader}, reader)
+    decoded = reader.read(values, {schema_id: reader})
     return PublishedRecords(keys, values, timestamps_ms or [NOW_MS] * len(keys), decoded, reader.holds, **more)
 
 

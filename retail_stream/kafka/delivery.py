@@ -1,0 +1,158 @@
+"""Sends built batches to partitions without a gap.
+
+One batch of a partition is in flight. It is sent again until the broker has stored it, and nothing follows it before::
+
+    sent       b1 ── lost ── b1 ── stored, answer lost ── b1 ── stored ── b2
+    in Kafka                       b1                     b1              b2
+
+So a batch may be there twice, and an earlier one may come again behind it, but none is missing. Consumers drop repeats
+by `source.offset`. The producer is not idempotent: an idempotent one goes on behind a batch that failed for good.
+"""
+
+import asyncio
+from collections import defaultdict
+from contextlib import suppress
+from time import monotonic
+from typing import Protocol
+
+import structlog
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    LeaderNotAvailableError,
+    MessageSizeTooLargeError,
+    NodeNotReadyError,
+    RecordListTooLargeError,
+    RequestTimedOutError,
+    for_code,
+)
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.structs import TopicPartition
+
+from retail_stream.settings import Connections
+
+_ALL_REPLICAS = -1
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+_REMIND_EVERY_S = 30.0
+_log = structlog.get_logger(__name__)
+
+
+class BatchRefused(Exception):
+    """The topic does not take a batch of this size; smaller batches, or dead letters, may still be sent."""
+
+
+class Partitions(Protocol):
+    """What `Delivery` needs of a Kafka client; one attempt each."""
+
+    async def produce(self, topic: str, partition: int, batch: bytes) -> int:
+        """Offset of the first record. Raises `KafkaError`, `OSError` or `TimeoutError`."""
+        ...
+
+    async def refresh(self) -> None:
+        """Ask again who leads; returns also without an answer."""
+        ...
+
+
+class Delivery:
+    """Sends batches, any number of partitions at a time.
+
+    `servers`: how sentences in the log name the brokers. `pause_s`: shortest pause between two attempts; it doubles
+    up to 2 s.
+    """
+
+    def __init__(self, partitions: Partitions, servers: str, pause_s: float = _SHORTEST_PAUSE_S) -> None:
+        self._partitions, self._servers, self._pause_s = partitions, servers, pause_s
+        self._in_flight: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._waiting_since: dict[tuple[str, int], float] = {}
+        self._said_at = -_REMIND_EVERY_S
+
+    @property
+    def waiting_s(self) -> float:
+        """How long the oldest undelivered batch has been failing; 0 where none fails."""
+        now = monotonic()
+        return now - min(self._waiting_since.values(), default=now)
+
+    async def send(self, topic: str, partition: int, batch: bytes) -> int:
+        """Offset of the batch's first record, once all in-sync replicas have it; waits for that without end.
+
+        Raises:
+            BatchRefused: it is too large for its topic. Nothing was stored, and the next batch may be sent.
+        """
+        place = topic, partition
+        async with self._in_flight[place]:
+            pause = self._pause_s
+            try:
+                while True:
+                    try:
+                        return await self._partitions.produce(topic, partition, batch)
+                    except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+                        raise BatchRefused(f"{topic} does not take a batch of {len(batch):,} bytes") from error
+                    except (KafkaError, OSError, TimeoutError) as error:
+                        self._waiting_since.setdefault(place, monotonic())
+                        self._say(topic, partition, error)
+                    await self._partitions.refresh()
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE_S)
+            finally:
+                self._waiting_since.pop(place, None)
+
+    def _say(self, topic: str, partition: int, error: Exception) -> None:
+        if monotonic() - self._said_at >= _REMIND_EVERY_S:
+            self._said_at = monotonic()
+            why = f"Kafka at {self._servers} does not store records of {topic}/{partition}: {_in_words(error)}."
+            _log.warning("waiting", why=why, waited_s=round(self.waiting_s))
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, TimeoutError | RequestTimedOutError):
+        return "no answer in time"
+    if isinstance(error, KafkaConnectionError | NodeNotReadyError | OSError):
+        return "no connection"
+    return (getattr(error, "description", "") or str(error)).rstrip(".")
+
+
+class KafkaPartitions:
+    """`Partitions` by aiokafka's client. `timeout_s`: how long one attempt may take."""
+
+    def __init__(self, connections: Connections, client_id: str, timeout_s: float = 10.0) -> None:
+        self._timeout_s, self._is_started = timeout_s, False
+        password = connections.kafka_sasl_password
+        self._client = AIOKafkaClient(
+            bootstrap_servers=connections.kafka_bootstrap_servers,
+            client_id=client_id,
+            request_timeout_ms=int(1000 * timeout_s),
+            security_protocol=str(connections.kafka_security_protocol),
+            ssl_context=connections.ssl_context(),
+            sasl_mechanism=str(connections.kafka_sasl_mechanism),
+            sasl_plain_username=connections.kafka_sasl_username,
+            sasl_plain_password=None if password is None else password.get_secret_value(),
+        )
+
+    async def produce(self, topic: str, partition: int, batch: bytes) -> int:
+        """See `Partitions`."""
+        if not self._is_started:
+            await self._client.bootstrap()
+            self._is_started = True
+        self._client.add_topic(topic)
+        leader = self._client.cluster.leader_for_partition(TopicPartition(topic, partition))
+        if leader is None or leader < 0:
+            raise LeaderNotAvailableError
+        timeout_ms = int(1000 * self._timeout_s)
+        request = ProduceRequest(None, _ALL_REPLICAS, timeout_ms, [(topic, [(partition, batch)])])
+        response = await self._client.send(leader, request)
+        ((_, ((_, code, offset, *_),)),) = response.topics
+        if code:
+            raise for_code(code)
+        return int(offset)
+
+    async def refresh(self) -> None:
+        """See `Partitions`."""
+        if self._is_started:
+            with suppress(TimeoutError, KafkaError, OSError):
+                async with asyncio.timeout(self._timeout_s):
+                    await self._client.force_metadata_update()
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        await self._client.close()

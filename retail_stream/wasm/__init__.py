@@ -1,0 +1,1 @@
+"""WebAssembly modules: small C passes over buffers, run in a sandbox."""

@@ -1,0 +1,159 @@
+"""Delivery to a real broker that freezes, is killed and lowers its limit."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from aiokafka import client
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+
+from commands.embedded.servers import Server
+from commands.embedded.stack import Stack
+from retail_stream.kafka import keepalive
+from retail_stream.kafka.delivery import BatchRefused, Delivery, KafkaPartitions
+from retail_stream.kafka.limits import largest_batches
+from retail_stream.kafka.record_batches.added_headers import alike
+from retail_stream.kafka.record_batches.columns import pieces
+from retail_stream.kafka.record_batches.outgoing import build
+from retail_stream.kafka.record_batches.record_set import record_set
+from retail_stream.kafka.record_batches.reference import Record
+from retail_stream.settings import Connections
+from tests.harness.record_batches import batch
+from tests.harness.servers import CONTAINERS, private_stack
+
+pytestmark = pytest.mark.skipif(CONTAINERS, reason="freezes the broker's process")
+TOPIC = "delivered"
+BATCHES, RECORDS = 400, 5
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with private_stack() as running:
+        assert isinstance(running, Stack)
+        yield running
+
+
+@pytest.fixture
+def connections(stack: Stack) -> Connections:
+    connections = Connections(**{name.lower(): value for name, value in stack.env.items()})  # type: ignore[arg-type]
+    admin = AdminClient({"bootstrap.servers": connections.kafka_bootstrap_servers})
+    if TOPIC not in admin.list_topics(timeout=30).topics:
+        admin.create_topics([NewTopic(TOPIC, 2, 1)])[TOPIC].result(30)
+    return connections
+
+
+def outgoing(number: int) -> bytes:
+    """Batch `number` of a partition: five records that carry their source offsets."""
+    found = [Record(number * RECORDS + i, 0, b"k", b"v" * 100, ()) for i in range(RECORDS)]
+    (columns,) = pieces(record_set("raw", 0, batch(found), 0))
+    (made,) = build(
+        columns, np.arange(RECORDS), alike(RECORDS, numbers={"source.offset": columns.offset}), 2**20
+    ).batches
+    return made.encode()
+
+
+def source_offsets(servers: str, partition: int) -> list[int]:
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "x", "enable.partition.eof": True})
+    consumer.assign([TopicPartition(TOPIC, partition, 0)])
+    read = []
+    while not (message := consumer.poll(30)).error():
+        read.append(int.from_bytes(dict(message.headers() or ())["source.offset"] or b"", "big"))
+    consumer.close()
+    return read
+
+
+def without_repeats(offsets: list[int]) -> list[int]:
+    """The consumers' rule: what is not larger than the largest before it is a repeat."""
+    largest, kept = -1, []
+    for offset in offsets:
+        if offset > largest:
+            kept.append(offset)
+            largest = offset
+    return kept
+
+
+def test_nothing_is_missing_after_a_broker_froze_and_was_killed(stack, connections):
+    loop_errors: list[object] = []
+
+    async def send(delivery: Delivery, partition: int) -> None:
+        for number in range(BATCHES):
+            await delivery.send(TOPIC, partition, outgoing(number))
+            await asyncio.sleep(0.01)
+
+    async def trouble() -> None:
+        await asyncio.sleep(1.0)
+        broker = stack.pid(Server.KAFKA)
+        os.kill(broker, signal.SIGSTOP)
+        await asyncio.sleep(3.0)  # three attempts that get no answer, and may be stored later
+        os.kill(broker, signal.SIGCONT)
+        await asyncio.sleep(1.0)
+        await asyncio.to_thread(stack.kill, Server.KAFKA)
+        await asyncio.to_thread(stack.start, Server.KAFKA)
+        await asyncio.to_thread(stack.wait_ready, Server.KAFKA)
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_errors.append(context))
+        partitions = KafkaPartitions(connections, "test", timeout_s=1.0)
+        delivery = Delivery(partitions, connections.kafka_bootstrap_servers)
+        async with asyncio.timeout(120):
+            await asyncio.gather(send(delivery, 0), send(delivery, 1), trouble())
+        assert delivery.waiting_s == 0
+        await partitions.stop()
+
+    asyncio.run(run())
+    assert loop_errors == []
+    for partition in (0, 1):
+        read = source_offsets(connections.kafka_bootstrap_servers, partition)
+        assert without_repeats(read) == list(range(BATCHES * RECORDS))
+
+
+def test_a_limit_that_was_lowered_refuses_a_batch_and_takes_smaller_ones(connections):
+    admin = AdminClient({"bootstrap.servers": connections.kafka_bootstrap_servers})
+    lower = ConfigEntry("max.message.bytes", "200", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, TOPIC, incremental_configs=[lower])
+    assert largest_batches(admin, [TOPIC]) == {TOPIC: 1_048_588}
+    admin.incremental_alter_configs([resource])[resource].result(30)
+    assert largest_batches(admin, [TOPIC]) == {TOPIC: 200}
+
+    async def run() -> None:
+        partitions = KafkaPartitions(connections, "test")
+        delivery = Delivery(partitions, connections.kafka_bootstrap_servers)
+        large = batch([Record(0, 0, os.urandom(500), b"", ())])
+        with pytest.raises(BatchRefused, match=f"{TOPIC} does not take a batch of {len(large)} bytes"):
+            await delivery.send(TOPIC, 0, large)
+        assert await delivery.send(TOPIC, 0, batch([Record(0, 0, b"k", b"v", ())])) >= 0
+        await partitions.stop()
+
+    asyncio.run(run())
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="this system has other names for it")
+def test_every_connection_watches_for_a_machine_that_vanished(connections, monkeypatch):
+    monkeypatch.setattr(client, "create_conn", client.create_conn)
+    keepalive.install()
+    keepalive.install()
+
+    async def run() -> tuple[list[int], list[int]]:
+        partitions = KafkaPartitions(connections, "test")
+        delivery = Delivery(partitions, connections.kafka_bootstrap_servers)
+        await delivery.send(TOPIC, 1, batch([Record(0, 0, b"k", b"v", ())]))
+        sockets = [c._writer.get_extra_info("socket") for c in partitions._client._conns.values()]
+        watched = [s.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for s in sockets]
+        silence = [
+            s.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            + s.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+            * s.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+            for s in sockets
+        ]
+        await partitions.stop()
+        return watched, silence
+
+    watched, silence = asyncio.run(run())
+    assert watched
+    assert all(watched)
+    assert set(silence) == {10}
