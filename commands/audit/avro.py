@@ -1,4 +1,7 @@
-"""Confluent-framed Avro, decoded record by record with fastavro's own schema resolution."""
+"""Confluent-framed Avro, decoded record by record with fastavro's own schema resolution.
+
+What fastavro reads, and Avro's specification forbids, is no record: see :mod:`commands.audit.encoding`.
+"""
 
 import io
 from collections.abc import Callable, Mapping
@@ -8,6 +11,7 @@ import fastavro
 from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException, UnknownType
 
+from commands.audit.encoding import Encoding
 from commands.audit.layouts import Holds, of_fields
 from retail_stream import topics
 from retail_stream.avro.schema import AvroSchema
@@ -49,7 +53,6 @@ class Decoder:
     def __init__(self, reader: AvroSchema, schemas: Mapping[int, AvroSchema]) -> None:
         """``reader``: the fields to decode, without logical types; ``schemas``: schema id → writer schema."""
         self.fields: tuple[str, ...] = tuple(f["name"] for f in reader["fields"])
-        self._ints = tuple(f["name"] for f in reader["fields"] if "int" in _branches(f["type"]))
         self._layout = reader["fields"]
         self._reader = fastavro.parse_schema(dict(reader), _write_hint=False)
         plain = {number: _without_defaults(without_logical_types(s)) for number, s in schemas.items()}
@@ -73,18 +76,10 @@ class Decoder:
         decode = self._decoders.get(number) if number is not None else None
         if body is None or decode is None:
             return None
-        source = io.BytesIO(body)
         try:
-            record = decode(source)
+            return decode(body)
         except _BROKEN:
             return None
-        if source.tell() != len(body):
-            return None
-        for name in self._ints:
-            value = record[name]
-            if value is not None and not -(2**31) <= value < 2**31:
-                return None
-        return record
 
     def unstorable(self, number: int | None, record: AvroRecord | None) -> str | None:
         """What those fields hold that only the writer has and that no column can store: names of :class:`Holds`.
@@ -97,23 +92,31 @@ class Decoder:
         bad = {held for name, held in beyond.items() if record.get(name) is not None and not _fits(record[name], held)}
         return ",".join(sorted(bad)) or None
 
-    def _decoder(self, layout: Any) -> Callable[[io.BytesIO], AvroRecord] | None:
+    def _decoder(self, layout: Any) -> Callable[[bytes], AvroRecord | None] | None:
         """None where the schema declares no record, or is not valid Avro."""
         if not _records(layout):
             return None
         try:
-            writer = fastavro.parse_schema(layout, _write_hint=False)
+            encoding = Encoding(layout)
         except (SchemaParseException, UnknownType):
             return None
-        if not isinstance(layout, list) and _types(layout["fields"]) == _types(self._layout):
-            return lambda source: fastavro.schemaless_reader(source, writer, None)  # type: ignore[return-value]
+        union = isinstance(layout, list)
+        ints = () if union else tuple(f["name"] for f in layout["fields"] if f["type"] == "int")
+        same = not union and _types(layout["fields"]) == _types(self._layout)
 
-        def resolved(source: io.BytesIO) -> AvroRecord:
-            everything = fastavro.schemaless_reader(source, writer, None)
+        def decoded(body: bytes) -> AvroRecord | None:
+            if not encoding.holds(body):
+                return None
+            source = io.BytesIO(body)
+            record: AvroRecord = fastavro.schemaless_reader(source, encoding.parsed, None)  # type: ignore[assignment]
+            if source.tell() != len(body) or not all(-(2**31) <= record[name] < 2**31 for name in ints):
+                return None
+            if same:
+                return record
             source.seek(0)
-            return {**everything, **fastavro.schemaless_reader(source, writer, self._reader)}  # type: ignore[dict-item]
+            return {**record, **fastavro.schemaless_reader(source, encoding.parsed, self._reader)}  # type: ignore[dict-item]
 
-        return resolved
+        return decoded
 
 
 def _records(schema: Any) -> list[AvroSchema]:
