@@ -67,7 +67,7 @@ bench-generator: setup ## the generator: its rate beside a bare loop and Kafka's
 setup: $(SETUP) ## a virtual environment in .venv with the locked dependencies; the servers' downloads
 
 lint: setup ## formatting, lint, types
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy commands retail_stream services benchmarks tests
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy --strict commands retail_stream services && $(BIN)/mypy benchmarks tests
 
 lock: setup ## resolve requirements.lock anew from pyproject.toml, its part for the images, and the benchmarks' peers
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --all-extras pyproject.toml -o requirements.lock

@@ -9,8 +9,9 @@ import fastavro
 import polars as pl
 
 from retail_stream.avro import decoder
-from retail_stream.avro.decoder import HEADER_BYTES, Decoded, Schemas, Values
-from retail_stream.avro.encoder import MAGIC
+from retail_stream.avro.decoder import HEADER_BYTES as HEADER_BYTES
+from retail_stream.avro.decoder import Decoded, Schemas, Values
+from retail_stream.avro.encoder import MAGIC as MAGIC
 from retail_stream.avro.plan import Plan
 from retail_stream.avro.reader import Reader
 from retail_stream.avro.resolution import resolve
