@@ -132,6 +132,7 @@ def test_what_flows_is_seen_without_reloading(page: Page, running: Running) -> N
     expect(page.locator("[data-size='5s'] tr.new").first).to_be_attached(timeout=PATIENCE_MS)
 
 
+@pytest.mark.long
 def test_a_dark_page_a_phone_and_a_light_one_are_accessible(browser: Browser, url: str, running: Running) -> None:
     for options in (
         {"color_scheme": "light"},

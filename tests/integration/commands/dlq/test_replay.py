@@ -220,6 +220,7 @@ def test_a_record_that_is_replayed_twice_counts_once_and_a_bad_one_keeps_its_fir
     assert code == 0, report
 
 
+@pytest.mark.long
 def test_two_replays_in_one_batch_count_once_and_an_empty_warehouse_comes_to_the_same(world: World):
     assert world.pipeline.stop(Service.CLEANER) == 0
     # Too late for every window: without `replay.of` a second one would be late a second time.

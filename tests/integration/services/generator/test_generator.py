@@ -161,6 +161,7 @@ def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections:
         assert len({(row[ID[entity]], row[fixed]) for row in rows(entity, records[entity])}) == len(known)
 
 
+@pytest.mark.long
 def test_no_id_is_given_twice_after_ends_that_cannot_be_read(connections: InitSettings, tmp_path: Path) -> None:
     def sell(sales: int, *faults: str) -> int:
         settings = {**CLEAN, **{f"GENERATOR_FAULT_{fault}": "1" for fault in faults}, "GENERATOR_SALES_PER_S": "0"}
