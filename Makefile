@@ -22,7 +22,7 @@ demo: setup ## the whole pipeline for DEMO_SECONDS (60) of traffic, verified, wi
 TEST_WORKERS ?= 3
 PARALLEL := --no-loadscope-reorder --durations 25 --durations-min 1
 
-test: setup ## the tests but the long ones, in less than ten minutes; tests/README.md says how to run one
+test: setup ## the tests but the long ones, about ten minutes; tests/README.md says how to run one
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PARALLEL) -m "not long" $(PYTEST_ARGS)
 
 test-all: setup ## every test, as CI runs them: the long ones, and those on containers if a Docker daemon answers
