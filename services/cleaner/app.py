@@ -36,6 +36,8 @@ def build(settings: CleanerSettings, registry: Registry, delivery: Delivery, wai
         Group.CLEANER,
         broker=f"kafka://{settings.kafka_bootstrap_servers.replace(',', ';kafka://')}",
         broker_credentials=credentials(settings),
+        broker_session_timeout=settings.kafka_session_timeout_s,
+        broker_heartbeat_interval=settings.kafka_heartbeat_s,
         chunking=Chunking(librdkafka=settings.librdkafka()),
     )
     # One thread computes for all entities: several would only wait for the interpreter lock. Meanwhile the event loop

@@ -119,8 +119,6 @@ class App(faust.App):
             "value_serializer": "raw",
             # What is acknowledged is committed within a second, and a commit itself takes some of that.
             "broker_commit_interval": 0.25,
-            # The partitions of a killed worker go to others after this; Faust's default is a minute.
-            "broker_session_timeout": 10.0,
             # aiokafka gives up a connection to a broker whose machine is gone after this. Until then it opens no other,
             # and commits nothing. It must be longer than a rebalance. Faust's default is a minute and a half.
             "broker_request_timeout": 30.0,
