@@ -21,7 +21,7 @@ from commands.embedded.stack import Stack
 from commands.init import InitSettings, create_topics, initialise
 from retail_stream.kafka import clients
 from retail_stream.settings import Connections
-from tests.harness.eventually import eventually
+from tests.harness.eventually import PATIENCE_S, eventually
 from tests.harness.groups import remove_members
 
 _CHOICES = ("embedded", "containers")
@@ -29,7 +29,8 @@ CHOSEN = os.environ.get("RETAIL_STREAM_TEST_SERVERS", "embedded")
 if CHOSEN not in _CHOICES:
     raise pytest.UsageError(f"RETAIL_STREAM_TEST_SERVERS={CHOSEN!r}: allowed: {', '.join(_CHOICES)}.")
 CONTAINERS = CHOSEN == "containers"
-
+#: What each wait for a killed member of a group takes. A third of the default; a busy machine pauses workers for less.
+SESSION_TIMEOUT_S = 3.0
 
 #: A database that holds the tables as `init` makes them, and no session.
 _EMPTY = sql.Identifier("empty_warehouse")
@@ -77,7 +78,7 @@ class Configured(Protocol):
 
 def connections_of(stack: Configured) -> Connections:
     """Where the servers of a stack are."""
-    return Connections.model_validate(_fields(stack))
+    return Connections.model_validate({**_fields(stack), "kafka_session_timeout_s": SESSION_TIMEOUT_S})
 
 
 def init_settings_of(stack: Configured) -> InitSettings:
@@ -87,7 +88,8 @@ def init_settings_of(stack: Configured) -> InitSettings:
 
 def initialised(stack: Servers) -> Connections:
     """Run `init` on a new stack, and keep a copy of its empty tables, which `own_database` copies."""
-    initialise(init_settings_of(stack))
+    # A registry that has just started answers its first requests after seconds, on a busy machine after a minute.
+    initialise(init_settings_of(stack), patience_s=PATIENCE_S)
     connections = connections_of(stack)
     with _admin(connections) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(_EMPTY, sql.Identifier(_name(connections))))
