@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from retail_stream import topics
-from retail_stream.avro import encoder, extra
+from retail_stream.avro import encoder
 from retail_stream.avro.decode import RecordSchema, frame
 from retail_stream.avro.decoder import HEADER_BYTES, ROW, Decoded, Flags, Part, Values
 from retail_stream.avro.plan import Branch
@@ -92,7 +92,6 @@ def clean(raw: Raw, writers: Mapping[int, RecordSchema], reader: RecordSchema, t
     tombstones = [i for i, v in enumerate(raw.values) if v is None] if None in raw.values else []
     decoded = reader.read(raw.joined, writers)
     verdict = judge(_with_context(decoded.numbered, raw), rules(raw.entity))
-    _judge_extra(decoded, verdict)
     rejected = _undecodable(raw.entity, decoded, set(tombstones))
     counts = verdict.counts
     counts.update((Action.REJECT, rule) for r in rejected.values() for rule in r.rules)
@@ -124,17 +123,6 @@ def _reject_also(
     for row in rows:
         rejected[row] = Rejected((rule, *(rejected[row].rules if row in rejected else ())), stage, why)
         counts[Action.REJECT, rule] += 1
-
-
-def _judge_extra(decoded: Decoded, verdict: Verdict) -> None:
-    """Judge the fields that only a newer writer has: a later migration may make columns of them."""
-    for held, rows, values in extra.limited(decoded):
-        rule, good = declared.BEYOND[held]
-        for row in rows[~good(values).to_numpy()].tolist():
-            broken = verdict.rejected.get(row, ())
-            if rule not in broken:
-                verdict.rejected[row] = (*broken, rule)
-                verdict.counts[Action.REJECT, rule] += 1
 
 
 def _with_context(table: pl.DataFrame, raw: Raw) -> pl.DataFrame:
