@@ -51,10 +51,19 @@ class Connections(Settings, KafkaSecurity):
     kafka_bootstrap_servers: Annotated[str, AfterValidator(_brokers), Field(description="host:port[,host:port]")]
     schema_registry_url: Annotated[str, _url("http", "https"), Field(description="an http:// or https:// URL")]
     database_url: Annotated[str, _url("postgresql", "postgres"), Field(description="a postgresql:// URL")]
+    #: Partitions of a killed worker go to others after this many seconds.
+    kafka_session_timeout_s: Annotated[
+        float, Field(ge=1, le=30, allow_inf_nan=False, description="seconds from 1 to 30")
+    ] = 10.0
+
+    @property
+    def kafka_heartbeat_s(self) -> float:
+        """Seconds between two signs of life to the group's coordinator: five come within a session timeout."""
+        return self.kafka_session_timeout_s / 5
 
 
 #: Fields of :class:`Connections` that say where the servers are.
-SERVERS = tuple(name for name in Connections.model_fields if name not in KafkaSecurity.model_fields)
+SERVERS = ("kafka_bootstrap_servers", "schema_registry_url", "database_url")
 
 
 S = TypeVar("S", bound=Settings)

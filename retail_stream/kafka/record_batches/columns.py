@@ -86,6 +86,10 @@ class Columns:
         start, length = int(self.table[at, record]), int(self.table[size, record])
         return None if length < 0 else self.buffer[start : start + length].tobytes()
 
+    def slice(self, first: int, last: int) -> "Columns":
+        """The records with the numbers [first, last); the buffer is shared."""
+        return Columns(self.topic, self.partition, self.buffer, self.table[:, first:last].copy())
+
     def replace_values(self, records: Integers, data: bytes | npt.NDArray[np.uint8], sizes: Integers) -> "Columns":
         """The same records with other values: those of `records` follow each other in `data`; a size of -1 is null."""
         joined = np.concatenate([self.buffer, np.frombuffer(data, np.uint8)])
