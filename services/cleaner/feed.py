@@ -49,11 +49,12 @@ class Chunk:
     place: TopicPartitionKey
     records: PartitionRecords
     _feed: "Feed"
-    #: When it went to the agents, monotonic seconds; 0 before.
+    #: When an agent began with it, monotonic seconds; 0 before.
     since: float = 0.0
 
     def begin(self) -> bool:
         """See `channels.Chunk`."""
+        self.since = monotonic()
         return self._feed.has(self)
 
     def acknowledge(self) -> None:
@@ -88,7 +89,7 @@ class Feed:
     def oldest_s(self) -> float:
         """For how long an agent has been working on its chunk; the longest time of all."""
         now = monotonic()
-        return now - min((chunk.since for chunk in [*self._at_agents.values()]), default=now)
+        return now - min((chunk.since for chunk in [*self._at_agents.values()] if chunk.since), default=now)
 
     async def run(self) -> None:
         """Join the group and feed the agents until `stop`."""
@@ -108,7 +109,6 @@ class Feed:
     async def stop(self) -> None:
         """Let the agents finish their chunks, commit, and leave the group; each has a time limit."""
         self._is_stopping = True
-        self._ahead.clear()
         await self._finish()
         await self.membership.leave()
 
@@ -138,7 +138,6 @@ class Feed:
     async def _hand_out(self, place: TopicPartitionKey) -> None:
         if place in self._ahead and place not in self._at_agents and not self._is_stopping:
             chunk = self._at_agents[place] = self._ahead.pop(place)
-            chunk.since = monotonic()
             await self._channels[place[0]](chunk)
 
     async def _change(self, within_s: float) -> None:
@@ -152,13 +151,15 @@ class Feed:
         return {place: Position(committed.get(place, 0)) for place in places}
 
     async def _give_back(self) -> None:
-        """Before a rebalance: drop what is ahead, let the agents finish, forget what they are not done with."""
-        self._ahead.clear()
+        """Before a rebalance: let the agents finish, commit, forget what they are not done with."""
         await self._finish()
         self._at_agents.clear()
         await self.membership.commit_now(COMMIT_S)
 
     async def _finish(self) -> None:
+        """Drop the chunks that no agent has begun with, and wait for the others."""
+        self._ahead.clear()
+        self._at_agents = {place: chunk for place, chunk in self._at_agents.items() if chunk.since}
         until = monotonic() + self._grace_s
         while self._at_agents and (left := until - monotonic()) > 0:
             await self._change(left)

@@ -28,8 +28,6 @@ from services.cleaner.verdict import FailedExpectation
 
 #: Calls a function with arguments in the thread that computes.
 Compute = Callable[..., Awaitable[Any]]
-#: What every clean record gets, beside its ``source.offset``.
-CLEAN_HEADERS: Sequence[Header] = ()
 
 
 class NotLearnt(Exception):
@@ -93,6 +91,8 @@ class Forwarder:
         self._writers = SubjectSchemas(registry, topics.topic(topics.raw(entity)).subject, wait)
         self._targets = CleanSchemas(registry, entity, self._reader, wait)
         self._learning = threading.Lock()
+        # What every clean record gets, beside its ``source.offset``.
+        self._added: Sequence[Header] = ()
 
     def learn(self, ids: Iterable[int]) -> None:
         """Look schema ids up, and register their clean schemas; a registry that is away is waited for."""
@@ -139,7 +139,7 @@ class Forwarder:
         def ask() -> None:
             self._limits.ask_again()
             if self._limits[topic] <= before:
-                raise Unavailable(f"{why}; raise its max.message.bytes.")
+                raise Unavailable(f"{why}; raise {topic}'s max.message.bytes.")
 
         self._wait(ask)
 
@@ -179,7 +179,7 @@ class Forwarder:
         columns, rejected, counts = cleaned.columns, dict(cleaned.rejected), cleaned.counts
         clean_topic, limit = topics.clean(self.entity), self._limits[topics.clean(self.entity)]
         sources = {SOURCE_OFFSET: columns.offset[cleaned.good]}
-        outgoing = build(columns, cleaned.good, alike(len(cleaned.good), CLEAN_HEADERS, sources), limit)
+        outgoing = build(columns, cleaned.good, alike(len(cleaned.good), self._added, sources), limit)
         why = f"its clean record is larger than {clean_topic} takes: {limit:,} bytes"
         for row in outgoing.too_large.tolist():
             rejected[row] = Rejected((SIZE_FORWARDABLE,), Stage.TRANSFORMATION, why)
