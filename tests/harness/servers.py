@@ -121,6 +121,31 @@ def own_database(connections: Connections, prefix: str = "test") -> Iterator[Con
     drop_database(mine)
 
 
+#: What no result may depend on, as every session of ours chooses for itself.
+ODD_DEFAULTS = {
+    "DateStyle": "German, DMY",
+    "TimeZone": "America/St_Johns",
+    "IntervalStyle": "sql_standard",
+    "extra_float_digits": "-15",
+    "bytea_output": "escape",
+    "search_path": "pg_catalog",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_read_only": "on",
+    "statement_timeout": "50ms",
+    "lock_timeout": "1ms",
+}
+
+
+def odd_defaults(connections: Connections) -> None:
+    """Give the database of ``connections`` defaults as an administrator may have chosen them for other users."""
+    with _admin(connections) as admin:
+        for name, value in ODD_DEFAULTS.items():
+            change = sql.SQL("ALTER DATABASE {} SET {} TO {}")
+            # A list of schemas and a date style are lists of words; the other values may be quoted, too.
+            words = sql.SQL(", ").join(sql.Literal(word) for word in value.split(", "))
+            admin.execute(change.format(sql.Identifier(_name(connections)), sql.Identifier(name), words))
+
+
 def replace_database(connections: Connections) -> None:
     """Replace the database of ``connections`` by one with empty tables."""
     drop_database(connections)
