@@ -43,6 +43,8 @@ HEADERS_READABLE = "headers_readable"
 VALUE_PRESENT = "value_present"
 VALID_AVRO = "valid_avro"
 SCHEMA_FORWARDABLE = "schema_forwardable"
+#: The rule behind all others: the clean topic takes a batch that holds the record alone.
+SIZE_FORWARDABLE = "size_forwardable"
 
 _FIRST_AND_LAST = (-2_208_988_800_000_000, 253_402_300_799_999_999)
 _YEARS_1900_TO_9999 = "BETWEEN {} AND {}".format(*_FIRST_AND_LAST)

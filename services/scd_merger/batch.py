@@ -44,6 +44,7 @@ _REFUSED = (
     PoisonRecord,
     psycopg.DataError,
     psycopg.IntegrityError,
+    psycopg.errors.ProgramLimitExceeded,  # too large for one statement, as a thousand texts of a megabyte are
     sqlalchemy.exc.DataError,
     sqlalchemy.exc.IntegrityError,
 )

@@ -12,9 +12,9 @@ from retail_stream.avro.registry import SchemaRefused
 from retail_stream.avro.schema import AvroSchema, plain_schema
 from retail_stream.avro.types import parse
 from retail_stream.entities import Entity
-from services.cleaner.clean import Cleaned, Raw, clean
+from services.cleaner.clean import Cleaned, clean
 from services.cleaner.targets import CleanSchemas
-from tests.harness.examples import examples, schema
+from tests.harness.examples import Raw, examples, schema
 
 FOREIGN = 20
 
@@ -47,16 +47,17 @@ def cleaned(entity: Entity, writer: Any, *bodies: bytes, refused: str = "nothing
     targets = CleanSchemas(registry, entity, reader, lambda ask: ask()).get(writers)  # type: ignore[arg-type]
     n = len(bodies)
     values = [frame(FOREIGN, body) for body in bodies]
-    made = clean(Raw(entity, values, [*raw.keys] * n, [*raw.timestamps] * n), writers, reader, targets)
+    made = clean(
+        entity, Raw(entity, values, [*raw.keys] * n, [*raw.timestamps] * n).columns(), writers, reader, targets
+    )
     records = []
-    for value, passes in zip(made.values, made.good, strict=True):
-        if passes:
-            own = registry.schemas[schema_id(value) or 0]
-            parse(own)
-            assert [*map(str, own["fields"])][: len(schema(entity, "clean")["fields"])] == [
-                *map(str, schema(entity, "clean")["fields"])
-            ]
-            records.append(RecordSchema(own).record((value or b"")[HEADER_BYTES:]))
+    for value in map(made.columns.value, made.good.tolist()):
+        own = registry.schemas[schema_id(value) or 0]
+        parse(own)
+        assert [*map(str, own["fields"])][: len(schema(entity, "clean")["fields"])] == [
+            *map(str, schema(entity, "clean")["fields"])
+        ]
+        records.append(RecordSchema(own).record((value or b"")[HEADER_BYTES:]))
     return made, records
 
 
@@ -119,7 +120,7 @@ def test_other_order_and_other_types_are_written_anew_by_our_schema_with_the_ext
         {**writer, "fields": writer["fields"][1:]}, **store
     ))  # fmt: skip
     assert records == [{**store, "row": -2}]
-    assert (made.values[0] or b"").endswith(b"\x04\x03"), "the union's branch stays"
+    assert (made.columns.value(0) or b"").endswith(b"\x04\x03"), "the union's branch stays"
 
 
 @pytest.mark.parametrize("name", ["user", "row", "key", "__header", "record_time", "value"])
