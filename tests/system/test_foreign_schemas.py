@@ -222,7 +222,9 @@ CASES = [
         },
     ),
     Case(
-        "a default that is not valid", more=[new("channel", "string", text("web"), default=5)], extra={"channel": "web"}
+        "a default of another branch",
+        more=[new("channel", ["null", "string"], b"\2" + text("web"), default="till")],
+        extra={"channel": "web"},
     ),
     Case("a version that is deleted", more=[new("gone", "int", b"\2")], extra={"gone": 1}, deleted=True),
 ]
