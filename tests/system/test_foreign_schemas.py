@@ -355,7 +355,7 @@ def test_postgres_reads_every_value_back(world: World) -> None:
                substr(extra->>'looks', 2), substr(extra->>'nan', 9)::float8::text,
                substr(extra->>'inf', 9)::float8::text,
                to_timestamp(substr(extra->>'at', 19)::numeric / 1000) = '1970-01-01 00:00:00.005Z',
-               (SELECT substr(extra->>'rate', 10)::numeric::text FROM fact_sales WHERE extra ? 'rate')
+               (SELECT substr(extra->>'rate', 10)::numeric::text FROM fact_sales WHERE extra ? 'rate' LIMIT 1)
         FROM fact_sales WHERE transaction_id = %s
         """,
         case.id,
