@@ -1,13 +1,14 @@
 """Judges a frame of records by the declared rules: each rule is evaluated once, and each broken rule is reported."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import polars as pl
 
 from retail_stream.avro.decoder import ROW
+from retail_stream.avro.plan import Int64s
 from retail_stream.errors import RetailStreamError
 from services.cleaner.expectations import Action, Rule
 
@@ -30,13 +31,11 @@ class FailedExpectation(RetailStreamError):
 class Verdict:
     """What the rules decide. ``rejected``: row → names of all broken reject rules.
 
-    ``defaults``: row → field → the value it gets.
-
-    ``counts``: (action, rule) → how many records broke it.
+    ``defaults``: (field, the value it gets) → rows, ascending. ``counts``: (action, rule) → how many records broke it.
     """
 
     rejected: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    defaults: dict[int, dict[str, str]] = field(default_factory=dict)
+    defaults: dict[tuple[str, str], Int64s] = field(default_factory=dict)
     counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
 
 
@@ -53,8 +52,22 @@ def judge(table: pl.DataFrame, rules: Sequence[Rule]) -> Verdict:
         return verdict
     held = table.select(ROW, *_conditions(tuple(rules)))
     broken = held.filter(~pl.all_horizontal(r.name for r in rules))
-    for row in broken.iter_rows(named=True):
-        _report(row, rules, verdict)
+    numbers = broken[ROW].to_numpy()
+    for rule in rules if len(numbers) else ():
+        rows = numbers[~broken[rule.name].to_numpy()]
+        if not len(rows):
+            continue
+        verdict.counts[rule.action, rule.name] += len(rows)
+        match rule.action:
+            case Action.REJECT:
+                for row in rows.tolist():
+                    verdict.rejected[row] = (*verdict.rejected.get(row, ()), rule.name)
+            case Action.DEFAULT:
+                verdict.defaults[rule.field, rule.default] = rows
+            case Action.FAIL:
+                raise FailedExpectation(int(rows[0]), rule)
+            case Action.WARN:
+                pass
     return verdict
 
 
@@ -62,23 +75,3 @@ def judge(table: pl.DataFrame, rules: Sequence[Rule]) -> Verdict:
 def _conditions(rules: tuple[Rule, ...]) -> tuple[pl.Expr, ...]:
     # Parsed once: for a small batch parsing costs more than judging.
     return tuple(pl.sql_expr(r.condition).fill_null(value=False).alias(r.name) for r in rules)
-
-
-def _report(row: Mapping[str, int | bool], rules: Sequence[Rule], verdict: Verdict) -> None:
-    number = int(row[ROW])
-    rejecting = []
-    for rule in rules:
-        if row[rule.name]:
-            continue
-        verdict.counts[rule.action, rule.name] += 1
-        match rule.action:
-            case Action.REJECT:
-                rejecting.append(rule.name)
-            case Action.DEFAULT:
-                verdict.defaults.setdefault(number, {})[rule.field] = rule.default
-            case Action.FAIL:
-                raise FailedExpectation(number, rule)
-            case Action.WARN:
-                pass
-    if rejecting:
-        verdict.rejected[number] = tuple(rejecting)

@@ -105,6 +105,12 @@ class Columns:
         table[Row.KEY_SIZE, records] = table[Row.VALUE_SIZE, records] = -1
         return Columns(self.topic, self.partition, self.buffer, table)
 
+    def without_headers(self, records: Integers) -> "Columns":
+        """The same records without headers for `records`."""
+        table = self.table.copy()
+        table[Row.HEADERS_SIZE, records] = table[Row.HEADER_COUNT, records] = 0
+        return Columns(self.topic, self.partition, self.buffer, table)
+
 
 def pieces(
     records: RecordSet,
