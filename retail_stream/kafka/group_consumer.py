@@ -77,10 +77,13 @@ class GroupConsumer:
         """Connect and begin to join the group; it does not wait for partitions.
 
         Raises:
-            KafkaError: no broker answers.
+            KafkaError: no broker answers, or a topic is not there.
         """
         await self._consumer.start()
-        self._consumer.subscribe(list(topics), listener=self._listener)
+        # A leader of the group that does not know the partitions yet would assign none of them.
+        for topic in (names := list(topics)):
+            await self._consumer._client._wait_on_metadata(topic)
+        self._consumer.subscribe(names, listener=self._listener)
 
     async def stop(self) -> None:
         """Leave the group and close everything, within 6 s also where no broker answers."""
