@@ -115,7 +115,7 @@ class Decoder:
             if not rest["fields"]:
                 return (record, None) if end == len(body) else None
             others = body[end:]
-            return (record, values.beyond(values.read(others), set())) if more.holds(others) else None
+            return (record, values.beyond(values.read(others), set())) if more.is_record(others) else None
 
         return decoded
 
