@@ -132,7 +132,8 @@ class Delivery:
 
     def _say(self, topic: str, partition: int, error: Exception) -> None:
         is_away = isinstance(error, _NO_ANSWER)
-        if is_away and (self.waiting_s < _QUIET_S or self._outage_is_said()):
+        passes = is_away or (isinstance(error, KafkaError) and error.retriable)
+        if passes and (self.waiting_s < _QUIET_S or self._outage_is_said()):
             return
         if monotonic() - self._said_at >= _REMIND_EVERY_S:
             self._said_at = monotonic()
@@ -163,7 +164,8 @@ class KafkaPartitions:
         if not self._is_started:
             await self._client.bootstrap()
             self._is_started = True
-        self._client.add_topic(topic)
+        if topic not in self._client.cluster.topics():
+            await self._client.add_topic(topic)
         leader = self._client.cluster.leader_for_partition(TopicPartition(topic, partition))
         if leader is None or leader < 0:
             raise LeaderNotAvailableError

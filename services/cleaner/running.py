@@ -16,6 +16,7 @@ from services.cleaner.feed import Feed
 _QUIET = {
     "faust": logging.WARNING,
     "mode": logging.WARNING,
+    App.__module__: logging.WARNING,
     "faust.agents": logging.CRITICAL,
     "aiokafka": logging.CRITICAL,
 }

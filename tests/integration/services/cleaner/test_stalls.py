@@ -13,7 +13,7 @@ from commands.embedded.stack import Stack
 from tests.harness.eventually import eventually
 from tests.harness.groups import remove_members
 from tests.harness.servers import CONTAINERS, private_stack
-from tests.integration.services.cleaner.transport import Log, Worker, assert_no_gap, counts
+from tests.integration.services.cleaner.transport import Log, assert_no_gap, counts
 
 pytestmark = pytest.mark.skipif(CONTAINERS, reason="freezes the broker's process")
 AFTER_S = 30.0
