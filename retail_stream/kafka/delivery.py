@@ -146,24 +146,20 @@ class KafkaPartitions:
     """`Partitions` by aiokafka's client. `timeout_s`: how long one attempt may take."""
 
     def __init__(self, connections: Connections, client_id: str, timeout_s: float = 10.0) -> None:
-        self._timeout_s, self._is_started = timeout_s, False
-        password = connections.kafka_sasl_password
+        self._timeout_s, self._is_started, self._starting = timeout_s, False, asyncio.Lock()
         self._client = AIOKafkaClient(
             bootstrap_servers=connections.kafka_bootstrap_servers,
             client_id=client_id,
             request_timeout_ms=int(1000 * timeout_s),
-            security_protocol=str(connections.kafka_security_protocol),
-            ssl_context=connections.ssl_context(),
-            sasl_mechanism=str(connections.kafka_sasl_mechanism),
-            sasl_plain_username=connections.kafka_sasl_username,
-            sasl_plain_password=None if password is None else password.get_secret_value(),
+            **connections.aiokafka(),
         )
 
     async def produce(self, topic: str, partition: int, batch: bytes) -> int:
         """See `Partitions`."""
-        if not self._is_started:
-            await self._client.bootstrap()
-            self._is_started = True
+        async with self._starting:
+            if not self._is_started:
+                await self._client.bootstrap()
+                self._is_started = True
         if topic not in self._client.cluster.topics():
             await self._client.add_topic(topic)
         leader = self._client.cluster.leader_for_partition(TopicPartition(topic, partition))
