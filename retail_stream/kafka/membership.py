@@ -107,6 +107,8 @@ class Membership(Generic[Owned]):
 
     async def leave(self) -> None:
         """Commit the last positions and leave the group; takes 10 s at most, and no wait if no broker answers."""
+        if self._committing is not None:
+            self._committing.cancel()
         if self.reading and not await self.commit_now(_LAST_COMMIT_S):
             _log.info("last positions are not committed to Kafka; lag tools show the ones before")
         await self._member.stop()
