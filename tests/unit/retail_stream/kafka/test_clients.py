@@ -1,11 +1,12 @@
 """Consumers take their session time from the settings."""
 
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
-from retail_stream.kafka import clients
-from services.cleaner.app import build
+from retail_stream.kafka import clients, group_consumer
+from retail_stream.kafka.group_consumer import GroupConsumer
 from services.cleaner.settings import CleanerSettings
 
 SETTINGS = CleanerSettings(
@@ -23,6 +24,14 @@ def test_a_consumer_is_given_up_after_the_session_time_of_the_settings(monkeypat
     assert (made[0]["session.timeout.ms"], made[0]["heartbeat.interval.ms"]) == (2500, 500)
 
 
-def test_a_cleaner_is_given_up_after_the_session_time_of_the_settings() -> None:
-    app: Any = build(SETTINGS, None, None, None)  # type: ignore[arg-type]
-    assert (app.conf.broker_session_timeout, app.conf.broker_heartbeat_interval) == (2.5, 0.5)
+def test_a_member_is_given_up_after_the_session_time_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+
+    class Consumer(MagicMock):
+        def __init__(self, **config: Any) -> None:
+            super().__init__()
+            made.append(config)
+
+    monkeypatch.setattr(group_consumer, "AIOKafkaConsumer", Consumer)
+    GroupConsumer(SETTINGS, "g", AsyncMock(), MagicMock())
+    assert (made[0]["session_timeout_ms"], made[0]["heartbeat_interval_ms"]) == (2500, 500)
