@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from retail_stream import topics
-from retail_stream.avro import encoder, extra
+from retail_stream.avro import encoder
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.decoder import HEADER_BYTES, Decoded, Flags, Part, Values
 from retail_stream.avro.plan import Branch, Bytes
@@ -77,7 +77,6 @@ def clean(
     is_null = columns.table[Row.VALUE_SIZE] < 0
     decoded = reader.read(values_of(columns), writers)
     verdict = judge(with_context(decoded, columns), rules(entity))
-    _judge_extra(decoded, verdict)
     rejected = _undecodable(entity, decoded, is_null)
     counts = verdict.counts
     counts.update((Action.REJECT, rule) for r in rejected.values() for rule in r.rules)
@@ -115,17 +114,6 @@ def _reject_also(
     for row in rows:
         rejected[row] = Rejected((rule, *(rejected[row].rules if row in rejected else ())), stage, why)
         counts[Action.REJECT, rule] += 1
-
-
-def _judge_extra(decoded: Decoded, verdict: Verdict) -> None:
-    """Judge the fields that only a newer writer has: a later migration may make columns of them."""
-    for held, rows, values in extra.limited(decoded):
-        rule, good = declared.BEYOND[held]
-        for row in rows[~good(values).to_numpy()].tolist():
-            broken = verdict.rejected.get(row, ())
-            if rule not in broken:
-                verdict.rejected[row] = (*broken, rule)
-                verdict.counts[Action.REJECT, rule] += 1
 
 
 def _undecodable(entity: Entity, decoded: Decoded, is_null: Flags) -> dict[int, Rejected]:

@@ -7,12 +7,10 @@ and Postgres, where NaN is larger than everything.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-
-import polars as pl
 
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.schema import Holds
@@ -105,14 +103,6 @@ def rules(entity: Entity) -> tuple[Rule, ...]:
     """All rules of an entity's records."""
     storable = _storable(RecordSchema(topic(raw(entity)).schema()).holds, FIELDS[entity].time)
     return (*_key_and_time(entity), *storable, *EXPECTED.get(entity, ()))
-
-
-#: What a field that only a newer writer has holds → the rule that it must meet, and which values do; null does.
-BEYOND: Mapping[Holds, tuple[str, Callable[[pl.Series], pl.Series]]] = {
-    Holds.TEXT: ("text_without_nul", lambda texts: ~texts.fill_null("").str.contains("\0", literal=True)),
-    Holds.AMOUNT: ("amounts_in_range", lambda amounts: amounts.fill_null(0).abs() < 1_000_000_000),
-    Holds.TIME: ("dates_in_range", lambda times: times.fill_null(0).is_between(*_FIRST_AND_LAST)),
-}
 
 
 #: The rules as they are declared.

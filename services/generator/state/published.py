@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from retail_stream.avro import extra
 from retail_stream.avro.decoder import ROW, Decoded
 from retail_stream.avro.schema import Holds
 from retail_stream.entities import FIELDS, Entity
@@ -52,18 +51,12 @@ class PublishedRecords:
         rules = [
             pl.col(_KEY) == pl.col(fields.key).cast(pl.String).cast(pl.Binary),
             pl.col(fields.time) <= pl.col(_AT) + FUTURE_US,
-            ~pl.col(ROW).is_in([*self.unreadable, *self._unstorable()]),
+            ~pl.col(ROW).is_in(list(self.unreadable)),
             *(_storable(pl.col(name), held) for name, held in self.holds.items()),
         ]
         if entity is Entity.SALES:
             rules.append(pl.col("discount_applied") >= 0)
         return table.with_columns(keys, at).filter(*rules).drop(_KEY, _AT)
-
-    def _unstorable(self) -> Iterator[int]:
-        """Rows with a value that Postgres cannot store in a field that only their writer has."""
-        for held, rows, values in extra.limited(self.decoded):
-            good = values.to_frame("value").select(_storable(pl.col("value"), held)).to_series()
-            yield from rows[~good.to_numpy()].tolist()
 
     def deleted_ids(self) -> Iterator[int]:
         """The ids of a dimension's deletes that the cleaner accepts."""

@@ -129,8 +129,19 @@ def test_an_extra_field_may_have_any_name(name: str) -> None:
     writer = changed(Entity.PRODUCTS, {"name": name, "type": ["null", "string"]})
     bodies = [body(writer, **product, **{name: text}) for text in ("a", "nul \0", None)]
     made, records = cleaned(Entity.PRODUCTS, writer, *bodies)
-    assert records == [{**product, name: "a"}, {**product, name: None}]
-    assert {row: r.rules for row, r in made.rejected.items()} == {1: ("text_without_nul",)}
+    assert records == [{**product, name: "a"}, {**product, name: "nul \0"}, {**product, name: None}]
+    assert not made.rejected
+
+
+@pytest.mark.parametrize("value", [1.764504e9, float("inf"), float("nan"), -1e300])
+def test_the_limits_of_amounts_are_those_of_known_fields(value: float) -> None:
+    product, _ = good(Entity.PRODUCTS)
+    writer = changed(Entity.PRODUCTS, {"name": "counted_at", "type": "double"})
+    made, records = cleaned(Entity.PRODUCTS, writer, body(writer, **product, counted_at=value))
+    assert not made.rejected
+    assert [str(r["counted_at"]) for r in records] == [str(value)]
+    made, _ = cleaned(Entity.PRODUCTS, writer, body(writer, **{**product, "price": value}, counted_at=0.0))
+    assert {row: r.rules for row, r in made.rejected.items()} == {0: ("amounts_in_range",)}
 
 
 def test_a_decimal_inside_an_optional_record_is_copied() -> None:
