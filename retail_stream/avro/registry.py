@@ -148,7 +148,14 @@ class Registry:
         return number
 
     def _ask(
-        self, method: str, path: str, kind: type[Any], body: Any = None, *, missing: Any = None, wanted: Iterable[str] = ()
+        self,
+        method: str,
+        path: str,
+        kind: type[Any],
+        body: Any = None,
+        *,
+        missing: Any = None,
+        wanted: Iterable[str] = (),
     ) -> Any:
         """The answer as JSON of a ``kind`` that has the keys ``wanted``; ``missing`` for what is not registered."""
         why: Exception | None = None
