@@ -1,6 +1,6 @@
 """Which of our partitions are idle, by looks at the cleaner's lag in a thread of their own.
 
-A look asks a broker, which may take long to answer. The loop goes on meanwhile; while the lag is unknown, no partition
+A look asks a broker, which may take long to answer. The loop goes on meanwhile. While the lag is unknown, no partition
 is idle.
 """
 

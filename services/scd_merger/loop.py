@@ -13,7 +13,7 @@ from services.scd_merger import metrics
 from services.scd_merger.batch import Merger
 
 # Changes of one key that come together cost less than one by one. About 40,000 changes.
-_MOST_BYTES = 2**23
+_MOST_BYTES = 3 * 2**22
 _LINGER_S = 0.1
 _RETRY_S = 1.0
 _log = structlog.get_logger(__name__)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, RequestTimedOutError
 
 from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.kafka.record_batches.errors import CorruptBatch
@@ -31,6 +31,7 @@ class ScriptedConsumer:
         self.wanted: list[set[TopicPartitionKey]] = []
         self.refusal: KafkaError | None = None
         self.lives = 0
+        self.commit_fails = False
         self.is_member = self.has_coordinator = self.is_silent = False
         self._answers = 0
         self._rebalancing: asyncio.Task[None] | None = None
@@ -98,5 +99,6 @@ class ScriptedConsumer:
 
     async def commit(self, offsets: Mapping[TopicPartitionKey, int]) -> None:
         self.commits.append(dict(offsets))
-        if self.refusal is not None:
-            self.check()
+        if self.commit_fails:
+            self.commit_fails = False
+            raise RequestTimedOutError
