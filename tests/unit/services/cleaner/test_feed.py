@@ -128,11 +128,12 @@ def test_a_partition_has_one_chunk_at_its_agent_and_one_ahead(monkeypatch):
     assert story(monkeypatch, tell).member.events == ["join", "leave"]
 
 
-def test_what_follows_a_chunk_whose_agent_failed_is_not_worked_on(monkeypatch):
+def test_nothing_is_worked_on_after_a_chunk_whose_agent_failed(monkeypatch):
     async def tell(world: World) -> None:
         world.reads(A, 10, 20)
         await world.settle()
         world.taken[0].release()
+        world.reads(B, 5)
         await world.settle()
         world.taken[0].acknowledge()
 
