@@ -1,15 +1,14 @@
-"""Consumers take their session time from the settings."""
+"""Both clients take the session time of a group's members from the settings."""
 
+from types import SimpleNamespace
 from typing import Any
-from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
 from retail_stream.kafka import clients, group_consumer
-from retail_stream.kafka.group_consumer import GroupConsumer
-from services.cleaner.settings import CleanerSettings
+from retail_stream.settings import Connections
 
-SETTINGS = CleanerSettings(
+CONNECTIONS = Connections(
     kafka_bootstrap_servers="127.0.0.1:9",
     schema_registry_url="http://127.0.0.1:9",
     database_url="postgresql://u@127.0.0.1:9/d",
@@ -20,18 +19,19 @@ SETTINGS = CleanerSettings(
 def test_a_consumer_is_given_up_after_the_session_time_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
     monkeypatch.setattr(clients, "Consumer", made.append)
-    clients.consumer(SETTINGS, "g")
+    clients.consumer(CONNECTIONS, "g")
     assert (made[0]["session.timeout.ms"], made[0]["heartbeat.interval.ms"]) == (2500, 500)
 
 
-def test_a_member_is_given_up_after_the_session_time_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_of_a_group_is_given_up_after_the_session_time_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made: list[dict[str, Any]] = []
 
-    class Consumer(MagicMock):
-        def __init__(self, **config: Any) -> None:
-            super().__init__()
-            made.append(config)
+    def consumer(**settings: Any) -> Any:
+        made.append(settings)
+        return SimpleNamespace(_client=SimpleNamespace(_metadata_update=None))
 
-    monkeypatch.setattr(group_consumer, "AIOKafkaConsumer", Consumer)
-    GroupConsumer(SETTINGS, "g", AsyncMock(), MagicMock())
+    monkeypatch.setattr(group_consumer, "AIOKafkaConsumer", consumer)
+    group_consumer.GroupConsumer(CONNECTIONS, "g", None, None)  # type: ignore[arg-type]
     assert (made[0]["session_timeout_ms"], made[0]["heartbeat_interval_ms"]) == (2500, 500)
