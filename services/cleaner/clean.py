@@ -16,8 +16,9 @@ from retail_stream.avro.decoder import HEADER_BYTES, ROW, Decoded, Flags, Part, 
 from retail_stream.avro.plan import Branch
 from retail_stream.entities import Entity
 from retail_stream.errors import Rejected, Stage
-from services.cleaner import expectations as declared
-from services.cleaner.expectations import TOMBSTONE_RULES, Action, rules
+from retail_stream.rules import built_in
+from retail_stream.rules.built_in import Action
+from services.cleaner.expectations import rules
 from services.cleaner.verdict import KEY, RECORD_TIME, Verdict, judge
 
 _MICROSECONDS = 1000  # in a millisecond
@@ -97,7 +98,7 @@ def clean(raw: Raw, writers: Mapping[int, RecordSchema], reader: RecordSchema, t
     counts = verdict.counts
     counts.update((Action.REJECT, rule) for r in rejected.values() for rule in r.rules)
     if raw.entity is not Entity.SALES and tombstones:
-        buried = judge(_tombstones(raw, tombstones), TOMBSTONE_RULES)
+        buried = judge(_tombstones(raw, tombstones), built_in.OF_DELETES)
         counts.update(buried.counts)
         verdict.rejected.update(buried.rejected)
     for row, broken in verdict.rejected.items():
@@ -105,10 +106,10 @@ def clean(raw: Raw, writers: Mapping[int, RecordSchema], reader: RecordSchema, t
     for part in decoded.parts:
         if refusal := targets[part.schema_id][part.branch].refusal:
             _reject_also(
-                part.rows.tolist(), declared.SCHEMA_FORWARDABLE, Stage.VALUE_CONVERTER, refusal, rejected, counts
+                part.rows.tolist(), built_in.SCHEMA_FORWARDABLE, Stage.VALUE_CONVERTER, refusal, rejected, counts
             )
     lost = "its headers are lost: the name of one is not UTF-8"
-    _reject_also(raw.unreadable, declared.HEADERS_READABLE, Stage.HEADER_CONVERTER, lost, rejected, counts)
+    _reject_also(raw.unreadable, built_in.HEADERS_READABLE, Stage.HEADER_CONVERTER, lost, rejected, counts)
     return Cleaned(_values(raw, reader, decoded, targets, verdict, rejected), rejected, counts)
 
 
@@ -129,8 +130,9 @@ def _reject_also(
 def _judge_extra(decoded: Decoded, verdict: Verdict) -> None:
     """Judge the fields that only a newer writer has: a later migration may make columns of them."""
     for held, rows, values in extra.limited(decoded):
-        rule, good = declared.BEYOND[held]
-        for row in rows[~good(values).to_numpy()].tolist():
+        rule, storable = built_in.STORABLE[held]
+        good = values.to_frame("value").select(storable(pl.col("value"))).to_series()
+        for row in rows[~good.to_numpy()].tolist():
             broken = verdict.rejected.get(row, ())
             if rule not in broken:
                 verdict.rejected[row] = (*broken, rule)
@@ -174,10 +176,10 @@ def _undecodable(entity: Entity, decoded: Decoded, tombstones: set[int]) -> dict
     rejected = {}
     for row, why in decoded.bad.items():
         if row not in tombstones:
-            rejected[row] = Rejected((declared.VALID_AVRO,), Stage.VALUE_CONVERTER, why)
+            rejected[row] = Rejected((built_in.VALID_AVRO,), Stage.VALUE_CONVERTER, why)
         elif entity is Entity.SALES:
             why = "a sale cannot be deleted: its value is null"
-            rejected[row] = Rejected((declared.VALUE_PRESENT,), Stage.VALUE_CONVERTER, why)
+            rejected[row] = Rejected((built_in.VALUE_PRESENT,), Stage.VALUE_CONVERTER, why)
     return rejected
 
 

@@ -15,7 +15,7 @@ from retail_stream.waiting import Wait, wait_for
 from services.cleaner import metrics
 from services.cleaner.clean import Cleaned, clean
 from services.cleaner.delivery import Delivery
-from services.cleaner.expectations import RULES_VERSION
+from services.cleaner.expectations import version
 from services.cleaner.records import Records
 from services.cleaner.targets import CleanSchemas
 from services.cleaner.verdict import FailedExpectation
@@ -105,7 +105,9 @@ class Forwarder:
             metrics.observe(self.entity, one.records, one.oldest, one.began)
 
     def _send_clean(self, records: Records, cleaned: Cleaned) -> None:
-        rows = zip(cleaned.values, records.keys, records.timestamps, records.with_source(), strict=True)
+        rows = zip(
+            cleaned.values, records.keys, records.timestamps, records.with_source(version(self.entity)), strict=True
+        )
         good = compress(rows, cleaned.good) if cleaned.rejected else rows
         self._delivery.send(topics.clean(self.entity), records.partition, good)
 
@@ -122,7 +124,7 @@ class Forwarder:
                         records.partition,
                         records.offsets[row],
                         rejected,
-                        RULES_VERSION,
+                        version(self.entity),
                     ),
                 ],
             )

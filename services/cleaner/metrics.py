@@ -5,11 +5,10 @@ from collections.abc import Mapping
 
 from prometheus_client import Counter, Histogram
 
-from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.entities import Entity
 from retail_stream.service.metrics import Gauges
 from services.cleaner import expectations
 from services.cleaner.clean import Cleaned
-from services.cleaner.expectations import Action
 from services.cleaner.transport import Progress
 
 RECORDS_IN = Counter("cleaner_records_in", "Raw records read", ["entity"])
@@ -63,22 +62,14 @@ def behind(progress: Mapping[tuple[str, int], Progress]) -> dict[tuple[str, ...]
     }
 
 
-def _begin_at_zero() -> None:
-    """Make each counter appear at zero: one that appears with its first event has no rate for that event."""
-    before_fields = [
-        expectations.HEADERS_READABLE,
-        expectations.VALUE_PRESENT,
-        expectations.VALID_AVRO,
-        expectations.SCHEMA_FORWARDABLE,
-    ]
+def begin_at_zero() -> None:
+    """Make each counter appear at zero: one that appears with its first event has no rate for that event.
+
+    Raises:
+        RuleError: a rule is not valid.
+    """
     for entity in Entity:
         for counter in (RECORDS_IN, RECORDS_OUT, RECORDS_REJECTED):
             counter.labels(entity)
-        tombstones = expectations.TOMBSTONE_RULES if entity in DIMENSIONS else ()
-        for rule in (*expectations.RULES[entity], *tombstones):
-            RULES_BROKEN.labels(entity, rule.action, rule.name)
-        for name in before_fields:
-            RULES_BROKEN.labels(entity, Action.REJECT, name)
-
-
-_begin_at_zero()
+        for action, name in expectations.named(entity):
+            RULES_BROKEN.labels(entity, action, name)

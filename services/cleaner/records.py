@@ -8,7 +8,7 @@ from functools import cached_property
 from confluent_kafka import Message
 
 from retail_stream.entities import Entity
-from retail_stream.kafka.headers import SEQUENCE_TIME, SOURCE_OFFSET, big_endian
+from retail_stream.kafka.headers import RULES_VERSION, SEQUENCE_TIME, SOURCE_OFFSET, big_endian
 from services.cleaner.clean import Raw
 
 Headers = list[tuple[str, bytes | None]]
@@ -82,9 +82,10 @@ class Records:
         }
         return Raw(entity, self.values, self.keys, self.timestamps, sequence_times, self.unreadable)
 
-    def with_source(self) -> Iterator[Headers]:
-        """Each record's headers and ``source.offset``."""
+    def with_source(self, version: str) -> Iterator[Headers]:
+        """Each record's headers, ``source.offset`` and ``rules.version``."""
+        judged = (RULES_VERSION, version.encode())
         # Not a list: ten thousand of these at once would keep the garbage collector busy.
         for own, offset in zip(self.headers, self.offsets, strict=True):
             source = (SOURCE_OFFSET, _as_big_endian(offset))
-            yield [source] if own is None else [*own, source]
+            yield [source, judged] if own is None else [*own, source, judged]
