@@ -11,7 +11,7 @@ _CLASSES = {"d": "0-9", "w": "0-9A-Za-z_", "s": r"\t\n\f\r "}
 _ESCAPE = re.compile(
     r"\\(?:[dwsDWS]|[tnfr]|x[0-9A-Fa-f]{2}|x\{[0-9A-Fa-f]{1,6}\}|[pP](?:[LMNPSZ]|\{[LMNPSZ][a-z]?\})|[!-/:-@\[-`{-~])"
 )
-_REPEAT = re.compile(r"[*+?]|\{(\d{1,3})(?:,(\d{0,3}))?\}")
+_REPEAT = re.compile(r"[*+?]|\{(\d{1,9})(?:,(\d{0,9}))?\}")
 _MOST_REPEATS = 100
 
 

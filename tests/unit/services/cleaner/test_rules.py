@@ -1,5 +1,6 @@
 """Every golden record is a test case; every rule that rejects has at least one."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -27,10 +28,20 @@ def run(raw: Raw):
     )
 
 
+def is_as_named(example: Example, broken: Sequence[str]) -> bool:
+    """Whether a golden record breaks what it names and nothing else.
+
+    A record that names only rules that are code may also break rules of the file: what cannot be stored is not one of a
+    list of values either.
+    """
+    code = [name for name in broken if name in built_in.NAMES]
+    return sorted(example.rules) in (sorted(broken), sorted(code))
+
+
 @pytest.mark.parametrize("example", examples("invalid"), ids=str)
 def test_an_invalid_record_is_rejected_by_exactly_the_rules_it_names(example: Example):
     cleaned = run(example.raw)
-    assert sorted(cleaned.rejected[0].rules) == sorted(example.rules)
+    assert is_as_named(example, cleaned.rejected[0].rules)
     assert cleaned.good == [False]
 
 
