@@ -18,6 +18,11 @@ class Header(StrEnum):
     MESSAGE = "__connect.errors.exception.message"
     RULES = "rules"
     RULES_VERSION = "rules.version"
+    PAYLOAD = "payload"
+
+
+#: Value of `Header.PAYLOAD`, on a dead letter without key and value: they are too large for its topic.
+IN_RAW_TOPIC = b"in raw topic"
 
 
 def headers(topic: str, partition: int, offset: int, rejected: Rejected, version: str) -> Headers:

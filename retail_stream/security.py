@@ -105,6 +105,17 @@ class KafkaSecurity(BaseModel):
         }
         return config | {name: str(path) for name, path in files.items() if path is not None}
 
+    def aiokafka(self) -> dict[str, Any]:
+        """Settings for aiokafka's clients."""
+        password = self.kafka_sasl_password
+        return {
+            "security_protocol": str(self.kafka_security_protocol),
+            "ssl_context": self.ssl_context(),
+            "sasl_mechanism": str(self.kafka_sasl_mechanism),
+            "sasl_plain_username": self.kafka_sasl_username,
+            "sasl_plain_password": None if password is None else password.get_secret_value(),
+        }
+
     def ssl_context(self) -> ssl.SSLContext | None:
         """For clients that take Python's own TLS; None where connections are in the clear."""
         if not self.tls:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeVar
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,23 +18,43 @@ from retail_stream.errors import SettingsError
 from retail_stream.security import KafkaSecurity
 
 
-def _url(*schemes: str) -> AfterValidator:
-    starts = [f"{s}://" for s in schemes]
+def _http_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("does not start with http:// or https://")
+    return value
 
-    def check(value: str) -> str:
-        if not value.startswith(tuple(starts)):
-            raise ValueError(f"does not start with {' or '.join(starts)}")
-        return value
 
-    return AfterValidator(check)
+def postgres_url(value: str) -> str:
+    """A URL that libpq reads, checked.
+
+    Raises:
+        ValueError: what is wrong, as a predicate and without any part of the URL, which may be a password.
+    """
+    if not value.startswith(("postgresql://", "postgres://")):
+        raise ValueError("does not start with postgresql:// or postgres://")
+    try:
+        parts = conninfo_to_dict(value)
+    except ProgrammingError as e:
+        raise ValueError(f"is not a URL that libpq reads ({_QUOTED.sub('', str(e)).strip(' :')})") from None
+    ports = [port for port in str(parts.get("port") or "").split(",") if port]
+    if not all(port.isdecimal() and 0 < int(port) < 65536 for port in ports):
+        raise ValueError("has a port that is not a number from 1 to 65535")
+    if len(ports) > 1 and len(ports) != len(str(parts.get("host", "")).split(",")):
+        raise ValueError("does not name one port for each host")
+    return value
+
+
+_QUOTED = re.compile(r'"[^"]*"|\s+in URI.*', re.DOTALL)
 
 
 def _brokers(value: str) -> str:
-    for broker in value.split(","):
-        host, colon, port = broker.strip().rpartition(":")
-        if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
+    """The brokers with commas between; blanks, line ends and the scheme of a listener, ``PLAINTEXT://``, go."""
+    brokers = [broker.strip().removeprefix("PLAINTEXT://") for broker in value.split(",")]
+    for broker in brokers:
+        host, colon, port = broker.rpartition(":")
+        if not (colon and re.fullmatch(r"[^\s/]+", host) and port.isdecimal() and 0 < int(port) < 65536):
             raise ValueError(f"has the part {broker!r}, which is not host:port")
-    return value
+    return ",".join(brokers)
 
 
 class Settings(BaseSettings):
@@ -49,12 +71,21 @@ class Connections(Settings, KafkaSecurity):
     """Where the three servers are, and how to speak to them."""
 
     kafka_bootstrap_servers: Annotated[str, AfterValidator(_brokers), Field(description="host:port[,host:port]")]
-    schema_registry_url: Annotated[str, _url("http", "https"), Field(description="an http:// or https:// URL")]
-    database_url: Annotated[str, _url("postgresql", "postgres"), Field(description="a postgresql:// URL")]
+    schema_registry_url: Annotated[str, AfterValidator(_http_url), Field(description="an http:// or https:// URL")]
+    database_url: Annotated[str, AfterValidator(postgres_url), Field(description="a postgresql:// URL")]
+    #: Partitions of a killed worker go to others after this many seconds.
+    kafka_session_timeout_s: Annotated[
+        float, Field(ge=1, le=30, allow_inf_nan=False, description="seconds from 1 to 30")
+    ] = 10.0
+
+    @property
+    def kafka_heartbeat_s(self) -> float:
+        """Seconds between two signs of life to the group's coordinator: five come within a session timeout."""
+        return self.kafka_session_timeout_s / 5
 
 
 #: Fields of :class:`Connections` that say where the servers are.
-SERVERS = tuple(name for name in Connections.model_fields if name not in KafkaSecurity.model_fields)
+SERVERS = ("kafka_bootstrap_servers", "schema_registry_url", "database_url")
 
 
 S = TypeVar("S", bound=Settings)
@@ -105,5 +136,7 @@ def _sentence(settings: type[Settings], error: ErrorDetails) -> str:
 
 
 def _without_password(value: object) -> object:
-    """A URL may hold a name and a password before its last @."""
-    return re.sub(r"^(\w+://)?.*@", r"\1***@", value) if isinstance(value, str) else value
+    """A URL may hold a name and a password before its last @, and passwords among its parameters."""
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"(?i)(password=)[^&\s]*", r"\1***", re.sub(r"^(\w+://)?.*@", r"\1***@", value))

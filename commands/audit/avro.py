@@ -12,7 +12,7 @@ from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException, UnknownType
 
 from commands.audit.encoding import Encoding
-from commands.audit.layouts import Holds, of_fields
+from commands.audit.jsonb import MEANING, Values, with_meanings
 from retail_stream import topics
 from retail_stream.avro.schema import AvroSchema
 
@@ -20,7 +20,9 @@ from retail_stream.avro.schema import AvroSchema
 AvroRecord = dict[str, Any]
 
 HEADER_BYTES = 5
-_YEAR_1900, _YEAR_10000 = -2_208_988_800_000_000, 253_402_300_800_000_000
+#: unit of a timestamp → nanoseconds
+_UNITS = {"millis": 1_000_000, "micros": 1000, "nanos": 1}
+_LONG = range(-(2**63), 2**63)
 _BROKEN = (EOFError, ValueError, IndexError, TypeError, OverflowError, KeyError, SchemaResolutionError)
 
 
@@ -36,7 +38,7 @@ def without_logical_types(schema: Any) -> Any:
     if isinstance(schema, list):
         return [without_logical_types(s) for s in schema]
     if isinstance(schema, dict):
-        rest = {k: without_logical_types(v) for k, v in schema.items() if k not in ("logicalType", "doc")}
+        rest = {k: without_logical_types(v) for k, v in schema.items() if k not in ("logicalType", "doc", MEANING)}
         return rest["type"] if set(rest) == {"type"} else rest
     return schema
 
@@ -51,28 +53,29 @@ class Decoder:
     """Decodes the values of one subject."""
 
     def __init__(self, reader: AvroSchema, schemas: Mapping[int, AvroSchema]) -> None:
-        """``reader``: the fields to decode, without logical types; ``schemas``: schema id → writer schema."""
+        """``reader``: the fields to decode; ``schemas``: schema id → writer schema."""
         self.fields: tuple[str, ...] = tuple(f["name"] for f in reader["fields"])
-        self._layout = reader["fields"]
-        self._reader = fastavro.parse_schema(dict(reader), _write_hint=False)
-        plain = {number: _without_defaults(without_logical_types(s)) for number, s in schemas.items()}
-        #: of the schemas that are one record
-        self.layouts = {number: s for number, s in plain.items() if len(_records(s)) == 1 and not isinstance(s, list)}
-        #: schema id → field that only the writer has → what it holds
-        self._beyond = {
-            number: {
-                name: h for r in _records(s) for name, h in of_fields(r["fields"]).items() if name not in self.fields
-            }
-            for number, s in schemas.items()
-        }
-        self._decoders = {number: d for number, s in plain.items() if (d := self._decoder(s)) is not None}
+        self._names = {f["name"]: (f["name"], *f.get("aliases", ())) for f in reader["fields"]}
+        self._layout = with_meanings(reader)["fields"]
+        self._reader = fastavro.parse_schema(without_logical_types(reader), _write_hint=False)
+        self._times = {f["name"] for f in self._layout if "timestamp-" in str(f["type"])}
+        self._texts = {f["name"] for f in self._layout if "string" in str(f["type"])}
+        known = {number: with_meanings(s) for number, s in schemas.items()}
+        #: of the schemas that are one record, with what logical types say
+        self.layouts = {number: s for number, s in known.items() if len(_records(s)) == 1 and not isinstance(s, list)}
+        self._decoders = {number: d for number, s in known.items() if (d := self._decoder(s)) is not None}
 
     def record(self, number: int | None, body: bytes | None) -> AvroRecord | None:
-        """The fields of the reader, then those that only the writer has.
+        """The fields of the reader; times in microseconds.
 
         None where ``body`` (the bytes behind the Confluent header) is not exactly one record of the schema with the id
         ``number``, or where no such schema is registered.
         """
+        whole = self.whole(number, body)
+        return None if whole is None else whole[0]
+
+    def whole(self, number: int | None, body: bytes | None) -> tuple[AvroRecord, str | None] | None:
+        """The same, and the fields that only the writer has as Postgres writes jsonb; None if all of them are null."""
         decode = self._decoders.get(number) if number is not None else None
         if body is None or decode is None:
             return None
@@ -81,30 +84,20 @@ class Decoder:
         except _BROKEN:
             return None
 
-    def unstorable(self, number: int | None, record: AvroRecord | None) -> str | None:
-        """What those fields hold that only the writer has and that no column can store: names of :class:`Holds`.
-
-        Sorted, with commas between; None where every field can be stored.
-        """
-        beyond = self._beyond.get(number) if number is not None else None
-        if record is None or not beyond:
-            return None
-        bad = {held for name, held in beyond.items() if record.get(name) is not None and not _fits(record[name], held)}
-        return ",".join(sorted(bad)) or None
-
-    def _decoder(self, layout: Any) -> Callable[[bytes], AvroRecord | None] | None:
+    def _decoder(self, layout: Any) -> Callable[[bytes], tuple[AvroRecord, str | None] | None] | None:
         """None where the schema declares no record, or is not valid Avro."""
         if not _records(layout):
             return None
+        plain = without_logical_types(layout)
         try:
-            encoding = Encoding(layout)
+            encoding, values = Encoding(plain), Values(layout)
         except (SchemaParseException, UnknownType):
             return None
         union = isinstance(layout, list)
-        ints = () if union else tuple(f["name"] for f in layout["fields"] if f["type"] == "int")
+        ints = () if union else tuple(f["name"] for f in plain["fields"] if f["type"] == "int")
         same = not union and _types(layout["fields"]) == _types(self._layout)
 
-        def decoded(body: bytes) -> AvroRecord | None:
+        def decoded(body: bytes) -> tuple[AvroRecord, str | None] | None:
             if not encoding.holds(body):
                 return None
             source = io.BytesIO(body)
@@ -112,33 +105,43 @@ class Decoder:
             if source.tell() != len(body) or not all(-(2**31) <= record[name] < 2**31 for name in ints):
                 return None
             if same:
-                return record
+                return record, None
             source.seek(0)
-            return {**record, **fastavro.schemaless_reader(source, encoding.parsed, self._reader)}  # type: ignore[dict-item]
+            record = fastavro.schemaless_reader(source, encoding.parsed, self._reader)  # type: ignore[assignment]
+            written = values.read(body)
+            if not self._by_meaning(record, written):
+                return None
+            return record, values.beyond(written, self._used(written))
 
         return decoded
+
+    def _used(self, written: Mapping[str, Any]) -> set[str]:
+        """The writer's fields that fields of the reader take."""
+        return {next((n for n in names if n in written), "") for names in self._names.values()}
+
+    def _by_meaning(self, record: AvroRecord, written: Mapping[str, Any]) -> bool:
+        """Turn times into microseconds; False where a time was no timestamp, a text a decimal, or a time too far."""
+        for name in self._times | self._texts:
+            field = next((written[n] for n in self._names[name] if n in written), None)
+            if field is None or record[name] is None:
+                continue
+            meaning = field.meaning
+            if name in self._texts:
+                if meaning == "decimal":
+                    return False
+                continue
+            unit = _UNITS.get(meaning.rpartition("timestamp-")[2]) if "timestamp-" in meaning else None
+            if unit is None:
+                return False
+            record[name] = record[name] * unit // _UNITS["micros"]
+            if record[name] not in _LONG:
+                return False
+        return True
 
 
 def _records(schema: Any) -> list[AvroSchema]:
     """The records that a schema declares at its top: one, or some of a union's branches."""
     return [s for s in _branches(schema) if isinstance(s, dict) and isinstance(s.get("fields"), list)]
-
-
-def _without_defaults(schema: Any) -> Any:
-    """The same schema of a writer. Only a reader's defaults count, and registries also take ones that do not fit."""
-    if isinstance(schema, list):
-        return [_without_defaults(s) for s in schema]
-    if isinstance(schema, dict):
-        return {k: _without_defaults(v) for k, v in schema.items() if k != "default"}
-    return schema
-
-
-def _fits(value: Any, held: Holds) -> bool:
-    if held is Holds.TEXT:
-        return "\0" not in value
-    if held is Holds.AMOUNT:
-        return bool(abs(value) < 1e9)
-    return held is Holds.OTHER or bool(_YEAR_1900 <= value < _YEAR_10000)
 
 
 def _branches(avro_type: Any) -> list[Any]:

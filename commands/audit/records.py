@@ -42,15 +42,14 @@ BASE: FrameSchema = {
     "replay_of": pl.Binary(),
 }
 #: ``headers_ok``: the client could read them. ``sequence``: the header ``sequence.time`` in microseconds, null where it
-#: is missing or not eight bytes; ``sequence_ok``: false where it is not eight bytes. ``unstorable``: see
-#: :meth:`Decoder.unstorable`. ``decoded``: the value is a record; ``extra``: its fields that only the writer has.
+#: is missing or not eight bytes; ``sequence_ok``: false where it is not eight bytes. ``decoded``: the value is a
+#: record; ``extra``: its fields that only the writer has, as jsonb.
 RAW: FrameSchema = {
     **BASE,
     "headers_ok": pl.Boolean(),
     "key_text": pl.String(),
     "sequence": pl.Int64(),
     "sequence_ok": pl.Boolean(),
-    "unstorable": pl.String(),
     "decoded": pl.Boolean(),
     "extra": pl.String(),
 }
@@ -63,13 +62,14 @@ DEAD: FrameSchema = {
     "rules": pl.String(),
     "rules_version": pl.String(),
     "message": pl.String(),
+    "payload": pl.String(),
 }
 _KEY, _SCHEMA_ID, _BODY = (list(BASE).index(n) for n in ("key", "schema_id", "body"))
 #: Times are cut off at this distance from 1970: Kafka takes timestamps whose microseconds do not fit in 64 bits.
 _FAR = 2**62
 _CONNECT = "__connect.errors."
 _PLACE = ("topic", "partition", "offset", "exception.message")
-_DEAD = ("rules", RULES_VERSION)
+_DEAD = ("rules", RULES_VERSION, "payload")
 
 
 def field_columns(layout: AvroSchema) -> FrameSchema:
@@ -113,11 +113,9 @@ def raw_frame(messages: Sequence[Message], decoder: Decoder, columns: FrameSchem
     for headers, base in base_rows(messages):
         sequence = headers.get(SEQUENCE_TIME)
         number = big_endian(sequence)
-        record = decoder.record(base[_SCHEMA_ID], base[_BODY])
-        unstorable = decoder.unstorable(base[_SCHEMA_ID], record)
         sequence_ok = sequence is None or number is not None
-        judged = (headers is not UNREADABLE, text(base[_KEY]), number, sequence_ok, unstorable)
-        rows.append((*base, *judged, *fields.row(record)))
+        judged = (headers is not UNREADABLE, text(base[_KEY]), number, sequence_ok)
+        rows.append((*base, *judged, *fields.row(decoder.whole(base[_SCHEMA_ID], base[_BODY]))))
     return frame(rows, {**RAW, **columns})
 
 
@@ -133,29 +131,25 @@ def dead_frame(messages: Sequence[Message]) -> pl.DataFrame:
     for h, base in base_rows(messages):
         topic, partition, offset, message = (text(h.get(f"{_CONNECT}{n}")) for n in _PLACE)
         rules, version = text(h.get("rules")), text(h.get(RULES_VERSION))
-        rows.append((*base, topic, decimal(partition), decimal(offset), rules, version, message))
+        place = (topic, decimal(partition), decimal(offset))
+        rows.append((*base, *place, rules, version, message, text(h.get("payload"))))
     return frame(rows, DEAD)
 
 
 class Fields:
-    """Makes rows of decoded records: ``decoded``, ``extra``, then ``columns``.
-
-    ``extra`` is the fields beyond ``columns``, which a newer writer adds, as text that can be compared.
-    """
+    """Makes rows of decoded records: ``decoded``, ``extra``, then ``columns``."""
 
     def __init__(self, columns: Iterable[str]) -> None:
-        self._names = tuple(columns)
-        self._get = itemgetter(*self._names)
-        self._nothing = (False, None, *[None] * len(self._names))
+        names = tuple(columns)
+        self._get = itemgetter(*names)
+        self._nothing = (False, None, *[None] * len(names))
 
-    def row(self, record: AvroRecord | None) -> Row:
-        """The row of a record; None, where the value is not a record, makes a row of nulls."""
-        if record is None:
+    def row(self, decoded: tuple[AvroRecord, str | None] | None) -> Row:
+        """The row of what :meth:`Decoder.whole` returns; None makes a row of nulls."""
+        if decoded is None:
             return self._nothing
-        if len(record) == len(self._names):
-            return (True, None, *self._get(record))
-        beyond = sorted((k, v) for k, v in record.items() if k not in self._names)
-        return (True, repr(beyond), *self._get(record))
+        record, extra = decoded
+        return (True, extra, *self._get(record))
 
 
 def frame(rows: Sequence[Row], schema: FrameSchema) -> pl.DataFrame:

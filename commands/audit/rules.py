@@ -34,10 +34,8 @@ def _in_years(time: str) -> str:
     return f"{time} >= epoch_us(TIMESTAMP '1900-01-01') AND {time} < epoch_us(TIMESTAMP '10000-01-01')"
 
 
-def _all(name: str, kind: Holds, conditions: Iterable[str]) -> Rule:
-    """A rule for the fields of the raw schema (``conditions``) and for those that only a newer writer has."""
-    beyond = f"NOT list_contains(string_split(coalesce(unstorable, ''), ','), '{kind}')"
-    return Rule(name, " AND ".join([beyond, *conditions]))
+def _all(name: str, conditions: Iterable[str]) -> Rule:
+    return Rule(name, " AND ".join(["true", *conditions]))
 
 
 def _or_null(field: str, condition: str) -> str:
@@ -52,9 +50,9 @@ def of_values(entity: Entity) -> tuple[Rule, ...]:
     return (
         Rule("key_matches", f"key_text = {key}::VARCHAR"),
         Rule("time_in_range", _in_years(time)),
-        _all("text_without_nul", Holds.TEXT, (f"coalesce(instr({t}, chr(0)), 0) = 0" for t in texts)),
-        _all("amounts_in_range", Holds.AMOUNT, (_or_null(a, f"isfinite({a}) AND abs({a}) < 1e9") for a in amounts)),
-        _all("dates_in_range", Holds.TIME, (_or_null(d, _in_years(d)) for d in dates)),
+        _all("text_without_nul", (f"coalesce(instr({t}, chr(0)), 0) = 0" for t in texts)),
+        _all("amounts_in_range", (_or_null(a, f"isfinite({a}) AND abs({a}) < 1e9") for a in amounts)),
+        _all("dates_in_range", (_or_null(d, _in_years(d)) for d in dates)),
     )
 
 

@@ -60,22 +60,18 @@ def reading(engine: Engine, exported: str | None = None) -> Iterator[Connection]
         Unavailable: the database does not answer.
         RetailStreamError: the database lacks the warehouse's tables.
     """
-    try:
-        with (
-            postgres.outages(engine),
-            engine.connect().execution_options(
+    with postgres.outages(engine):
+        try:
+            with engine.connect().execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
-            ) as connection,
-        ):
-            if exported is not None:
-                connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{exported}'")
-            yield connection
-    except psycopg.errors.UndefinedTable as e:
-        raise RetailStreamError(
-            f"Postgres at {postgres.address(engine)} lacks the warehouse's tables; run `retail-stream init` first."
-        ) from e
-    except psycopg.OperationalError as e:
-        raise postgres.unavailable(engine) from e
+            ) as connection:
+                if exported is not None:
+                    connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{exported}'")
+                yield connection
+        except psycopg.errors.UndefinedTable as e:
+            raise RetailStreamError(
+                f"Postgres at {postgres.address(engine)} lacks the warehouse's tables; run `retail-stream init` first."
+            ) from e
 
 
 def load(connection: Connection, target: duck.Engine, table: str, query: str) -> None:

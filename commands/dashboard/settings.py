@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from retail_stream.service.metrics import Host, MetricsPort
-from retail_stream.settings import Connections
+from retail_stream.settings import Connections, postgres_url
 
 _DEFAULT = "generator=127.0.0.1:9101,cleaner=127.0.0.1:9102,scd_merger=127.0.0.1:9103,aggregator=127.0.0.1:9104"
 
@@ -49,10 +49,8 @@ def parse_hosts(value: str) -> list[str]:
     return names
 
 
-def _url(value: str) -> str:
-    if value and not value.startswith(("postgresql://", "postgres://")):
-        raise ValueError("does not start with postgresql:// or postgres://")
-    return value
+def _own_url(value: str) -> str:
+    return value and postgres_url(value)
 
 
 class DashboardSettings(Connections):
@@ -70,7 +68,7 @@ class DashboardSettings(Connections):
         AfterValidator(_services),
         Field(description="name=host:port[,name=host:port], the host and METRICS_PORT of each service"),
     ] = _DEFAULT
-    dashboard_database_url: Annotated[str, AfterValidator(_url), Field(description="a postgresql:// URL")] = ""
+    dashboard_database_url: Annotated[str, AfterValidator(_own_url), Field(description="a postgresql:// URL")] = ""
     dashboard_allowed_hosts: Annotated[
         str,
         AfterValidator(_hosts),

@@ -49,13 +49,14 @@ def session(engine: Engine) -> Iterator[Connection]:
         TooSlow: a query took longer than five seconds.
         RetailStreamError: Postgres refuses us, or `retail-stream init` has not run.
     """
-    try:
-        with postgres.outages(engine), refusals(engine), engine.connect() as connection:
-            yield connection
-    except DBAPIError as e:
-        if isinstance(e.orig, errors.QueryCanceled):
-            raise TooSlow("The warehouse did not answer within 5 s; ask for less.") from e
-        raise
+    with postgres.outages(engine), refusals(engine):
+        try:
+            with engine.connect() as connection:
+                yield connection
+        except DBAPIError as e:
+            if isinstance(e.orig, errors.QueryCanceled):
+                raise TooSlow("The warehouse did not answer within 5 s; ask for less.") from e
+            raise
 
 
 _SIZES = text("SELECT value FROM stored_settings WHERE name = 'SALES_WINDOWS'")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from commands.dlq.letters import Headers, Letter
+from retail_stream.dead_letters import IN_RAW_TOPIC, Header
 from retail_stream.entities import Entity
 from retail_stream.kafka.headers import REPLAY_OF
 
@@ -29,6 +30,7 @@ class Obstacle(StrEnum):
     ORIGIN = "its headers name no position on the raw topic of its entity"
     PARTITION = "its raw topic has no such partition"
     HEADERS = "its record had headers that could not be read, and they are lost"
+    PAYLOAD = "its key and value are only in the raw topic, as they are too large for the dead letter topic"
     TIMESTAMP = "its timestamp is 0, not a date, or more than five minutes ahead"
 
 
@@ -90,6 +92,9 @@ class Plan:
             return Obstacle.PARTITION
         if HEADERS_READABLE in letter.rules:
             return Obstacle.HEADERS
+        # Its null value is not a delete.
+        if letter.value is None and letter.text(Header.PAYLOAD) == IN_RAW_TOPIC.decode():
+            return Obstacle.PAYLOAD
         # The client replaces 0 by the current time. Raw topics never accepted a timestamp that is not a date. A broker
         # that refuses one record for being ahead refuses its whole batch.
         if letter.timestamp == 0 or letter.at is None or letter.timestamp > self._now + AHEAD_MS:

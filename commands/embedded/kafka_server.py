@@ -38,6 +38,8 @@ def properties(directory: Path, ports: Ports) -> str:
         "log.dirs": directory / "data",
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
+        # The least that KAFKA_SESSION_TIMEOUT_S may be; Kafka's default is 6 s.
+        "group.min.session.timeout.ms": 1000,
         # One node holds every replica, and few groups need few partitions for their offsets.
         "offsets.topic.replication.factor": 1,
         "offsets.topic.num.partitions": 4,

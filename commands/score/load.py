@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from commands.audit import engine as duck
-from commands.audit.avro import Decoder, layout
+from commands.audit.avro import Decoder
 from commands.audit.reading import ends, load
 from commands.audit.results import OutboxRecord
 from commands.progress import Shown
@@ -65,7 +65,7 @@ def _decoders(connections: Connections) -> Decoders:
 
     def decoder(topic: str) -> Decoder:
         versions = wait_for(lambda: registry.versions(topics.topic(topic).subject), COMMAND_PATIENCE_S)
-        return Decoder(layout(topic), dict(versions.values()))
+        return Decoder(topics.topic(topic).schema(), dict(versions.values()))
 
     names = [Result.FAULTS.value, *map(topics.raw, Entity), *map(topics.clean, Entity)]
     return {topic: decoder(topic) for topic in names}

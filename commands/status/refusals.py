@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 from psycopg import errors
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -19,6 +20,7 @@ _FATAL = re.compile(
     r"|no pg_hba\.conf entry[^\n]*|role \"[^\"]*\" is not permitted to log in|permission denied (?:for|to)[^\n]*"
     r"|fe_sendauth: no password supplied)"
 )
+_REFUSALS = (psycopg.OperationalError, errors.InsufficientPrivilege, errors.InvalidParameterValue)
 
 
 @contextmanager
@@ -42,10 +44,12 @@ def refusal(engine: Engine, error: DBAPIError) -> RetailStreamError | None:
     where = f"Postgres at {address(engine)}"
     if isinstance(error.orig, errors.UndefinedTable):
         return RetailStreamError(f"{where} has no tables yet; run `retail-stream init`.")
-    if isinstance(error.orig, errors.InsufficientPrivilege):
+    match = _FATAL.search(str(error.orig))
+    if isinstance(error.orig, errors.InsufficientPrivilege) and (match is None or "to set role" not in match[1]):
         words = str(error.orig).splitlines()[0]
         return RetailStreamError(f"{where}: {words}; use the role {READER}, or GRANT SELECT to this user.")
-    if getattr(error.orig, "sqlstate", None) is not None or (match := _FATAL.search(str(error.orig))) is None:
+    # The session takes its role when it is there: these two have an SQLSTATE.
+    if match is None or not isinstance(error.orig, _REFUSALS):
         return None
     words = match[1].strip()
     if words == f'role "{READER}" does not exist':

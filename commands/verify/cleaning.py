@@ -37,13 +37,14 @@ def place(engine: Engine, book: RuleSets) -> None:
         ) WHERE source_offset > coalesce(before, -1)
     """)
     foreign = ", ".join(f"'{v}'" for v in book.foreign) or "NULL"
-    # A schema id that was not registered then may be registered by now: that verdict cannot be recomputed.
+    # A schema id that was not registered then may be registered by now, and topics may take larger records.
     engine.execute(f"""
         CREATE OR REPLACE TABLE letters_{entity} AS
         SELECT d.source_partition AS partition, d.source_offset AS "offset",
                arg_max(coalesce(d.rules_version, ''), d."offset") AS rules_version,
                bool_and(coalesce(d.rules_version IN ({foreign}), false)
                         OR (d.rules = 'valid_avro' AND r.decoded AND d.message LIKE 'schema id % is not registered%')
+                        OR list_contains(string_split(d.rules, ','), 'size_forwardable')
                ) AS older
         FROM dead_{entity} d
         JOIN raw_{entity} r ON r.partition = d.source_partition AND r.offset = d.source_offset
@@ -114,7 +115,7 @@ def checks(engine: Engine, entity: Entity) -> tuple[Check, Check]:
             count(engine, f"letters_{entity}"),
             dead.count,
             dead.examples,
-            f"{older:,} judged by what is no longer known" if older else "",
+            f"{older:,} that cannot be judged anew" if older else "",
         ),
     )
 
@@ -205,10 +206,12 @@ def _letters(engine: Engine, entity: Entity) -> Differences:
     both = f"{both} AND v.rules_version = coalesce(d.rules_version, '')"
     judged = "CASE WHEN l.older THEN d.rules ELSE v.broken END AS rules"
     place = 'd.partition, d."offset"'
+    # Where the topic could not take it, the raw topic has the payload.
+    payload = [f"CASE WHEN d.payload = 'in raw topic' THEN NULL ELSE r.{n} END AS {n}" for n in names[:3]]
     known = "coalesce(v.broken, '') <> '' OR l.older"
     return differences(
         engine,
-        f"SELECT {place}, r.key, r.schema_id, r.body, r.headers, {judged} FROM {both} WHERE {known}",
+        f"SELECT {place}, {', '.join(payload)}, r.headers, {judged} FROM {both} WHERE {known}",
         f"SELECT {place}, {', '.join(f'd.{n}' for n in names)} FROM {both} WHERE {known}",
         columns("partition", "offset"),
         columns(*names),

@@ -15,7 +15,7 @@ CENTS = {
     "discount_applied": "discount_cents",
     "tax_amount": "tax_cents",
 }
-_PLAIN = ("customer_id", "product_id", "quantity", "payment_method")
+_PLAIN = ("customer_id", "product_id", "quantity", "payment_method", "extra")
 
 
 def fact_check(engine: Engine) -> Check:

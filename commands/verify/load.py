@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from commands.audit import engine as duck
 from commands.audit import snapshot
-from commands.audit.avro import Decoder, layout
+from commands.audit.avro import Decoder
 from commands.audit.reading import TopicTable, ends, load
 from commands.audit.results import LateTable, RiseTable, WindowTable, outbox_records
 from commands.progress import Shown
@@ -106,7 +106,7 @@ class _Decoders:
         if topic not in self._decoders:
             # Clean records are compared with raw ones, so both are decoded into the fields of the raw schema.
             entity, _, layer = topic.partition(".")
-            wanted = layout(topics.raw(Entity(entity)) if layer == "clean" else topic)
+            wanted = topics.topic(topics.raw(Entity(entity)) if layer == "clean" else topic).schema()
             subject = topics.topic(topic).subject
             versions = wait_for(lambda: self._registry.versions(subject), COMMAND_PATIENCE_S)
             self._decoders[topic] = Decoder(wanted, dict(versions.values()))

@@ -113,6 +113,5 @@ def recode(engine: Engine, entity: Entity, raw: Decoder, clean: Decoder) -> None
     while batch := source.fetchmany(_RECODED_BATCH):
         rows = []
         for partition, offset, number, body in batch:
-            record = clean.record(number, body)
-            rows.append((partition, offset, *fields.row(record)))
+            rows.append((partition, offset, *fields.row(clean.whole(number, body))))
         insert(engine, table, pl.DataFrame(rows, schema=schema, orient="row"))

@@ -32,7 +32,7 @@ QUERIES: dict[str, str] = {
     **{f"dim_{e}": dimension(e) for e in DIMENSIONS},
     "fact_sales": f"""
         SELECT transaction_id, {micros("event_time")}, store_id, customer_id, product_id, quantity, payment_method,
-               {", ".join(map(cents, CENTS))} FROM fact_sales
+               extra::text AS extra, {", ".join(map(cents, CENTS))} FROM fact_sales
     """,
     "sales_enriched": f"""
         SELECT transaction_id, {micros("event_time")}, store_id, {", ".join(map(surrogate, JOINED))}

@@ -39,7 +39,7 @@ def judge(engine: Engine, delay: int) -> None:
         SELECT s.* EXCLUDE (own), greatest(s.own, r.watermark) AS before
         FROM (
             SELECT partition, "offset", ts, transaction_id, store_id, event_time, customer_id, product_id, quantity,
-                   payment_method, unit_price,
+                   payment_method, unit_price, extra,
                    round_even(unit_price * 100, 0)::BIGINT AS unit_cents,
                    round_even(total_amount * 100, 0)::BIGINT AS total_cents,
                    round_even(discount_applied * 100, 0)::BIGINT AS discount_cents,

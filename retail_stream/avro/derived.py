@@ -13,7 +13,7 @@ def derived_schema(target: Mapping[str, Any], branch: Branch) -> dict[str, Any]:
     """The target's fields, then the extra ones with their writer's types, as one schema that needs no other.
 
     A type is written out where it is first used and named afterwards. A type of the writer's that has the name of one
-    of the target's (a sale inside a sale, say) gets a name of its own, since its layout is the writer's.
+    of the target's (a sale inside a sale, say) gets a namespace of its own, since its layout is the writer's.
     """
     record = parse(target)
     scalars = (scalar for f in record.fields for scalar in (f.type, *f.type.parts))
@@ -59,7 +59,8 @@ class _Names:
             return self._declared[id(avro_type)]
         name = full_name(avro_type.name, self._namespace)
         while name in self._taken:
-            name += "_written"
+            namespace, _, short = name.rpartition(".")
+            name = f"{namespace}.written.{short}".removeprefix(".")
         self._taken.add(name)
         self._declared[id(avro_type)] = name
         node = {**avro_type.node, "name": name.rpartition(".")[2], "namespace": name.rpartition(".")[0]}

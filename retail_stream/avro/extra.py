@@ -1,70 +1,91 @@
-"""Fields beyond the reader's: as JSON, and as columns of those whose values Postgres limits."""
+"""Fields beyond the reader's as JSON, in the spelling of :mod:`retail_stream.avro.spelling`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
 import polars as pl
 
 from retail_stream.avro import passes
-from retail_stream.avro.decoder import Decoded, frame
-from retail_stream.avro.plan import Group, Int64s, Plan
+from retail_stream.avro.decoder import Decoded, Part, frame
+from retail_stream.avro.plan import Group, Plan
 from retail_stream.avro.reader import Reader
 from retail_stream.avro.resolution import resolve
-from retail_stream.avro.schema import Holds, as_json
+from retail_stream.avro.spelling import WRITERS, text_of, text_of_string
 from retail_stream.avro.types import AvroType
-from retail_stream.avro.values import read_value
 
-_HOLDS = {"string": Holds.TEXT, "float": Holds.AMOUNT, "double": Holds.AMOUNT}
 _VALUE = "value"
+#: Fields of a record from which on they are omitted: their bytes, as much as an uncompressed record can have, and
+#: their characters. Postgres refuses objects of 256 MiB.
+MOST_BYTES, MOST_CHARACTERS = 2**20, 2**24
 
 
 def texts(decoded: Decoded) -> pl.Series:
     """The extra fields of each row of the table as the text of a JSON object; null where all of them are null."""
     objects: dict[int, str] = {}
     for part in decoded.parts:
-        types = {f.name: f.type for f in part.extra}
-        for item, row in enumerate(part.rows.tolist() if types else ()):
-            fields = {n: read_value(types[n], data) for n, data in decoded.extra_fields(part, item).items()}
-            if given := {name: value for name, value in fields.items() if value is not None}:
-                objects[row] = as_json(given)
+        if part.extra:
+            objects.update((row, t) for row, t in zip(part.rows.tolist(), _objects(decoded, part), strict=True) if t)
     column = list(map(objects.get, decoded.rows.tolist())) if objects else [None] * len(decoded.rows)
     return pl.Series(column, dtype=pl.String)
 
 
-def limited(decoded: Decoded) -> Iterator[tuple[Holds, Int64s, pl.Series]]:
-    """Extra fields that hold text, amounts or times: what they hold, indexes among the values, and their values.
+def _objects(decoded: Decoded, part: Part) -> Iterable[str]:
+    """The JSON object of each record, empty where all fields are null. Keys are sorted."""
+    order = sorted(range(len(part.extra)), key=lambda i: part.extra[i].name)
+    keys = [f"{text_of_string(part.extra[i].name)}:" for i in order]
+    sizes = part.places[1::2] - part.places[::2]
+    omitted = np.cumsum(sizes[order], axis=0) > MOST_BYTES
+    columns = [_field(decoded, part, i, omitted[n]) for n, i in enumerate(order)]
+    for item, row in enumerate(zip(*columns, strict=True)):
+        members = [key + value for key, value in zip(keys, row, strict=True) if value is not None]
+        if sum(map(len, members)) > MOST_CHARACTERS:  # seldom
+            members = _shortened(keys, row, sizes[order, item].tolist())
+        yield "{" + ",".join(members) + "}" if members else ""
 
-    Values are String, Float64, or Int64 microseconds. A row comes once for each such field that it has.
-    """
-    places: dict[tuple[Holds, str, int], list[tuple[Int64s, Int64s, Int64s]]] = {}
-    for part in decoded.parts:
-        for i, extra in enumerate(part.extra):
-            scalar, null_branch = _scalar(extra.type)
-            if scalar is not None and (held := _held(scalar)):
-                place = part.rows, part.places[2 * i], part.places[2 * i + 1]
-                places.setdefault((held, scalar.kind, null_branch), []).append(place)
-    for (held, kind, null_branch), found in places.items():
-        rows, begins, ends = (np.ascontiguousarray(np.concatenate(arrays)) for arrays in zip(*found, strict=True))
-        reader, plan = _column(kind, null_branch)
-        every = np.arange(len(rows))
-        columns, _ = passes.decode(reader, [Group(plan, every)], decoded.values.buffer, begins, ends)
-        yield held, rows, frame(reader, columns, decoded.values.buffer, every)[_VALUE]
+
+def _shortened(keys: list[str], row: tuple[str | None, ...], sizes: list[int]) -> list[str]:
+    """The members of an object without those that go beyond its limit of characters."""
+    members, used = [], 0
+    for key, value, size in zip(keys, row, sizes, strict=True):
+        if value is not None:
+            used += len(value)
+            members.append(key + (value if used <= MOST_CHARACTERS else _omitted(size)))
+    return members
+
+
+def _omitted(size: int) -> str:
+    return f'"~omitted:{size}"'
+
+
+def _field(decoded: Decoded, part: Part, i: int, omitted: np.ndarray) -> list[str | None]:
+    """The JSON of one field of each record, None for null."""
+    begins, ends = (np.ascontiguousarray(part.places[2 * i + n]) for n in (0, 1))
+    scalar, null_branch = _scalar(part.extra[i].type)
+    data = decoded.values.buffer
+    if scalar is None:
+        kind = part.extra[i].type
+        spans = zip(begins.tolist(), ends.tolist(), omitted.tolist(), strict=True)
+        return [_omitted(e - b) if left_out else text_of(kind, data[b:e].tobytes()) for b, e, left_out in spans]
+    reader, plan = _column(scalar.kind, null_branch)
+    every = np.arange(len(part.rows))
+    columns, _ = passes.decode(reader, [Group(plan, every)], data, begins, ends)
+    write = WRITERS[scalar.kind]
+    values = frame(reader, columns, data, every)[_VALUE].to_list()
+    column = [None if value is None else write(value) for value in values]
+    for item in np.flatnonzero(omitted).tolist():
+        column[item] = _omitted(int(ends[item] - begins[item]))
+    return column
 
 
 def _scalar(avro_type: AvroType) -> tuple[AvroType | None, int]:
-    """The type without null, and which branch null is (-1 for none); None if it is more than one type."""
-    if avro_type.kind != "union":
-        return avro_type, -1
-    kinds = [b.kind for b in avro_type.parts]
-    if len(kinds) != 2 or kinds.count("null") != 1:
+    """The type without null, and which branch null is (-1 for none); None where its values are read one by one."""
+    branches = avro_type.parts if avro_type.kind == "union" else [avro_type]
+    kinds = [b.kind for b in branches]
+    scalars = [b for b in branches if b.kind in WRITERS and not b.logical]
+    if len(scalars) != 1 or kinds.count("null") != len(branches) - 1 or len(branches) > 2:
         return None, -1
-    null = kinds.index("null")
-    return avro_type.parts[1 - null], null
-
-
-def _held(scalar: AvroType) -> Holds | None:
-    return Holds.TIME if scalar.logical == "timestamp-micros" else _HOLDS.get(scalar.kind)
+    return scalars[0], kinds.index("null") if "null" in kinds else -1
 
 
 @lru_cache

@@ -1,7 +1,7 @@
 """The schema registry, over Confluent's REST API.
 
-Every call has a time limit. A registry that does not answer raises :class:`Unavailable`, which does not mean "no such
-schema".
+Every call has a time limit. Only the registry's own error codes mean "not registered". Any other answer, an HTML page
+or a proxy's 404 included, raises :class:`Unavailable` with a sentence that names URL, status and what came instead.
 """
 
 import json
@@ -9,12 +9,10 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import getproxies
 
 import httpx2 as httpx
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.derived import self_contained
@@ -23,11 +21,15 @@ from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.waiting import Wait, wait_for
 
 _TIMEOUT_S = 5
-_NOT_FOUND = 404
+_ACCEPT = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
+#: of an unknown subject, version or schema id
+_NOT_REGISTERED = (40401, 40402, 40403)
+#: of a subject without a mode of its own
+_NO_MODE = 40408
 #: of a schema that breaks the subject's compatibility, or is not valid
 _REFUSED = (409, 422)
 _LOOPBACK = ("127.0.0.1", "localhost")
-_NONE = object()
+_INCLUDING_DELETED = "?deleted=true"
 
 
 class SchemaRefused(RetailStreamError):
@@ -38,80 +40,167 @@ class Registry:
     """A thin client of a schema registry: register, list, look up."""
 
     def __init__(self, url: str) -> None:
-        """``url``: base of the Confluent API, e.g. ``http://127.0.0.1:28081/apis/ccompat/v7``.
+        """``url``: base of the Confluent API, e.g. ``http://127.0.0.1:28081/apis/ccompat/v7``, or several with commas.
 
-        A name and a password may stand before its host.
+        A name and a password may stand before a host.
         """
+        self._urls = [one.strip().rstrip("/") for one in url.split(",") if one.strip()]
         #: for messages: without name and password
-        self.url = re.sub(r"//[^/@]*@", "//", url, count=1)
-        _past_proxies(url)
-        self._client = SchemaRegistryClient({"url": url, "timeout": _TIMEOUT_S, "max.retries": 1})
+        self.url = ",".join(map(_shown, self._urls))
+        for one in self._urls:
+            _past_proxies(one)
+        self._http = httpx.Client(timeout=_TIMEOUT_S, headers=_ACCEPT)
 
-    def register(self, subject: str, schema: AvroSchema, compatibility: str = "BACKWARD") -> int:
-        """Register a schema under a subject, whose compatibility this sets; returns its id. Idempotent.
+    def register(self, subject: str, schema: AvroSchema, compatibility: str | None = None) -> int:
+        """Register a schema under a subject and return its id. Idempotent. ``compatibility``: the mode to set before.
 
         Raises:
             SchemaRefused: the registry does not take the schema.
-            RetailStreamError: it refuses the request.
-            Unavailable: it does not answer.
+            Unavailable: it does not answer, or not as a registry does.
         """
-
-        def call() -> int:
-            self._client.set_compatibility(subject_name=subject, level=compatibility)
-            number: int = self._client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
+        if compatibility is not None:
+            self.set_mode(subject, compatibility)
+        body = {"schema": json.dumps(schema)}
+        try:
+            return self._id("POST", f"subjects/{quote(subject, safe='')}/versions", body)
+        except SchemaRefused:
+            # Versions that others registered since do not matter for one that is there already.
+            number = self._id("POST", f"subjects/{quote(subject, safe='')}", body, missing=-1)
+            if number < 0:
+                raise
             return number
 
-        number: int = self._ask(call, None, f"refuses a schema for {subject}")
-        return number
+    def mode(self, subject: str) -> str | None:
+        """The compatibility mode of a subject, None where it has none of its own."""
+        answer = self._ask("GET", f"config/{quote(subject, safe='')}", dict, missing={})
+        mode: str | None = answer.get("compatibilityLevel")
+        return mode
 
-    def versions(self, subject: str, known: Iterable[int] = ()) -> dict[int, tuple[int, AvroSchema]]:
-        """Versions of a subject beyond the ``known`` version numbers: version → (schema id, schema)."""
-        numbers = self._ask(lambda: self._client.get_versions(subject), [], f"cannot list {subject}")
+    def set_mode(self, subject: str, mode: str) -> None:
+        """Set the compatibility mode of a subject."""
+        self._ask("PUT", f"config/{quote(subject, safe='')}", dict, {"compatibility": mode})
+
+    def versions(self, subject: str, known: Mapping[int, int] | None = None) -> dict[int, tuple[int, AvroSchema]]:
+        """Versions of a subject beyond the known ones, deleted ones included: version → (schema id, schema).
+
+        ``known``: version → schema id.
+
+        Raises:
+            Unavailable: the registry does not answer as one, or has lost a known version.
+        """
+        known = known or {}
+        path = f"subjects/{quote(subject, safe='')}/versions"
+        numbers = self._ask("GET", path + _INCLUDING_DELETED, list, missing=[])
+        if known:
+            self._require(subject, known, numbers)
         found: dict[int, tuple[int, AvroSchema]] = {}
         for number in sorted(set(numbers) - set(known)):
-            version = self._ask(lambda n=number: self._client.get_version(subject, n), None, f"cannot read {subject}")
-            if version is not None:
-                found[number] = (version.schema_id, self._parsed(version.schema))
+            if version := self._version(subject, number):
+                found[number] = (version["id"], self._parsed(version))
         return found
 
-    def _parsed(self, schema: Schema) -> Any:
+    def _require(self, subject: str, known: Mapping[int, int], numbers: Iterable[int]) -> None:
+        """Raise Unavailable where the registry no longer has the versions that it had."""
+        missing = sorted(known.keys() - set(numbers))
+        newest = max(known)
+        if not missing and self._version(subject, newest).get("id") != known[newest]:
+            missing = [newest]
+        if missing:
+            raise Unavailable(
+                f"The schema registry at {self.url} no longer has version {missing[-1]} of {subject} that it had; "
+                "restore its data, or restart this service if the version was deleted on purpose."
+            )
+
+    def _version(self, subject: str, number: int | str) -> dict[str, Any]:
+        """A version of a subject, empty if there is none."""
+        path = f"subjects/{quote(subject, safe='')}/versions/{number}{_INCLUDING_DELETED}"
+        version: dict[str, Any] = self._ask("GET", path, dict, missing={}, wanted=("id", "schema"))
+        return version
+
+    def _parsed(self, version: Mapping[str, Any]) -> Any:
         """A schema as JSON, with the types of other subjects written out; its text where it is not JSON."""
         try:
-            parsed = json.loads(schema.schema_str or "")
-        except ValueError:
-            return schema.schema_str
-        return self_contained(parsed, self._referenced(schema)) if schema.references else parsed
+            parsed = json.loads(version["schema"])
+        except (ValueError, TypeError, RecursionError):
+            return version["schema"]
+        return self_contained(parsed, self._referenced(version)) if version.get("references") else parsed
 
-    def _referenced(self, schema: Schema) -> dict[str, Any]:
+    def _referenced(self, version: Mapping[str, Any]) -> dict[str, Any]:
         """Full name → schema, of all that a schema refers to and what those refer to in turn."""
         found: dict[str, Any] = {}
-        for r in schema.references or ():
-            what = f"cannot read {r.subject}"
-            version = self._ask(lambda r=r: self._client.get_version(r.subject, r.version), None, what)
-            found |= {r.name: version.schema.schema_str, **self._referenced(version.schema)}
+        for r in version.get("references") or ():
+            if referred := self._version(r["subject"], r["version"]):
+                found |= {r["name"]: referred["schema"], **self._referenced(referred)}
         return found
 
     def schema(self, number: int) -> AvroSchema | None:
         """The schema with an id, whatever its subject, or None if there is none.
 
         Raises:
-            Unavailable: the registry does not answer.
+            Unavailable: the registry does not answer as one.
         """
-        found = self._ask(lambda: self._client.get_schema(number), _NONE, f"cannot read schema {number}")
-        return None if found is _NONE else json.loads(found.schema_str)
+        answer = self._ask("GET", f"schemas/ids/{number}", dict, missing={}, wanted=("schema",))
+        return json.loads(answer["schema"]) if answer else None
 
-    def _ask(self, call: Any, missing: Any, what: str) -> Any:
-        try:
-            return call()
-        except SchemaRegistryError as e:
-            if e.http_status_code == _NOT_FOUND and missing is not None:
+    def _id(self, method: str, path: str, body: Any, missing: int | None = None) -> int:
+        known = None if missing is None else {"id": missing}
+        number: int = self._ask(method, path, dict, body, missing=known, wanted=("id",))["id"]
+        return number
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        kind: type[Any],
+        body: Any = None,
+        *,
+        missing: Any = None,
+        wanted: Iterable[str] = (),
+    ) -> Any:
+        """The answer as JSON of a ``kind`` that has the keys ``wanted``; ``missing`` for what is not registered."""
+        why: Exception | None = None
+        for url in self._urls:
+            try:
+                response = self._http.request(method, f"{url}/{path}", json=body)
+            except (httpx.HTTPError, OSError) as e:
+                last, why = f"The schema registry at {_shown(url)} does not answer.", e
+                continue
+            answer = _json(response)
+            if response.is_success and isinstance(answer, kind) and all(w in answer for w in wanted):
+                return answer
+            code = answer.get("error_code") if isinstance(answer, dict) else None
+            if response.status_code == 404 and code in (*_NOT_REGISTERED, _NO_MODE) and missing is not None:
                 return missing
-            if 400 <= e.http_status_code < 500 and e.http_status_code != 429:
-                refusal = SchemaRefused if e.http_status_code in _REFUSED else RetailStreamError
-                raise refusal(f"The schema registry at {self.url} {what}: {e.error_message}.") from e
-            raise Unavailable(f"The schema registry at {self.url} answers with HTTP {e.http_status_code}.") from e
-        except (httpx.HTTPError, OSError) as e:
-            raise Unavailable(f"The schema registry at {self.url} does not answer.") from e
+            if response.status_code in _REFUSED and isinstance(code, int):
+                raise SchemaRefused(f"The schema registry at {self.url} refuses the schema: {answer.get('message')}.")
+            asked = f"{_shown(url)}/{path.removesuffix(_INCLUDING_DELETED)}"
+            last, why = f"{asked} answers with HTTP {response.status_code} and {_came(response, answer)}.", None
+        raise Unavailable(last) from why
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        return None
+
+
+def _came(response: httpx.Response, answer: Any) -> str:
+    """What a registry does not answer, in words."""
+    if isinstance(answer, dict) and "error_code" in answer:
+        return f"the error {answer['error_code']}: {str(answer.get('message'))[:200]}"
+    if response.is_redirect:
+        return f"a redirect to {_shown(response.headers.get('Location', '')).partition('?')[0]}"
+    if not response.content:
+        return "an empty body"
+    if "html" in response.headers.get("Content-Type", "") or response.content.lstrip()[:1] == b"<":
+        return "an HTML page"
+    return "JSON that is not a schema registry's" if answer is not None else "a body that is not JSON"
+
+
+def _shown(url: str) -> str:
+    """A URL without name and password."""
+    return re.sub(r"//[^/]*@", "//", url, count=1)
 
 
 def _past_proxies(url: str) -> None:
@@ -132,7 +221,7 @@ class SubjectSchemas:
         self._wait = wait
         self._registry = registry
         self._subject = subject
-        self._versions: set[int] = set()
+        self._versions: dict[int, int] = {}
         self._writers: dict[int, RecordSchema] = {}
 
     def get(self, ids: Iterable[int | None]) -> Mapping[int, RecordSchema]:
@@ -153,5 +242,5 @@ class SubjectSchemas:
 
     def _fetch(self) -> None:
         for version, (number, schema) in self._registry.versions(self._subject, self._versions).items():
-            self._versions.add(version)
+            self._versions[version] = number
             self._writers[number] = RecordSchema(schema)

@@ -1,7 +1,5 @@
 """Avro schemas as parsed JSON, and what follows from the types of their fields."""
 
-import json
-import math
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -62,19 +60,3 @@ def holds_of(avro_type: Any) -> Holds | None:
     if isinstance(avro_type, Mapping):
         return Holds.TIME if avro_type.get("logicalType") == "timestamp-micros" else holds_of(avro_type["type"])
     return {"string": Holds.TEXT, "double": Holds.AMOUNT, "float": Holds.AMOUNT}.get(avro_type)
-
-
-def as_json(value: Any) -> str:
-    """Values of a record as JSON text, equal for equal values; bytes as in Avro's JSON encoding (ISO 8859-1)."""
-    return json.dumps(_plain_json(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-
-def _plain_json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain_json(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain_json(v) for v in value]
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    # JSON has no number for these.
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -71,33 +71,6 @@ inlined i64 indexed(Pass *p, i64 at, i64 count, i32 fault, i64 *index) {
   return *index < 0 || *index >= count ? bad(p, fault) : at;
 }
 
-static int many_bytes_utf8(const u8 *b, i64 at, i64 end) {
-  while (at < end) {
-    u8 c = b[at];
-    i64 left = end - at;
-    if (c < 0x80) {
-      at++;
-    } else if (c < 0xC2) {
-      return 0;
-    } else if (c < 0xE0) {
-      if (left < 2 || (b[at + 1] & 0xC0) != 0x80) return 0;
-      at += 2;
-    } else if (c < 0xF0) {
-      if (left < 3 || (b[at + 1] & 0xC0) != 0x80 || (b[at + 2] & 0xC0) != 0x80) return 0;
-      // Longer than need be; halves of UTF-16 pairs.
-      if ((c == 0xE0 && b[at + 1] < 0xA0) || (c == 0xED && b[at + 1] > 0x9F)) return 0;
-      at += 3;
-    } else if (c < 0xF5) {
-      if (left < 4 || (b[at + 1] & 0xC0) != 0x80 || (b[at + 2] & 0xC0) != 0x80 || (b[at + 3] & 0xC0) != 0x80) return 0;
-      if ((c == 0xF0 && b[at + 1] < 0x90) || (c == 0xF4 && b[at + 1] > 0x8F)) return 0;
-      at += 4;
-    } else {
-      return 0;
-    }
-  }
-  return 1;
-}
-
 inlined int utf8(const u8 *b, i64 at, i64 end) {
   const u64 high = 0x8080808080808080;
   for (; at + 8 <= end; at += 8)

@@ -13,56 +13,62 @@ def read_value(avro_type: AvroType, data: bytes) -> Any:
     Numbers, text, bytes, booleans and None as such, whatever the logical type; an enum's symbol; records and maps as
     dicts, arrays as lists, a union's value without its branch.
     """
-    return _Bytes(data).value(avro_type)
+    return ValueReader(data).value(avro_type)
 
 
-class _Bytes:
+class ValueReader:
+    """Reads values from bytes, one behind the other; see :func:`read_value`."""
+
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
 
     def value(self, avro_type: AvroType) -> Any:
+        """The next value."""
         match avro_type.kind:
             case "null":
                 return None
             case "boolean":
                 return self._take(1) == b"\1"
             case "int" | "long":
-                return self._number()
+                return self.number()
             case "float":
                 return struct.unpack("<f", self._take(4))[0]
             case "double":
                 return struct.unpack("<d", self._take(8))[0]
             case "bytes":
-                return self._take(self._number())
+                return self._take(self.number())
             case "string":
-                return self._text()
+                return self.text()
             case "fixed":
                 return self._take(avro_type.size)
             case "enum":
-                return avro_type.symbols[self._number()]
+                return avro_type.symbols[self.number()]
             case "union":
-                return self.value(avro_type.parts[self._number()])
+                return self.value(avro_type.parts[self.number()])
             case "record":
                 return {f.name: self.value(f.type) for f in avro_type.fields}
             case "array":
-                return [self.value(avro_type.parts[0]) for count in self._blocks() for _ in range(count)]
+                return [self.value(avro_type.parts[0]) for count in self.blocks() for _ in range(count)]
             case _:
-                return {self._text(): self.value(avro_type.parts[0]) for count in self._blocks() for _ in range(count)}
+                return {self.text(): self.value(avro_type.parts[0]) for count in self.blocks() for _ in range(count)}
 
-    def _blocks(self) -> Iterator[int]:
-        while count := self._number():
+    def blocks(self) -> Iterator[int]:
+        """The number of items in each block of an array or a map."""
+        while count := self.number():
             if count < 0:
-                self._number()  # the block's size
+                self.number()  # the block's size
             yield abs(count)
 
-    def _text(self) -> str:
-        return self._take(self._number()).decode()
+    def text(self) -> str:
+        """The next string."""
+        return self._take(self.number()).decode()
 
     def _take(self, size: int) -> bytes:
         self._at += size
         return self._data[self._at - size : self._at]
 
-    def _number(self) -> int:
+    def number(self) -> int:
+        """The next int or long."""
         raw = shift = 0
         while True:
             byte = self._take(1)[0]

@@ -40,8 +40,8 @@ def consumer(connections: Connections, group: str, **config: Any) -> Consumer:
             "fetch.wait.max.ms": 50,
             "fetch.queue.backoff.ms": 20,
             "queued.max.messages.kbytes": 32768,
-            "session.timeout.ms": 10000,
-            "heartbeat.interval.ms": 2000,
+            "session.timeout.ms": int(connections.kafka_session_timeout_s * 1000),
+            "heartbeat.interval.ms": int(connections.kafka_heartbeat_s * 1000),
             **config,
         }
     )

@@ -7,10 +7,12 @@ One batch of a partition is in flight. It is sent again until the broker has sto
 
 So a batch may be there twice, and an earlier one may come again behind it, but none is missing. Consumers drop repeats
 by `source.offset`. The producer is not idempotent: an idempotent one goes on behind a batch that failed for good.
+Where a send is cancelled, those that wait behind it end with `Overtaken`: its batch may not be there.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Protocol
@@ -33,13 +35,25 @@ from aiokafka.structs import TopicPartition
 from retail_stream.settings import Connections
 
 _ALL_REPLICAS = -1
+_NO_ANSWER = (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError, OSError, TimeoutError)
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _REMIND_EVERY_S = 30.0
+#: A broker that is away for less is not worth a sentence: another one leads the partition by then.
+_QUIET_S = 6.0
 _log = structlog.get_logger(__name__)
 
 
 class BatchRefused(Exception):
     """The topic does not take a batch of this size; smaller batches, or dead letters, may still be sent."""
+
+    def __init__(self, topic: str, size: int) -> None:
+        """``size``: bytes of the batch."""
+        super().__init__(f"{topic} does not take a batch of {size:,} bytes")
+        self.topic, self.size = topic, size
+
+
+class Overtaken(Exception):
+    """A batch was to follow one whose send was cancelled. It was not sent: it could have left a gap."""
 
 
 class Partitions(Protocol):
@@ -58,11 +72,19 @@ class Delivery:
     """Sends batches, any number of partitions at a time.
 
     `servers`: how sentences in the log name the brokers. `pause_s`: shortest pause between two attempts; it doubles
-    up to 2 s.
+    up to 2 s. `outage_is_said`: whether the log says already that no broker answers.
     """
 
-    def __init__(self, partitions: Partitions, servers: str, pause_s: float = _SHORTEST_PAUSE_S) -> None:
+    def __init__(
+        self,
+        partitions: Partitions,
+        servers: str,
+        pause_s: float = _SHORTEST_PAUSE_S,
+        outage_is_said: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._partitions, self._servers, self._pause_s = partitions, servers, pause_s
+        self._outage_is_said = outage_is_said
+        self._cancelled: Counter[tuple[str, int]] = Counter()
         self._in_flight: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting_since: dict[tuple[str, int], float] = {}
         self._said_at = -_REMIND_EVERY_S
@@ -78,38 +100,45 @@ class Delivery:
 
         Raises:
             BatchRefused: it is too large for its topic. Nothing was stored, and the next batch may be sent.
+            Overtaken: the send of a batch before it was cancelled meanwhile.
         """
         place = topic, partition
-        async with self._in_flight[place]:
-            pause = self._pause_s
-            try:
-                while True:
-                    try:
-                        return await self._partitions.produce(topic, partition, batch)
-                    except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
-                        raise BatchRefused(f"{topic} does not take a batch of {len(batch):,} bytes") from error
-                    except (KafkaError, OSError, TimeoutError) as error:
-                        self._waiting_since.setdefault(place, monotonic())
-                        self._say(topic, partition, error)
-                    await self._partitions.refresh()
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, _LONGEST_PAUSE_S)
-            finally:
-                self._waiting_since.pop(place, None)
+        cancelled = self._cancelled[place]
+        try:
+            async with self._in_flight[place]:
+                if cancelled != self._cancelled[place]:
+                    raise Overtaken(f"a batch of {topic}/{partition} before this one may not be there")
+                return await self._until_stored(topic, partition, batch)
+        except asyncio.CancelledError:
+            self._cancelled[place] += 1
+            raise
+
+    async def _until_stored(self, topic: str, partition: int, batch: bytes) -> int:
+        pause = self._pause_s
+        try:
+            while True:
+                try:
+                    return await self._partitions.produce(topic, partition, batch)
+                except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+                    raise BatchRefused(topic, len(batch)) from error
+                except (KafkaError, OSError, TimeoutError) as error:
+                    self._waiting_since.setdefault((topic, partition), monotonic())
+                    self._say(topic, partition, error)
+                await self._partitions.refresh()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+        finally:
+            self._waiting_since.pop((topic, partition), None)
 
     def _say(self, topic: str, partition: int, error: Exception) -> None:
+        is_away = isinstance(error, _NO_ANSWER)
+        if is_away and (self.waiting_s < _QUIET_S or self._outage_is_said()):
+            return
         if monotonic() - self._said_at >= _REMIND_EVERY_S:
             self._said_at = monotonic()
-            why = f"Kafka at {self._servers} does not store records of {topic}/{partition}: {_in_words(error)}."
+            why = "it does not answer" if is_away else (getattr(error, "description", "") or str(error)).rstrip(".")
+            why = f"Kafka at {self._servers} does not store records of {topic}/{partition}: {why}."
             _log.warning("waiting", why=why, waited_s=round(self.waiting_s))
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, TimeoutError | RequestTimedOutError):
-        return "no answer in time"
-    if isinstance(error, KafkaConnectionError | NodeNotReadyError | OSError):
-        return "no connection"
-    return (getattr(error, "description", "") or str(error)).rstrip(".")
 
 
 class KafkaPartitions:

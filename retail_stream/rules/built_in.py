@@ -24,7 +24,9 @@ HEADERS_READABLE = "headers_readable"
 VALUE_PRESENT = "value_present"
 VALID_AVRO = "valid_avro"
 SCHEMA_FORWARDABLE = "schema_forwardable"
-BEFORE_FIELDS = (HEADERS_READABLE, VALUE_PRESENT, VALID_AVRO, SCHEMA_FORWARDABLE)
+#: The rule behind all others: the clean topic takes the record.
+SIZE_FORWARDABLE = "size_forwardable"
+WITHOUT_FIELDS = (HEADERS_READABLE, VALUE_PRESENT, VALID_AVRO, SCHEMA_FORWARDABLE, SIZE_FORWARDABLE)
 
 _FIRST_US, _LAST_US = -2_208_988_800_000_000, 253_402_300_799_999_999  # of the years 1900 and 9999
 _FIVE_MINUTES_US = 300_000_000
@@ -106,5 +108,5 @@ OF_DELETES: tuple[Expectation, ...] = (
 
 #: The names that no other rule may have. ``time_not_future`` is one of both: of values it is in the rule files.
 NAMES = frozenset(
-    {*BEFORE_FIELDS, "key_matches", "time_in_range", "sequence_time_valid", *(name for name, _ in STORABLE.values())}
+    {*WITHOUT_FIELDS, "key_matches", "time_in_range", "sequence_time_valid", *(name for name, _ in STORABLE.values())}
 )

@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+import traceback
 from types import TracebackType
 from typing import Annotated, Literal
 
@@ -55,7 +56,7 @@ def configure(program: str) -> None:
         foreign_pre_chain=shared,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
+            structlog.processors.ExceptionRenderer(_traceback),
             *([] if as_json else [_on_one_line]),
             render,
         ],
@@ -69,6 +70,18 @@ def configure(program: str) -> None:
     logging.captureWarnings(capture=True)
     sys.excepthook = _crashed
     threading.excepthook = _thread_crashed
+
+
+def _traceback(exc_info: structlog.typing.ExcInfo) -> str:
+    """The frames and, of each message, its first line: what follows may quote a record, as Postgres' DETAIL does."""
+    error = exc_info[1]
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    lines = traceback.format_tb(error.__traceback__)
+    why = "".join(str(error).splitlines(keepends=False)[:1])
+    shown = f"Traceback (most recent call last):\n{''.join(lines)}{type(error).__qualname__}: {why}"
+    if before is None:
+        return shown
+    return f"{_traceback((type(before), before, before.__traceback__))}\n\nwhich led to:\n\n{shown}"
 
 
 def _on_one_line(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -93,11 +106,13 @@ def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackTy
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
     else:
-        structlog.get_logger("crash").critical("crashed", exc_info=(kind, error, trace))
+        why = f"{kind.__name__}, which nothing here expects"
+        structlog.get_logger("crash").critical("crashed", why=why, exc_info=(kind, error, trace))
 
 
 def _thread_crashed(crash: threading.ExceptHookArgs) -> None:
     if crash.exc_value is not None and not issubclass(crash.exc_type, SystemExit):
         thread = crash.thread.name if crash.thread else None
         exc_info = (crash.exc_type, crash.exc_value, crash.exc_traceback)
-        structlog.get_logger("crash").critical("thread crashed", thread=thread, exc_info=exc_info)
+        why = f"{crash.exc_type.__name__}, which nothing here expects"
+        structlog.get_logger("crash").critical("thread crashed", thread=thread, why=why, exc_info=exc_info)

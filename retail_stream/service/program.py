@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import structlog
 
+from retail_stream import variables
 from retail_stream.errors import RetailStreamError, SettingsError
 from retail_stream.service import logs, metrics, signals
 from retail_stream.settings import Settings, load
@@ -82,6 +83,8 @@ def run_program(name: str, settings: type[S], work: Callable[[Program, S], int |
     try:
         logs.configure(name)
         config = load(settings)
+        for sentence in variables.unknown(os.environ):
+            _log.warning("unknown setting", why=sentence)
         port = getattr(config, "metrics_port", None)
         if port is not None:
             program.health = metrics.serve(port)

@@ -1,47 +1,105 @@
-"""Engines for the warehouse, the errors of an outage, and COPY from a frame."""
+"""Engines for the warehouse, the errors that are worth another try, and COPY from a frame."""
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, Final, cast
 
 import polars as pl
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, text
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from retail_stream.errors import Unavailable
 
-_CONNECT_S = 5
 _SLICE = 10_000
 _FROZEN_S = 20
-_IDLE_IN_TRANSACTION = "25P03"
+#: What libpq is told unless the URL says otherwise: a dead server is noticed within seconds.
+_CONNECT: Final[Mapping[str, str]] = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+}
+#: What every session sets, whatever the defaults of the server, the database and the role are.
+_SESSION: Final[Mapping[str, str]] = {
+    "DateStyle": "ISO, MDY",
+    "TimeZone": "UTC",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "search_path": "public",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "standard_conforming_strings": "on",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+#: Settings of a session that the URL's ``options`` may choose: they shape no result.
+_LIMITS = frozenset({"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"})
+_OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_]+)=")
+
 _LOCK_TIMEOUT = "55P03"
-_QUERY_CANCELLED = "57014"
+#: SQLSTATE classes of a statement or a value that the server will never take (Postgres' manual, appendix A).
+_REFUSED: Final = frozenset({"0A", "21", "22", "23", "26", "2D", "34", "3B", "42", "44", "54", "P0"})
+#: Of these classes, what somebody else changes: a right, a table that is made or replaced beside us.
+_MENDED: Final = frozenset({"42501", "42P01", "42P07", "42710"})
+#: Of the class 25, what only wrong code does: statements outside a transaction, or in one that has failed.
+_MISUSED: Final = frozenset({"25P01", "25P02", "25001"})
 
 
 def engine(database_url: str, **session: str) -> Engine:
-    """An engine on psycopg whose sessions speak UTC and notice a dead server within seconds.
+    """An engine on psycopg whose sessions have the same settings on every server, and notice a dead one within seconds.
 
+    ``database_url``: as libpq reads it, several hosts, ``options``, ``connect_timeout`` and ``sslmode`` included. With
+    several hosts, the one that takes writes is used, unless the URL says otherwise.
     ``session``: further settings of Postgres for every session, e.g. ``statement_timeout="5s"``.
     """
-    options = {"timezone": "UTC", "intervalstyle": "postgres", **session}
-    _, _, rest = database_url.partition("://")
-    return create_engine(
-        f"postgresql+psycopg://{rest}",
+    given = {name: str(value) for name, value in conninfo_to_dict(database_url).items() if value is not None}
+    limits = {name.lower() for name in _OPTION.findall(given.get("options", ""))} & _LIMITS
+    several = {"target_session_attrs": "read-write"} if "," in given.get("host", "") else {}
+    dsn = make_conninfo(**{**_CONNECT, **several, **given})
+    settings = {name: value for name, value in {**_SESSION, **session}.items() if name not in limits}
+    # Not as options of the connection: poolers such as PgBouncer refuse those.
+    statement = "SELECT " + ", ".join(["set_config(%s, %s, false)"] * len(settings))
+    values = [part for setting in settings.items() for part in setting]
+    made = create_engine(
+        _shown(given),
         pool_pre_ping=True,
         pool_size=2,
         # Errors are logged; parameters are records, which are not.
         hide_parameters=True,
-        connect_args={
-            "connect_timeout": _CONNECT_S,
-            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-        },
     )
+
+    @event.listens_for(made, "do_connect")
+    def connect(_: Any, __: Any, ___: Any, params: Mapping[str, Any]) -> psycopg.Connection:
+        connection = psycopg.connect(dsn, autocommit=True, context=params.get("context"))
+        try:
+            connection.execute(statement, values)
+            connection.autocommit = False
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    return made
+
+
+def _shown(given: Mapping[str, str]) -> URL:
+    """The URL that sentences show: hosts, database and user; never the password."""
+    hosts = (given.get("host") or given.get("hostaddr") or "localhost").split(",")
+    ports = (given.get("port") or "5432").split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    user, database = given.get("user"), given.get("dbname") or given.get("user") or ""
+    if len(hosts) == 1:
+        return URL.create("postgresql+psycopg", user, None, hosts[0], int(ports[0]), database)
+    several = ",".join(f"{host}:{port or 5432}" for host, port in zip(hosts, ports, strict=True))
+    return URL.create("postgresql+psycopg", user, None, several, None, database)
 
 
 def service_engine(database_url: str, service: str, **session: str) -> Engine:
@@ -64,61 +122,65 @@ def service_engine(database_url: str, service: str, **session: str) -> Engine:
 
 
 def address(engine: Engine) -> str:
-    """host:port/database, for sentences; never the password."""
-    return f"{engine.url.host}:{engine.url.port or 5432}/{engine.url.database}"
+    """host:port/database, for sentences; with commas between several hosts."""
+    url = engine.url
+    return f"{url.host}:{url.port}/{url.database}" if url.port else f"{url.host}/{url.database}"
 
 
-def is_outage(error: DBAPIError | psycopg.Error) -> bool:
-    """Whether the server is away or going away (SQLSTATE classes 08, 53 and 57), not refusing a statement.
+def is_worth_another_try(error: DBAPIError | psycopg.Error) -> bool:
+    """Whether the same statement can succeed later: all but what the server refuses because of a statement or a value.
 
-    COPY bypasses SQLAlchemy, so its errors are the driver's own.
+    A server that is away, starts, stops, fails over, is full or cancels a statement, a wrong password and a missing
+    right are mended by others, while we wait. COPY bypasses SQLAlchemy, so its errors are the driver's own.
     """
-    if isinstance(error, psycopg.Error):
-        original: BaseException | None = error
-    elif error.connection_invalidated:
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    else:
-        original = error.orig
-    if isinstance(original, psycopg.InterfaceError):
-        return True
-    state = getattr(original, "sqlstate", None)
-    if state == _IDLE_IN_TRANSACTION:
-        return True
-    # A cancelled statement, for example by statement_timeout: the server answers.
-    if state == _QUERY_CANCELLED:
-        return False
-    return isinstance(original, psycopg.OperationalError) and (state is None or state[:2] in ("08", "53", "57"))
+    state = _state(error)
+    if state is None:
+        # Of the client itself: a connection that is lost or refused, against wrong use of the driver.
+        return isinstance(_original(error), psycopg.OperationalError | psycopg.InterfaceError)
+    return state in _MENDED or (state[:2] not in _REFUSED and state not in _MISUSED)
 
 
-def is_rolled_back(error: DBAPIError | psycopg.Error) -> bool:
-    """Whether the server rolled a transaction back in favour of another, as after a deadlock (SQLSTATE class 40)."""
-    return _state(error).startswith("40")
+def server_words(error: DBAPIError | psycopg.Error) -> str | None:
+    """What the server answered, one line without values of records; None if it did not answer."""
+    original = _original(error)
+    if isinstance(original, psycopg.Error) and _state(error) is not None:
+        # Not the detail: it quotes rows.
+        return original.diag.message_primary or type(original).__name__
+    # A refused connection has no SQLSTATE, only libpq's text.
+    said = re.search(r"FATAL:\s+(.+)", str(original))
+    return said[1].strip() if said else None
 
 
-def _state(error: DBAPIError | psycopg.Error) -> str:
-    original = error if isinstance(error, psycopg.Error) else error.orig
-    return str(getattr(original, "sqlstate", None))
+def _original(error: DBAPIError | psycopg.Error) -> BaseException | None:
+    return error if isinstance(error, psycopg.Error) else error.orig
 
 
-def unavailable(engine: Engine) -> Unavailable:
-    """The sentence for a database that does not answer."""
-    return Unavailable(f"Postgres at {address(engine)} does not answer.")
+def _state(error: DBAPIError | psycopg.Error) -> str | None:
+    state = getattr(_original(error), "sqlstate", None)
+    return None if state is None else str(state)
+
+
+def unavailable(engine: Engine, error: DBAPIError | psycopg.Error | None = None) -> Unavailable:
+    """The error for a database that does not answer, or the server's own words if it did."""
+    words = None if error is None else server_words(error)
+    does = "does not answer" if words is None else f"answers: {words}"
+    return Unavailable(f"Postgres at {address(engine)} {does}.")
 
 
 @contextmanager
 def outages(engine: Engine) -> Iterator[None]:
-    """Raise :class:`Unavailable` for an outage and for a transaction that should be tried again; other errors pass."""
+    """Raise :class:`Unavailable` for every error that :func:`is_worth_another_try`; others pass."""
     try:
         yield
     except (DBAPIError, psycopg.Error) as e:
+        if not is_worth_another_try(e):
+            raise
         if _state(e) == _LOCK_TIMEOUT:
             _end_frozen(engine)
             raise Unavailable(f"Postgres at {address(engine)}: another session keeps a lock.") from e
-        if is_rolled_back(e):
-            raise Unavailable(f"Postgres at {address(engine)} ended a transaction in favour of another.") from e
-        if is_outage(e):
-            raise unavailable(engine) from e
-        raise
+        raise unavailable(engine, e) from e
 
 
 def _end_frozen(engine: Engine) -> None:

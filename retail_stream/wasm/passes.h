@@ -54,3 +54,31 @@ static inline i64 put_varint(u8 *out, i64 at, i64 value) {
   out[at++] = (u8)raw;
   return at;
 }
+
+// Whether the bytes from `at` to `end` are UTF-8.
+static int many_bytes_utf8(const u8 *b, i64 at, i64 end) {
+  while (at < end) {
+    u8 c = b[at];
+    i64 left = end - at;
+    if (c < 0x80) {
+      at++;
+    } else if (c < 0xC2) {
+      return 0;
+    } else if (c < 0xE0) {
+      if (left < 2 || (b[at + 1] & 0xC0) != 0x80) return 0;
+      at += 2;
+    } else if (c < 0xF0) {
+      if (left < 3 || (b[at + 1] & 0xC0) != 0x80 || (b[at + 2] & 0xC0) != 0x80) return 0;
+      // Longer than need be; halves of UTF-16 pairs.
+      if ((c == 0xE0 && b[at + 1] < 0xA0) || (c == 0xED && b[at + 1] > 0x9F)) return 0;
+      at += 3;
+    } else if (c < 0xF5) {
+      if (left < 4 || (b[at + 1] & 0xC0) != 0x80 || (b[at + 2] & 0xC0) != 0x80 || (b[at + 3] & 0xC0) != 0x80) return 0;
+      if ((c == 0xF0 && b[at + 1] < 0x90) || (c == 0xF4 && b[at + 1] > 0x8F)) return 0;
+      at += 4;
+    } else {
+      return 0;
+    }
+  }
+  return 1;
+}

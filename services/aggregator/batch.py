@@ -61,7 +61,7 @@ class Aggregator:
         self._engine, self._settings, self._encoder = engine, config, encoder
         self._writers, self._rise_writers, self._published, self._wait = writers, rise_writers, published, wait
         self._sale = RecordSchema(topics.topic(CLEAN).schema())
-        self._columns = {**_NUMBERS, batches.REPLAY_OF: pl.Binary(), **self._sale.columns}
+        self._columns = {**_NUMBERS, batches.REPLAY_OF: pl.Binary(), batches.EXTRA: pl.String(), **self._sale.columns}
 
     def claim(self, partitions: Iterable[TopicPartitionKey]) -> Mapping[TopicPartitionKey, OwnedPartition]:
         """Become the owner of partitions and return what is stored of them; servers that are away are waited for.
@@ -83,7 +83,11 @@ class Aggregator:
 
     def rows(self, records: Mapping[TopicPartitionKey, PartitionRecords]) -> Mapping[int, pl.DataFrame]:
         """The records of each partition as columns, repeats included; as :func:`batches.table`."""
-        return {p: batches.table(r.messages, self._writers, self._sale) for (_, p), r in records.items() if r.messages}
+        return {
+            p: batches.table(r.messages, self._writers, self._sale, keep_extra=True)
+            for (_, p), r in records.items()
+            if r.messages
+        }
 
     def store(
         self,

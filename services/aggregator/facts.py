@@ -4,6 +4,7 @@ import polars as pl
 import psycopg
 from sqlalchemy import Connection, text
 
+from retail_stream.kafka.batches import EXTRA
 from retail_stream.warehouse import postgres
 from services.aggregator.duplicates import EXPIRES, IDENTITY
 from services.aggregator.totals import cents
@@ -34,6 +35,7 @@ def store(connection: Connection, sales: pl.DataFrame) -> int:
         # The double nearest to a number of two decimals prints as that number: the column holds the exact cents.
         *((cents(a) / 100.0).alias(a) for a in _AMOUNTS),
         "payment_method",
+        EXTRA,
     )
     try:
         with connection.begin_nested():

@@ -5,85 +5,57 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
-
-import faust
+from typing import Any
 
 from retail_stream import topics
-from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
-from retail_stream.security import KafkaSecurity
+from retail_stream.kafka.delivery import Delivery
+from retail_stream.kafka.limits import BatchLimits
 from retail_stream.topics import Group
 from retail_stream.waiting import Wait
-from services.cleaner.delivery import Delivery
-from services.cleaner.forward import Forwarder, NotLearnt, Sent
+from services.cleaner import metrics
+from services.cleaner.channels import App
+from services.cleaner.feed import Chunk
+from services.cleaner.forward import Forwarder
 from services.cleaner.rejects import RejectRatio
-from services.cleaner.settings import CleanerSettings
-from services.cleaner.transport import App, Chunk, Chunking
 
-T = TypeVar("T")
-
-#: How many records of one entity are sent before their delivery is awaited: a third of a second's work.
-MOST_SENT = 100_000
+#: Chunks of one entity that are worked on at a time, each of another partition: while some are sent, others are
+#: computed.
+AT_A_TIME = 4
 
 
-def build(settings: CleanerSettings, registry: Registry, delivery: Delivery, wait: Wait) -> App:
-    """Wire the app; nothing connects before it runs. ``wait``: waits for a registry that is away."""
-    app = App(
-        Group.CLEANER,
-        broker=f"kafka://{settings.kafka_bootstrap_servers.replace(',', ';kafka://')}",
-        broker_credentials=credentials(settings),
-        chunking=Chunking(librdkafka=settings.librdkafka()),
-    )
+def build(
+    registry: Registry, delivery: Delivery, limits: BatchLimits, dlq_max_ratio: float, wait: Wait
+) -> tuple[App, dict[str, Any]]:
+    """The app, and the channel that each raw topic's chunks go to. ``wait``: waits for a server that is away."""
+    app = App(Group.CLEANER)
     # One thread computes for all entities: several would only wait for the interpreter lock. Meanwhile the event loop
-    # sends the group's heartbeats.
+    # reads, sends, and keeps the membership.
     computing = ThreadPoolExecutor(1, thread_name_prefix="cleaner")
+
+    async def compute(function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(computing, function, *arguments)
+
+    channels = {}
     for entity in Entity:
-        schema = topics.topic(topics.raw(entity)).schema()
-        forwarder = Forwarder(entity, registry, delivery, RecordSchema(schema), wait)
-        _agent(app, computing, forwarder, RejectRatio(entity, settings.dlq_max_ratio))
-    return app
+        channel = channels[topics.raw(entity)] = app.channel()
+        forwarder = Forwarder(entity, registry, delivery, limits, compute, wait)
+        _agent(app, channel, forwarder, RejectRatio(entity, dlq_max_ratio))
+    return app, channels
 
 
-def credentials(security: KafkaSecurity) -> faust.SASLCredentials | faust.SSLCredentials | None:
-    """The same as ``librdkafka()``, for the aiokafka client of Faust."""
-    context = security.ssl_context()
-    if security.sasl and security.kafka_sasl_password is not None:
-        return faust.SASLCredentials(
-            username=security.kafka_sasl_username,
-            password=security.kafka_sasl_password.get_secret_value(),
-            mechanism=str(security.kafka_sasl_mechanism),
-            ssl_context=context,
-        )
-    return None if context is None else faust.SSLCredentials(context)
-
-
-def _agent(app: App, computing: ThreadPoolExecutor, forwarder: Forwarder, ratio: RejectRatio) -> None:
-    @app.agent(app.topic(topics.raw(forwarder.entity)), name=f"clean_{forwarder.entity}")
+def _agent(app: App, channel: Any, forwarder: Forwarder, ratio: RejectRatio) -> None:
+    @app.agent(channel, name=f"clean_{forwarder.entity}", concurrency=AT_A_TIME)
     async def agent(chunks: Any) -> None:
-        def compute(work: Callable[..., T], *arguments: Any) -> Awaitable[T]:
-            return asyncio.get_running_loop().run_in_executor(computing, work, *arguments)
-
-        sent: list[Sent] = []
         chunk: Chunk
         async for chunk in chunks:
-            try:
-                sent.append(await compute(forwarder.send, chunk.records))
-            except NotLearnt as new:
-                # In another thread: while the registry is away, other entities go on.
-                await asyncio.to_thread(forwarder.learn, new.ids)
-                sent.append(await compute(forwarder.send, chunk.records))
-            why = ratio.observe(sent[-1].records, sent[-1].cleaned.rejected)
-            # Waiting for the brokers costs as much for several chunks as for one.
-            if why is None and sum(one.records for one in sent) < MOST_SENT and chunks.has_more:
-                chunks.defer()
-                continue
-            await compute(forwarder.finish, sent)
-            sent.clear()
-            if why is not None:
+            delivered = await forwarder.forward(chunk.records.pieces)
+            if delivered.records:
+                metrics.observe(forwarder.entity, delivered)
+            # A letter that is still bad was counted when it was rejected first.
+            if why := ratio.observe(delivered.records, delivered.fresh):
                 # The chunk that tripped the ratio is delivered and acknowledged; what follows it is not.
-                chunks.acknowledge()
+                chunk.acknowledge()
                 raise why

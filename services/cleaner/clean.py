@@ -1,70 +1,44 @@
-"""The pure middle of the cleaner: a chunk of raw records becomes, record by record, a clean one or a dead letter."""
+"""The pure middle of the cleaner: raw records in columns become clean ones, and the rest dead letters."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from itertools import pairwise
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-import polars as pl
 
 from retail_stream import topics
-from retail_stream.avro import encoder, extra
-from retail_stream.avro.decode import RecordSchema, frame
-from retail_stream.avro.decoder import HEADER_BYTES, ROW, Decoded, Flags, Part, Values
-from retail_stream.avro.plan import Branch
+from retail_stream.avro import encoder
+from retail_stream.avro.decode import RecordSchema
+from retail_stream.avro.decoder import HEADER_BYTES, Decoded, Flags, Part, Values
+from retail_stream.avro.plan import Branch, Bytes
 from retail_stream.entities import Entity
 from retail_stream.errors import Rejected, Stage
+from retail_stream.kafka.record_batches.columns import Columns, Integers, Row
+from retail_stream.kafka.record_batches.headers import readable_names
 from retail_stream.rules import built_in
 from retail_stream.rules.built_in import Action
+from services.cleaner.context import tombstones, with_context
 from services.cleaner.expectations import rules
-from services.cleaner.verdict import KEY, RECORD_TIME, Verdict, judge
+from services.cleaner.verdict import Verdict, judge
 
-_MICROSECONDS = 1000  # in a millisecond
-# In microseconds some of Kafka's timestamps do not fit into 64 bits; all of those are far from any allowed year.
-_FAR = 2**62 // _MICROSECONDS
+#: Of a schema id in a value: behind the magic byte.
+_ID_AT, _ID_BYTES = 1, HEADER_BYTES - 1
 
 
 @dataclass(frozen=True)
-class Raw:
-    """Raw records of one partition, as parallel columns.
-
-    ``timestamps``: Kafka's record timestamps, milliseconds. ``sequence_times``: for tombstones, the header
-    ``sequence.time`` in microseconds, or None if the header is not such a number; rows without it have the timestamp.
-    ``unreadable``: rows whose headers cannot be read. ``joined``: the values in one buffer.
-    """
-
-    entity: Entity
-    values: Sequence[bytes | None]
-    keys: Sequence[bytes | None]
-    timestamps: Sequence[int]
-    sequence_times: Mapping[int, int | None] = field(default_factory=dict)
-    unreadable: Set[int] = frozenset()
-
-    @cached_property
-    def joined(self) -> Values:
-        return Values.of(self.values)
-
-
-@dataclass
 class Cleaned:
-    """The clean values, row by row, and the records that have none.
+    """What became of raw records.
 
-    ``values``: of rows in ``rejected`` they have no meaning. ``counts``: (action, rule) → how many records broke it.
+    ``columns``: the records; those of ``good`` have their clean values, the others what came. ``good``: numbers of the
+    records that have one, ascending. ``rejected``: the others, in any order. ``counts``: (action, rule) → how many
+    records broke it.
     """
 
-    values: Sequence[bytes | None]
-    rejected: dict[int, Rejected]
+    columns: Columns
+    good: Integers
+    rejected: Mapping[int, Rejected]
     counts: Counter[tuple[Action, str]]
-
-    @property
-    def good(self) -> list[bool]:
-        """Row by row, whether the record is not rejected."""
-        flags = [True] * len(self.values)
-        for row in self.rejected:
-            flags[row] = False
-        return flags
 
 
 @dataclass(frozen=True)
@@ -84,33 +58,49 @@ class Target:
 Targets = Mapping[int, Mapping[Branch, Target]]
 
 
-def clean(raw: Raw, writers: Mapping[int, RecordSchema], reader: RecordSchema, targets: Targets) -> Cleaned:
-    """Judge every record; forward the bytes of the good ones, write them anew where the clean schema differs.
+def values_of(columns: Columns) -> Values:
+    """The records' values, where they are."""
+    begins = columns.table[Row.VALUE_AT]
+    return Values(columns.buffer, begins, begins + np.maximum(columns.table[Row.VALUE_SIZE], 0))
+
+
+def clean(
+    entity: Entity, columns: Columns, writers: Mapping[int, RecordSchema], reader: RecordSchema, targets: Targets
+) -> Cleaned:
+    """Judge every record; keep the bytes of the good ones, write them anew where the clean schema differs.
 
     ``writers``: raw schema id → its schema. ``reader``: the entity's raw schema. ``targets``: for at least the ids of
     decodable values.
+
+    Raises:
+        FailedExpectation: a record broke a rule with the action ``fail``.
     """
-    tombstones = [i for i, v in enumerate(raw.values) if v is None] if None in raw.values else []
-    decoded = reader.read(raw.joined, writers)
-    verdict = judge(_with_context(decoded.numbered, raw), rules(raw.entity))
-    _judge_extra(decoded, verdict)
-    rejected = _undecodable(raw.entity, decoded, set(tombstones))
+    is_null = columns.table[Row.VALUE_SIZE] < 0
+    decoded = reader.read(values_of(columns), writers)
+    verdict = judge(with_context(decoded, columns), rules(entity))
+    rejected = _undecodable(entity, decoded, is_null)
     counts = verdict.counts
     counts.update((Action.REJECT, rule) for r in rejected.values() for rule in r.rules)
-    if raw.entity is not Entity.SALES and tombstones:
-        buried = judge(_tombstones(raw, tombstones), built_in.OF_DELETES)
+    if entity is not Entity.SALES and is_null.any():
+        buried = judge(tombstones(columns, np.flatnonzero(is_null)), built_in.OF_DELETES)
         counts.update(buried.counts)
         verdict.rejected.update(buried.rejected)
     for row, broken in verdict.rejected.items():
-        rejected[row] = Rejected(broken, Stage.TRANSFORMATION, f"{raw.entity} record breaks: {', '.join(broken)}")
+        rejected[row] = Rejected(broken, Stage.TRANSFORMATION, f"{entity} record breaks: {', '.join(broken)}")
     for part in decoded.parts:
         if refusal := targets[part.schema_id][part.branch].refusal:
             _reject_also(
                 part.rows.tolist(), built_in.SCHEMA_FORWARDABLE, Stage.VALUE_CONVERTER, refusal, rejected, counts
             )
-    lost = "its headers are lost: the name of one is not UTF-8"
-    _reject_also(raw.unreadable, built_in.HEADERS_READABLE, Stage.HEADER_CONVERTER, lost, rejected, counts)
-    return Cleaned(_values(raw, reader, decoded, targets, verdict, rejected), rejected, counts)
+    if not (readable := readable_names(columns)).all():
+        lost = np.flatnonzero(~readable)
+        columns = columns.without_headers(lost)
+        why = "its headers are lost: the name of one is not UTF-8"
+        _reject_also(lost.tolist(), built_in.HEADERS_READABLE, Stage.HEADER_CONVERTER, why, rejected, counts)
+    good = np.ones(len(columns), np.bool_)
+    good[list(rejected)] = False
+    columns = _rewritten(columns, clean_encoder(entity, reader), decoded, targets, verdict, good)
+    return Cleaned(columns, np.flatnonzero(good), rejected, counts)
 
 
 def _reject_also(
@@ -127,55 +117,10 @@ def _reject_also(
         counts[Action.REJECT, rule] += 1
 
 
-def _judge_extra(decoded: Decoded, verdict: Verdict) -> None:
-    """Judge the fields that only a newer writer has: a later migration may make columns of them."""
-    for held, rows, values in extra.limited(decoded):
-        rule, storable = built_in.STORABLE[held]
-        good = values.to_frame("value").select(storable(pl.col("value"))).to_series()
-        for row in rows[~good.to_numpy()].tolist():
-            broken = verdict.rejected.get(row, ())
-            if rule not in broken:
-                verdict.rejected[row] = (*broken, rule)
-                verdict.counts[Action.REJECT, rule] += 1
-
-
-def _with_context(table: pl.DataFrame, raw: Raw) -> pl.DataFrame:
-    keys = _texts(raw.keys)
-    times = pl.Series(RECORD_TIME, raw.timestamps, dtype=pl.Int64).clip(-_FAR, _FAR) * _MICROSECONDS
-    if table.height != len(keys):
-        keys, times = keys.gather(table[ROW]), times.gather(table[ROW])
-    return table.with_columns(keys, times)
-
-
-def _texts(keys: Sequence[bytes | None]) -> pl.Series:
-    try:
-        return pl.Series(KEY, keys, dtype=pl.Binary).cast(pl.String)
-    except pl.exceptions.ComputeError:
-        # At least one is not UTF-8.
-        return pl.Series(KEY, [_text(k) for k in keys], dtype=pl.String)
-
-
-def _tombstones(raw: Raw, rows: Sequence[int]) -> pl.DataFrame:
-    keys = [_text(raw.keys[i]) for i in rows]
-    times = [min(max(raw.timestamps[i], -_FAR), _FAR) * _MICROSECONDS for i in rows]
-    sequence = [raw.sequence_times.get(i, time) for i, time in zip(rows, times, strict=True)]
-    return pl.DataFrame(
-        {
-            ROW: rows,
-            KEY: keys,
-            "id": [_int32(k) for k in keys],
-            RECORD_TIME: times,
-            "sequence_time": [time if s is None else s for time, s in zip(times, sequence, strict=True)],
-            "sequence_time_valid": [s is not None for s in sequence],
-        },
-        schema_overrides={KEY: pl.String, "id": pl.Int32, RECORD_TIME: pl.Int64, "sequence_time": pl.Int64},
-    )
-
-
-def _undecodable(entity: Entity, decoded: Decoded, tombstones: set[int]) -> dict[int, Rejected]:
+def _undecodable(entity: Entity, decoded: Decoded, is_null: Flags) -> dict[int, Rejected]:
     rejected = {}
     for row, why in decoded.bad.items():
-        if row not in tombstones:
+        if not is_null[row]:
             rejected[row] = Rejected((built_in.VALID_AVRO,), Stage.VALUE_CONVERTER, why)
         elif entity is Entity.SALES:
             why = "a sale cannot be deleted: its value is null"
@@ -183,64 +128,51 @@ def _undecodable(entity: Entity, decoded: Decoded, tombstones: set[int]) -> dict
     return rejected
 
 
-def _values(
-    raw: Raw,
-    reader: RecordSchema,
-    decoded: Decoded,
-    targets: Targets,
-    verdict: Verdict,
-    rejected: Mapping[int, Rejected],
-) -> Sequence[bytes | None]:
-    """The clean values, row by row; those of rejected rows have no meaning."""
-    good = np.ones(len(raw.values), np.bool_)
-    good[list(rejected)] = False
-    values: list[bytes | None] | None = None
+def _rewritten(
+    columns: Columns, target: encoder.Target, decoded: Decoded, targets: Targets, verdict: Verdict, good: Flags
+) -> Columns:
+    """The columns with the clean values of the good rows; the bytes of most stay where they are."""
+    encoded: list[tuple[Integers, Bytes, Integers]] = []
+    renumbered: list[tuple[Integers, int]] = []
     for part in decoded.parts:
-        target = targets[part.schema_id][part.branch]
+        made = targets[part.schema_id][part.branch]
         changes = _changes(part, verdict, good)
-        if target.forwards and not changes and target.schema_id == part.schema_id:
+        if made.forwards and not changes and made.schema_id == part.schema_id:
             continue
-        values = list(raw.values) if values is None else values
         kept = part if good.all() else part.only(good)
-        if target.forwards and not changes:
-            header = frame(target.schema_id, b"")
-            for row in kept.rows.tolist():
-                values[row] = header + (raw.values[row] or b"")[HEADER_BYTES:]
+        if made.forwards and not changes:
+            renumbered.append((kept.rows, made.schema_id))
         elif len(kept.rows):
-            buffer, offsets = clean_encoder(raw.entity, reader).encode(decoded, kept, target.schema_id, changes)
-            data = buffer.tobytes()
-            for row, (begin, end) in zip(kept.rows.tolist(), pairwise(offsets.tolist()), strict=True):
-                values[row] = data[begin:end]
-    return raw.values if values is None else values
+            data, offsets = target.encode(decoded, kept, made.schema_id, changes)
+            encoded.append((kept.rows, data, np.diff(offsets)))
+    if encoded:
+        rows, data, sizes = (np.concatenate(arrays) for arrays in zip(*encoded, strict=True))
+        columns = columns.replace_values(rows, data, sizes)
+    return _renumbered(columns, renumbered) if renumbered else columns
+
+
+def _renumbered(columns: Columns, schema_ids: Iterable[tuple[Integers, int]]) -> Columns:
+    """The columns with other schema ids in the values of some rows."""
+    buffer = columns.buffer.copy()
+    for rows, number in schema_ids:
+        places = columns.table[Row.VALUE_AT, rows, np.newaxis] + np.arange(_ID_AT, HEADER_BYTES)
+        buffer[places] = np.frombuffer(number.to_bytes(_ID_BYTES, "big"), np.uint8)
+    return Columns(columns.topic, columns.partition, buffer, columns.table)
 
 
 def _changes(part: Part, verdict: Verdict, good: Flags) -> encoder.Changes:
     """The good rows of the part that get defaults: field → rows and the value."""
-    if not verdict.defaults:
-        return {}
-    rows: dict[tuple[str, str], list[int]] = {}
-    for row in part.rows[good[part.rows]].tolist():
-        for name, value in verdict.defaults.get(row, {}).items():
-            rows.setdefault((name, value), []).append(row)
-    return {name: (np.array(found, np.int64), value) for (name, value), found in rows.items()}
+    changes = {}
+    if verdict.defaults:
+        ours = np.zeros(len(good), np.bool_)
+        ours[part.rows] = good[part.rows]
+        for (name, value), rows in verdict.defaults.items():
+            if len(found := rows[ours[rows]]):
+                changes[name] = found, value
+    return changes
 
 
 @lru_cache
 def clean_encoder(entity: Entity, reader: RecordSchema) -> encoder.Target:
     """What writes records of an entity by its clean schema, from columns of ``reader``, the entity's raw schema."""
     return encoder.Target(topics.topic(topics.clean(entity)).schema(), reader.reader)
-
-
-def _text(key: bytes | None) -> str | None:
-    try:
-        return None if key is None else key.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _int32(text: str | None) -> int | None:
-    digits = "" if text is None else text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10):
-        return None
-    number = int(text or "")
-    return number if -(2**31) <= number < 2**31 else None

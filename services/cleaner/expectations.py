@@ -32,5 +32,5 @@ def version(entity: Entity) -> str:
 def named(entity: Entity) -> set[tuple[Action, str]]:
     """Every rule that a record of an entity can break, with its action."""
     deletes = built_in.OF_DELETES if entity in DIMENSIONS else ()
-    before = {(Action.REJECT, name) for name in built_in.BEFORE_FIELDS}
-    return before | {(rule.action, rule.name) for rule in (*rules(entity), *deletes)}
+    without_fields = {(Action.REJECT, name) for name in built_in.WITHOUT_FIELDS}
+    return without_fields | {(rule.action, rule.name) for rule in (*rules(entity), *deletes)}

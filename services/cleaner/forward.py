@@ -1,133 +1,204 @@
 """The cleaner's edges: records of one partition in, delivered clean records and dead letters out."""
 
+import asyncio
+import threading
 import time
-from collections.abc import Iterable, Set
-from dataclasses import dataclass
-from itertools import compress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any
 
-from confluent_kafka import Message
-
-from retail_stream import dead_letters, topics
+from retail_stream import topics
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.entities import Entity
+from retail_stream.errors import Rejected, Stage, Unavailable
+from retail_stream.kafka.delivery import BatchRefused, Delivery
+from retail_stream.kafka.headers import REPLAY_OF, RULES_VERSION, SOURCE_OFFSET
+from retail_stream.kafka.limits import BatchLimits
+from retail_stream.kafka.record_batches.added_headers import Header, alike
+from retail_stream.kafka.record_batches.columns import Columns
+from retail_stream.kafka.record_batches.headers import find_header
+from retail_stream.kafka.record_batches.outgoing import build
+from retail_stream.rules.built_in import SIZE_FORWARDABLE, Action
 from retail_stream.waiting import Wait, wait_for
-from services.cleaner import metrics
-from services.cleaner.clean import Cleaned, clean
-from services.cleaner.delivery import Delivery
+from services.cleaner.clean import Cleaned, clean, values_of
 from services.cleaner.expectations import version
-from services.cleaner.records import Records
+from services.cleaner.letters import TooLargeLetter, letters
 from services.cleaner.targets import CleanSchemas
 from services.cleaner.verdict import FailedExpectation
+
+#: Calls a function with arguments in the thread that computes.
+Compute = Callable[..., Awaitable[Any]]
 
 
 class NotLearnt(Exception):
     """Schema ids must be looked up first with :meth:`Forwarder.learn`, which waits for a registry that is away."""
 
     def __init__(self, ids: Set[int]) -> None:
-        """``ids``: those of the batch."""
+        """``ids``: those of the records."""
         super().__init__(ids)
         self.ids = ids
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A chunk whose records are sent and perhaps not delivered.
+class Made:
+    """What is to be sent of some records, in order, and what the rules said of them.
 
-    ``records``: how many it had. ``oldest``: the smallest of their timestamps, in milliseconds. ``began``: when the
-    work on it began, in seconds of the performance counter.
+    ``oldest``: the smallest of their timestamps, in milliseconds. ``rejected``: their numbers, in any order; ``fresh``:
+    those that are not replays of dead letters.
     """
 
+    clean: Sequence[bytes]
+    dead: Sequence[bytes]
     records: int
-    cleaned: Cleaned
     oldest: int
+    rejected: Sequence[int]
+    fresh: Sequence[int]
+    counts: Mapping[tuple[Action, str], int]
+
+
+@dataclass
+class Delivered:
+    """What was delivered of one chunk. ``rejected``, ``fresh``: numbers of its records. ``began``: perf_counter."""
+
     began: float
+    records: int = 0
+    oldest: int = 2**63 - 1
+    rejected: list[int] = field(default_factory=list)
+    fresh: list[int] = field(default_factory=list)
+    counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
+
+    def add(self, made: Made) -> None:
+        """Count records that follow."""
+        self.rejected += [self.records + row for row in made.rejected]
+        self.fresh += [self.records + row for row in made.fresh]
+        self.records += made.records
+        self.oldest = min(self.oldest, made.oldest)
+        self.counts.update(made.counts)
 
 
 class Forwarder:
-    """Cleans records of one entity. One thread at a time may call it."""
+    """Cleans records of one entity; one call for each partition at a time."""
 
     def __init__(
-        self, entity: Entity, registry: Registry, delivery: Delivery, reader: RecordSchema, wait: Wait = wait_for
+        self,
+        entity: Entity,
+        registry: Registry,
+        delivery: Delivery,
+        limits: BatchLimits,
+        compute: Compute,
+        wait: Wait = wait_for,
     ) -> None:
-        """``reader``: the raw schema whose fields the rules read. ``wait``: waits for a registry that is away."""
+        """``compute``: calls a function in the one thread that computes. ``wait``: waits for a server that is away."""
         self.entity = entity
-        self._delivery = delivery
-        self._reader = reader
+        self._delivery, self._limits, self._compute, self._wait = delivery, limits, compute, wait
+        self._reader = RecordSchema(topics.topic(topics.raw(entity)).schema())
         self._writers = SubjectSchemas(registry, topics.topic(topics.raw(entity)).subject, wait)
-        self._targets = CleanSchemas(registry, entity, reader, wait)
-        self._asked: frozenset[int] = frozenset()
+        self._targets = CleanSchemas(registry, entity, self._reader, wait)
+        self._learning = threading.Lock()
+        # What every clean record gets, beside its ``source.offset``.
+        self._added: Sequence[Header] = ((RULES_VERSION, version(entity).encode()),)
 
     def learn(self, ids: Iterable[int]) -> None:
         """Look schema ids up, and register their clean schemas; a registry that is away is waited for."""
-        found = self._writers.get(ids)
-        self._targets.get({i: found[i] for i in ids if i in found})
-        self._asked = self._asked.union(ids)
+        with self._learning:
+            found = self._writers.get(ids)
+            self._targets.get({i: found[i] for i in ids if i in found})
 
-    def send(self, messages: list[Message]) -> Sent:
-        """Send what records of one partition become, in order; ``messages`` is empty afterwards.
+    async def forward(self, pieces: Sequence[Columns]) -> Delivered:
+        """Return when the brokers have all that becomes of consecutive records of one partition.
+
+        A topic that takes smaller batches than before gets them all anew: what it has already is a repeat then.
 
         Raises:
-            NotLearnt: there are schema ids that were not looked up yet; nothing was sent.
-            FailedExpectation: a record broke a rule with the action ``fail``; nothing was sent.
-            KafkaException: a record can never be delivered.
+            FailedExpectation: a record broke a rule with the action ``fail``; it and what follows were not sent.
         """
-        began = time.perf_counter()
-        records = Records.of(messages)
-        raw = records.raw(self.entity)
-        ids = set(raw.joined.ids())
-        writers = self._writers.get(())
-        targets = self._targets.get({})
-        if not ids <= self._asked:
+        while True:
+            delivered = Delivered(time.perf_counter())
+            try:
+                for piece in pieces:
+                    made = await self._made(piece)
+                    await self._deliver(piece.partition, made)
+                    delivered.add(made)
+                return delivered
+            except BatchRefused as refused:
+                await asyncio.to_thread(self._limits.refused, refused.topic, refused.size)
+
+    async def _made(self, piece: Columns) -> Made:
+        asked: Set[int] = frozenset()
+        while True:
+            try:
+                made: Made = await self._compute(self.make, piece, asked)
+                return made
+            except NotLearnt as new:
+                # In another thread: while the registry is away, other entities go on.
+                await asyncio.to_thread(self.learn, new.ids)
+                asked = new.ids
+            except TooLargeLetter as error:
+                await asyncio.to_thread(self._wait_for_larger, str(error))
+
+    def _wait_for_larger(self, why: str) -> None:
+        topic = topics.dlq(self.entity)
+        before = self._limits[topic]
+
+        def ask() -> None:
+            self._limits.ask_again()
+            if self._limits[topic] <= before:
+                raise Unavailable(f"{why}; raise {topic}'s max.message.bytes.")
+
+        self._wait(ask)
+
+    async def _deliver(self, partition: int, made: Made) -> None:
+        async def send(topic: str, batches: Sequence[bytes]) -> None:
+            for batch in batches:
+                await self._delivery.send(topic, partition, batch)
+
+        clean, dead = send(topics.clean(self.entity), made.clean), send(topics.dlq(self.entity), made.dead)
+        # Both end before the first error is raised: nothing may be on its way when the records are sent anew.
+        for result in await asyncio.gather(clean, dead, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    def make(self, columns: Columns, asked: Set[int] = frozenset()) -> Made:
+        """What is to be sent of some records of one partition.
+
+        ``asked``: schema ids that were looked up for these records; those that were not found are not registered.
+
+        Raises:
+            NotLearnt: there are other schema ids that are not known.
+            FailedExpectation: a record broke a rule with the action ``fail``.
+            TooLargeLetter: the dead letter topic takes less than a letter's headers.
+        """
+        writers, targets = self._writers.get(()), self._targets.get({})
+        ids = set(values_of(columns).ids())
+        if not ids <= targets.keys() | asked:
             raise NotLearnt(ids)
-        # An id that is not registered now may be registered by the next batch.
-        self._asked &= targets.keys()
-        # Freed here and now, not one by one on the event loop.
-        messages.clear()
         try:
-            cleaned = clean(raw, writers, self._reader, targets)
+            cleaned = clean(self.entity, columns, writers, self._reader, targets)
         except FailedExpectation as e:
-            place = f"{records.topic}/{records.partition}@{records.offsets[e.row]}"
+            place = f"{columns.topic}/{columns.partition}@{columns.offset[e.row]}"
             raise FailedExpectation(e.row, e.rule, place) from e
-        self._send_clean(records, cleaned)
-        self._send_dead_letters(records, cleaned)
-        return Sent(len(records), cleaned, min(records.timestamps), began)
+        return self._batches(cleaned)
 
-    def finish(self, sent: Iterable[Sent]) -> None:
-        """Wait until the brokers have acknowledged everything that was sent, then count it.
-
-        Raises:
-            KafkaException: a record can never be delivered.
-        """
-        self._delivery.finish()
-        for one in sent:
-            metrics.count(self.entity, one.records, one.cleaned)
-            metrics.observe(self.entity, one.records, one.oldest, one.began)
-
-    def _send_clean(self, records: Records, cleaned: Cleaned) -> None:
-        rows = zip(
-            cleaned.values, records.keys, records.timestamps, records.with_source(version(self.entity)), strict=True
+    def _batches(self, cleaned: Cleaned) -> Made:
+        columns, rejected, counts = cleaned.columns, dict(cleaned.rejected), cleaned.counts
+        clean_topic, limit = topics.clean(self.entity), self._limits[topics.clean(self.entity)]
+        sources = {SOURCE_OFFSET: columns.offset[cleaned.good]}
+        outgoing = build(columns, cleaned.good, alike(len(cleaned.good), self._added, sources), limit)
+        why = f"its clean record is larger than {clean_topic} takes: {limit:,} bytes"
+        for row in outgoing.too_large.tolist():
+            rejected[row] = Rejected((SIZE_FORWARDABLE,), Stage.TRANSFORMATION, why)
+            counts[Action.REJECT, SIZE_FORWARDABLE] += 1
+        dead_limit = self._limits[topics.dlq(self.entity)]
+        dead = letters(columns, rejected, outgoing.too_large, version(self.entity), dead_limit) if rejected else []
+        replays = find_header(columns, REPLAY_OF).is_present if rejected else ()
+        return Made(
+            clean=[batch.encode() for batch in outgoing.batches],
+            dead=[batch.encode() for batch in dead],
+            records=len(columns),
+            oldest=int(columns.timestamp.min()),
+            rejected=list(rejected),
+            fresh=[row for row in rejected if not replays[row]],
+            counts=counts,
         )
-        good = compress(rows, cleaned.good) if cleaned.rejected else rows
-        self._delivery.send(topics.clean(self.entity), records.partition, good)
-
-    def _send_dead_letters(self, records: Records, cleaned: Cleaned) -> None:
-        dead = [
-            (
-                records.values[row],
-                records.keys[row],
-                records.timestamps[row],
-                [
-                    *(records.headers[row] or ()),
-                    *dead_letters.headers(
-                        records.topic,
-                        records.partition,
-                        records.offsets[row],
-                        rejected,
-                        version(self.entity),
-                    ),
-                ],
-            )
-            for row, rejected in sorted(cleaned.rejected.items())
-        ]
-        self._delivery.send(topics.dlq(self.entity), records.partition, dead)

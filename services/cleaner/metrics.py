@@ -1,15 +1,13 @@
 """The metrics of the cleaner."""
 
 import time
-from collections.abc import Mapping
 
 from prometheus_client import Counter, Histogram
 
 from retail_stream.entities import Entity
 from retail_stream.service.metrics import Gauges
 from services.cleaner import expectations
-from services.cleaner.clean import Cleaned
-from services.cleaner.transport import Progress
+from services.cleaner.forward import Delivered
 
 RECORDS_IN = Counter("cleaner_records_in", "Raw records read", ["entity"])
 RECORDS_OUT = Counter("cleaner_records_out", "Clean records delivered", ["entity"])
@@ -33,33 +31,16 @@ LAG = Gauges(
 )
 
 
-def count(entity: Entity, records: int, cleaned: Cleaned) -> None:
-    """Count a delivered batch; ``records``: how many were read and became ``cleaned``."""
-    RECORDS_IN.labels(entity).inc(records)
-    RECORDS_REJECTED.labels(entity).inc(len(cleaned.rejected))
-    RECORDS_OUT.labels(entity).inc(records - len(cleaned.rejected))
-    for (action, rule), broken in cleaned.counts.items():
+def observe(entity: Entity, delivered: Delivered) -> None:
+    """Count and observe a batch that was delivered just now."""
+    RECORDS_IN.labels(entity).inc(delivered.records)
+    RECORDS_REJECTED.labels(entity).inc(len(delivered.rejected))
+    RECORDS_OUT.labels(entity).inc(delivered.records - len(delivered.rejected))
+    for (action, rule), broken in delivered.counts.items():
         RULES_BROKEN.labels(entity, action, rule).inc(broken)
-
-
-def observe(entity: Entity, records: int, oldest: int, began: float) -> None:
-    """Observe a batch that was delivered just now.
-
-    ``oldest``: the smallest timestamp of its records, in milliseconds. ``began``: ``perf_counter`` at its arrival.
-    """
-    BATCH_RECORDS.observe(records)
-    BATCH_SECONDS.observe(time.perf_counter() - began)
-    LATENCY_SECONDS.labels(entity).observe(max(0.0, time.time() - oldest / 1000))
-
-
-def behind(progress: Mapping[tuple[str, int], Progress]) -> dict[tuple[str, ...], float]:
-    """The lag of each partition that this process owns and whose end is known, by topic and partition."""
-    return {
-        # Nothing acknowledged means nothing committed: raw topics keep everything, so the lag is all of it.
-        (topic, str(partition)): at.end - (at.acknowledged or 0)
-        for (topic, partition), at in progress.items()
-        if at.end is not None
-    }
+    BATCH_RECORDS.observe(delivered.records)
+    BATCH_SECONDS.observe(time.perf_counter() - delivered.began)
+    LATENCY_SECONDS.labels(entity).observe(max(0.0, time.time() - delivered.oldest / 1000))
 
 
 def begin_at_zero() -> None:

@@ -1,12 +1,13 @@
 """Judges a frame of records by the declared rules: each rule is evaluated once, and each broken rule is reported."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from retail_stream.avro.decoder import ROW
+from retail_stream.avro.plan import Int64s
 from retail_stream.errors import RetailStreamError
 from retail_stream.rules.built_in import Action, Expectation
 
@@ -29,13 +30,11 @@ class FailedExpectation(RetailStreamError):
 class Verdict:
     """What the rules decide. ``rejected``: row → names of all broken reject rules.
 
-    ``defaults``: row → field → the value it gets.
-
-    ``counts``: (action, rule) → how many records broke it.
+    ``defaults``: (field, the value it gets) → rows, ascending. ``counts``: (action, rule) → how many records broke it.
     """
 
     rejected: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    defaults: dict[int, dict[str, str]] = field(default_factory=dict)
+    defaults: dict[tuple[str, str], Int64s] = field(default_factory=dict)
     counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
 
 
@@ -52,26 +51,20 @@ def judge(table: pl.DataFrame, rules: Sequence[Expectation]) -> Verdict:
         return verdict
     held = table.select(ROW, *(r.held for r in rules))
     broken = held.filter(~pl.all_horizontal(r.name for r in rules))
-    for row in broken.iter_rows(named=True):
-        _report(row, rules, verdict)
-    return verdict
-
-
-def _report(row: Mapping[str, int | bool], rules: Sequence[Expectation], verdict: Verdict) -> None:
-    number = int(row[ROW])
-    rejecting = []
-    for rule in rules:
-        if row[rule.name]:
+    numbers = broken[ROW].to_numpy()
+    for rule in rules if len(numbers) else ():
+        rows = numbers[~broken[rule.name].to_numpy()]
+        if not len(rows):
             continue
-        verdict.counts[rule.action, rule.name] += 1
+        verdict.counts[rule.action, rule.name] += len(rows)
         match rule.action:
             case Action.REJECT:
-                rejecting.append(rule.name)
+                for row in rows.tolist():
+                    verdict.rejected[row] = (*verdict.rejected.get(row, ()), rule.name)
             case Action.DEFAULT:
-                verdict.defaults.setdefault(number, {})[rule.field] = rule.default
+                verdict.defaults[rule.field, rule.default] = rows
             case Action.FAIL:
-                raise FailedExpectation(number, rule)
+                raise FailedExpectation(int(rows[0]), rule)
             case Action.WARN:
                 pass
-    if rejecting:
-        verdict.rejected[number] = tuple(rejecting)
+    return verdict

@@ -26,7 +26,8 @@ from retail_stream.warehouse import positions, postgres, replays
 from retail_stream.warehouse.positions import Position
 from services.scd_merger import metrics
 from services.scd_merger.dimensions import Dimension, clean_schema
-from services.scd_merger.events import changes, with_known_fields
+from services.scd_merger.events import changes
+from services.scd_merger.kept import with_known_fields
 from services.scd_merger.merge import Plan, merge
 from services.scd_merger.tables import DimensionTable
 
@@ -43,6 +44,7 @@ _REFUSED = (
     PoisonRecord,
     psycopg.DataError,
     psycopg.IntegrityError,
+    psycopg.errors.ProgramLimitExceeded,  # too large for one statement, as a thousand texts of a megabyte are
     sqlalchemy.exc.DataError,
     sqlalchemy.exc.IntegrityError,
 )

@@ -1,16 +1,14 @@
-"""Clean records, and stored changes with fields from before their columns, as changes of a dimension."""
+"""Clean records as changes of a dimension."""
 
-import json
 import re
-from typing import Any
 
 import polars as pl
 
-from retail_stream.avro.schema import as_json
 from retail_stream.errors import PoisonRecord
-from retail_stream.kafka.batches import DELETED, EXTRA, KEY, OFFSET, SEQUENCE
+from retail_stream.kafka.batches import DELETED, KEY, OFFSET, SEQUENCE
 from retail_stream.kafka.offsets import TopicPartitionKey
 from services.scd_merger.dimensions import Dimension
+from services.scd_merger.kept import without_unfit
 
 _DECIMAL = re.compile(rb"-?[0-9]{1,18}")
 
@@ -31,7 +29,7 @@ def changes(dimension: Dimension, rows: pl.DataFrame, tp: TopicPartitionKey) -> 
         {OFFSET: [o for o, _ in tombstones], "_id": [int(k) for _, k in tombstones]},
         schema={OFFSET: pl.Int64, "_id": pl.Int64},
     )
-    return (
+    made = (
         rows.join(keys, on=OFFSET, how="left", maintain_order="left")
         .with_columns(
             pl.coalesce("_id", dimension.key).alias(dimension.key),
@@ -39,17 +37,4 @@ def changes(dimension: Dimension, rows: pl.DataFrame, tp: TopicPartitionKey) -> 
         )
         .select(pl.col(name).cast(dtype) for name, dtype in dimension.change_schema.items())
     )
-
-
-def with_known_fields(dimension: Dimension, outdated: pl.DataFrame) -> pl.DataFrame:
-    """Stored changes with the attributes that ``extra`` holds moved into their columns.
-
-    Such a change wins against the stored one of its time, because null is smaller than any value.
-    """
-    columns: dict[str, list[Any]] = outdated.to_dict(as_series=False)
-    for row, extra in enumerate(columns[EXTRA]):
-        rest = json.loads(extra or "{}")
-        for name in rest.keys() & dimension.attributes.keys():
-            columns[name][row] = rest.pop(name)
-        columns[EXTRA][row] = as_json(rest) if rest else None
-    return pl.DataFrame(columns, schema=dimension.change_schema)
+    return without_unfit(dimension, made)

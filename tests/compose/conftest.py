@@ -12,7 +12,7 @@ from retail_stream.kafka import clients
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
 from tests.harness.containers import Project
-from tests.harness.eventually import eventually
+from tests.harness.eventually import PATIENCE_S, eventually
 from tests.harness.servers import connections_of
 
 #: They must be found nowhere but where they are needed, and may hold what means something in a URL.
@@ -50,9 +50,9 @@ class Whole:
             return {(group, topic, partition): offset for group, topic, partition, offset in rows}
 
     def status(self) -> Status:
-        return wait_for(lambda: look(self.warehouse, self.connections), patience_s=60)
+        return wait_for(lambda: look(self.warehouse, self.connections), patience_s=120)
 
-    def until(self, holds: Callable[[Status], bool], what: str, within_s: float = 120) -> Status:
+    def until(self, holds: Callable[[Status], bool], what: str, within_s: float = PATIENCE_S) -> Status:
         """Look again and again until ``holds``; fails with ``what``, the last status and logs after ``within_s``."""
 
         def look_again() -> Status | None:
@@ -71,7 +71,7 @@ class Whole:
             "the pipeline flows on",
         )
 
-    def in_sync(self, within_s: float = 120) -> None:
+    def in_sync(self, within_s: float = PATIENCE_S) -> None:
         """Every replica of every partition has what its leader has."""
         admin = clients.admin(self.connections)
 

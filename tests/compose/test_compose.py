@@ -13,7 +13,7 @@ from confluent_kafka.admin import NewTopic
 from commands.demo.pipeline import Service
 from retail_stream.kafka import clients
 from tests.compose.conftest import SCALED, SECRETS, Whole
-from tests.harness.eventually import eventually
+from tests.harness.eventually import PATIENCE_S, eventually
 
 SERVERS = ("kafka", "postgres", "registry")
 SERVICES = tuple(Service)
@@ -166,7 +166,7 @@ def sees_every_replica(whole: Whole) -> None:
             return {}
         return {} if look["problems"] else {row["name"]: row["ready"] for row in look["services"]}
 
-    eventually(lambda: ready() == wanted, lambda: f"the page sees {ready()}", 120)
+    eventually(lambda: ready() == wanted, lambda: f"the page sees {ready()}", PATIENCE_S)
 
 
 def test_the_page_sees_every_replica(whole: Whole):
@@ -182,7 +182,7 @@ def test_one_replica_of_each_pair_is_killed_and_the_other_takes_over_its_partiti
         now = whole.positions()
         return [place for place, offset in was.items() if now.get(place, 0) <= offset]
 
-    eventually(lambda: not behind(), lambda: f"something goes on at {behind()}\n{whole.project.logs()}", 120)
+    eventually(lambda: not behind(), lambda: f"something goes on at {behind()}\n{whole.project.logs()}", PATIENCE_S)
     assert {service: len(whole.project.containers(service)) for service in SCALED} == dict.fromkeys(SCALED, 1)
 
 
@@ -235,7 +235,7 @@ def test_a_generator_that_has_made_its_sales_is_not_started_again(whole: Whole):
     whole.project(*arguments, GENERATOR_MAX_SALES="20")
     (generator,) = whole.project.containers("generator", all_=True)
     # One that Docker starts again is `restarting` from the moment of its end.
-    eventually(lambda: inspect(generator)[0]["State"]["Status"] == "exited", whole.project.logs, 120)
+    eventually(lambda: inspect(generator)[0]["State"]["Status"] == "exited", whole.project.logs, PATIENCE_S)
     state, restarts = inspect(generator)[0]["State"], inspect(generator)[0]["RestartCount"]
     assert (state["Status"], state["ExitCode"], restarts) == ("exited", 0, 0)
 

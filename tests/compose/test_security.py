@@ -16,7 +16,7 @@ from commands.demo.pipeline import Pipeline, Service
 from commands.embedded.processes import ProcessGroup
 from commands.embedded.servers import Server
 from commands.init import InitSettings, initialise
-from commands.status.status import look
+from commands.status.status import Status, look
 from commands.verify.run import run
 from retail_stream.errors import Unavailable
 from retail_stream.kafka.offsets import topic_partitions
@@ -24,7 +24,7 @@ from retail_stream.settings import Connections
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
 from tests.harness.containers import Project
-from tests.harness.eventually import eventually
+from tests.harness.eventually import PATIENCE_S, eventually
 
 PASSWORD = "of-the-test"
 OVERRIDE = """
@@ -108,7 +108,7 @@ def test_whoever_has_no_password_or_another_is_not_let_in(env: dict[str, str]):
 
 
 def test_the_pipeline_flows_and_verify_agrees(env: dict[str, str], tmp_path: Path):
-    initialise(InitSettings.model_validate(settings(env)))
+    initialise(InitSettings.model_validate(settings(env)), patience_s=PATIENCE_S)
     connections = Connections.model_validate(settings(env))
     warehouse = postgres.engine(connections.database_url)
     with ProcessGroup() as group:
@@ -116,11 +116,19 @@ def test_the_pipeline_flows_and_verify_agrees(env: dict[str, str], tmp_path: Pat
         for service in Service:
             pipeline.start(service)
 
-        def drained() -> bool:
-            status = wait_for(lambda: look(warehouse, connections), 60)
-            return pipeline.dead() == {Service.GENERATOR: 0} and status.facts > 0 and status.drained
+        def there() -> str:
+            logs = {s.value: pipeline.log(s).read_text()[-2000:] for s in Service}
+            return f"drained; ended: {pipeline.dead()}; {seen[-1:]}, {logs}"
 
-        eventually(drained, lambda: f"drained; {pipeline.dead()}: {pipeline.log(Service.CLEANER).read_text()}", 120)
+        def drained() -> bool:
+            if pipeline.dead() != {Service.GENERATOR: 0}:
+                return False
+            seen.append(wait_for(lambda: look(warehouse, connections), PATIENCE_S))
+            return seen[-1].facts > 0 and seen[-1].drained
+
+        # Each look makes clients, which prove their passwords anew: work that the services wait for.
+        seen: list[Status] = []
+        eventually(drained, there, PATIENCE_S, every_s=1)
         report = run(connections)
     warehouse.dispose()
     assert report.ok, report.failed

@@ -30,7 +30,7 @@ class Caller:
         admin.create_topics([wanted], operation_timeout=30)["caller"].result(30)
         self.acknowledged = 0
         self.errors: list[KafkaError] = []
-        self._producer = Producer({**quiet, "acks": "all", "enable.idempotence": True, "message.timeout.ms": 60_000})
+        self._producer = Producer({**quiet, "acks": "all", "enable.idempotence": True, "message.timeout.ms": 120_000})
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._publish)
         self._thread.start()
@@ -49,7 +49,7 @@ class Caller:
     def stop(self) -> None:
         self._enough.set()
         self._thread.join()
-        assert self._producer.flush(70) == 0, "records are left without an answer"
+        assert self._producer.flush(130) == 0, "records are left without an answer"
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: CI gives each run a prefix of its own, to take down what an interrupted run leaves.
 _PREFIX = os.environ.get("RETAIL_STREAM_TEST_PROJECT", "retail-stream-test")
 _READY_S = 120
-_COMMAND_S = 300
+_COMMAND_S = 600
 
 
 class Project:

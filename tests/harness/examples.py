@@ -1,6 +1,7 @@
 """The golden records under schemas/examples, ready for use."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,11 +9,31 @@ from typing import Any
 
 from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.entities import Entity
-from retail_stream.kafka.headers import SEQUENCE_TIME, big_endian
-from retail_stream.topics import SCHEMAS
-from services.cleaner.clean import Raw
+from retail_stream.kafka.record_batches.columns import Columns, pieces
+from retail_stream.kafka.record_batches.record_set import record_set
+from retail_stream.kafka.record_batches.reference import Headers, Record
+from retail_stream.topics import SCHEMAS, raw
+from tests.harness.record_batches import batch
 
 RAW_ID, CLEAN_ID = 7, 8
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Raw records of one partition. ``timestamps``: milliseconds. ``headers``: by row, where there are some."""
+
+    entity: Entity
+    values: Sequence[bytes | None]
+    keys: Sequence[bytes | None]
+    timestamps: Sequence[int]
+    headers: Mapping[int, Headers] = field(default_factory=dict)
+
+    def columns(self) -> Columns:
+        """The records as a fetch brings them, from offset 0 of partition 0 on."""
+        rows = zip(self.timestamps, self.keys, self.values, strict=True)
+        records = [Record(i, *row, self.headers.get(i, ())) for i, row in enumerate(rows)]
+        (columns,) = pieces(record_set(raw(self.entity), 0, batch(records), 0))
+        return columns
 
 
 @dataclass(frozen=True)
@@ -59,11 +80,10 @@ def _load(entity: Entity, path: Path) -> Example:
         payload: bytes | None = frame(RAW_ID, encode(writer.plain, value))
     else:
         payload = bytes.fromhex(data["value_hex"]) if "value_hex" in data else None
-    headers = {n: bytes.fromhex(h) for n, h in data.get("headers_hex", {}).items()}
+    headers = tuple((n.encode(), bytes.fromhex(h)) for n, h in data.get("headers_hex", {}).items())
     key = None if data["key"] is None else data["key"].encode()
-    sequence = {0: big_endian(headers[SEQUENCE_TIME])} if SEQUENCE_TIME in headers else {}
-    raw = Raw(entity, [payload], [key], [micros(data["timestamp"]) // 1000], sequence)
-    return Example(entity, path, raw, value, data.get("rules", []), data.get("defaults", {}))
+    record = Raw(entity, [payload], [key], [micros(data["timestamp"]) // 1000], {0: headers})
+    return Example(entity, path, record, value, data.get("rules", []), data.get("defaults", {}))
 
 
 def _plain(value: Any, avro_type: Any) -> Any:

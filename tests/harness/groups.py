@@ -1,4 +1,4 @@
-"""Consumer groups: members that were killed are removed at once, instead of after their session timeout of 10 s."""
+"""Consumer groups: members that were killed are removed at once, instead of after their session timeout."""
 
 import asyncio
 from collections.abc import Iterable

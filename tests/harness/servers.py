@@ -21,7 +21,7 @@ from commands.embedded.stack import Stack
 from commands.init import InitSettings, create_topics, initialise
 from retail_stream.kafka import clients
 from retail_stream.settings import Connections
-from tests.harness.eventually import eventually
+from tests.harness.eventually import PATIENCE_S, eventually
 from tests.harness.groups import remove_members
 
 _CHOICES = ("embedded", "containers")
@@ -29,7 +29,8 @@ CHOSEN = os.environ.get("RETAIL_STREAM_TEST_SERVERS", "embedded")
 if CHOSEN not in _CHOICES:
     raise pytest.UsageError(f"RETAIL_STREAM_TEST_SERVERS={CHOSEN!r}: allowed: {', '.join(_CHOICES)}.")
 CONTAINERS = CHOSEN == "containers"
-
+#: What each wait for a killed member of a group takes. A third of the default; a busy machine pauses workers for less.
+SESSION_TIMEOUT_S = 3.0
 
 #: A database that holds the tables as `init` makes them, and no session.
 _EMPTY = sql.Identifier("empty_warehouse")
@@ -77,7 +78,7 @@ class Configured(Protocol):
 
 def connections_of(stack: Configured) -> Connections:
     """Where the servers of a stack are."""
-    return Connections.model_validate(_fields(stack))
+    return Connections.model_validate({**_fields(stack), "kafka_session_timeout_s": SESSION_TIMEOUT_S})
 
 
 def init_settings_of(stack: Configured) -> InitSettings:
@@ -87,7 +88,8 @@ def init_settings_of(stack: Configured) -> InitSettings:
 
 def initialised(stack: Servers) -> Connections:
     """Run `init` on a new stack, and keep a copy of its empty tables, which `own_database` copies."""
-    initialise(init_settings_of(stack))
+    # A registry that has just started answers its first requests after seconds, on a busy machine after a minute.
+    initialise(init_settings_of(stack), patience_s=PATIENCE_S)
     connections = connections_of(stack)
     with _admin(connections) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(_EMPTY, sql.Identifier(_name(connections))))
@@ -117,6 +119,31 @@ def own_database(connections: Connections, prefix: str = "test") -> Iterator[Con
     _make_tables(mine)
     yield mine
     drop_database(mine)
+
+
+#: What no result may depend on, as every session of ours chooses for itself.
+ODD_DEFAULTS = {
+    "DateStyle": "German, DMY",
+    "TimeZone": "America/St_Johns",
+    "IntervalStyle": "sql_standard",
+    "extra_float_digits": "-15",
+    "bytea_output": "escape",
+    "search_path": "pg_catalog",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_read_only": "on",
+    "statement_timeout": "50ms",
+    "lock_timeout": "1ms",
+}
+
+
+def odd_defaults(connections: Connections) -> None:
+    """Give the database of ``connections`` defaults as an administrator may have chosen them for other users."""
+    with _admin(connections) as admin:
+        for name, value in ODD_DEFAULTS.items():
+            change = sql.SQL("ALTER DATABASE {} SET {} TO {}")
+            # A list of schemas and a date style are lists of words; the other values may be quoted, too.
+            words = sql.SQL(", ").join(sql.Literal(word) for word in value.split(", "))
+            admin.execute(change.format(sql.Identifier(_name(connections)), sql.Identifier(name), words))
 
 
 def replace_database(connections: Connections) -> None:

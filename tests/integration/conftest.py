@@ -1,4 +1,4 @@
-"""Topics and workers for the tests of the transport."""
+"""Topics and workers for the tests of the feed."""
 
 from collections.abc import Callable, Iterator
 

@@ -26,10 +26,11 @@ KILLS = 20
 SERVER_DIES = {5: Server.POSTGRES, 8: Server.KAFKA, 13: Server.POSTGRES, 16: Server.KAFKA}
 A_THIRD_COMES = (3, 11)
 #: Sales a second; GENERATOR_SALES_PER_S in the environment chooses another rate.
-RATE = int(os.environ.get("GENERATOR_SALES_PER_S", "1000"))
+RATE = int(os.environ.get("GENERATOR_SALES_PER_S", "200"))
 #: Nothing that the generator plants is late: sales lag by less than the watermark does.
 SETTINGS = {
     "GENERATOR_SALES_PER_S": str(RATE),
+    "GENERATOR_CHANGES_PER_S": "5",
     "LATENCY_MAX_S": "2",
     "GENERATOR_FAULT_DUPLICATE": "0",
     "SALES_WINDOWS": "5s,20s/5s",

@@ -24,7 +24,6 @@ PURE = (
     "retail_stream/rules/built_in.py",
     "retail_stream/rules/compiling.py",
     "retail_stream/rules/patterns.py",
-    "services/cleaner/transport/positions.py",
     "services/scd_merger/merge.py",
     "services/aggregator/step.py",
     "services/aggregator/watermark.py",

@@ -10,8 +10,7 @@ from commands.dashboard.settings import DashboardSettings
 from commands.demo.pipeline import Service
 from commands.embedded import relock
 from commands.init import InitSettings
-from retail_stream.security import KafkaSecurity
-from retail_stream.settings import SERVERS, Settings
+from retail_stream.settings import Connections, Settings
 from services.aggregator.settings import AggregatorSettings
 from services.cleaner.settings import CleanerSettings
 from services.generator.settings import GeneratorSettings
@@ -46,7 +45,7 @@ def test_containers_run_the_versions_that_the_embedded_stack_runs():
 
 
 def test_settings_that_are_given_in_the_shell_reach_the_service_that_knows_them():
-    elsewhere = {*KafkaSecurity.model_fields, *SERVERS, "metrics_port", "dashboard_host", "dashboard_port"}
+    elsewhere = {*Connections.model_fields, "metrics_port", "dashboard_host", "dashboard_port"}
     for service, settings in SETTINGS.items():
         passed = set(PARTS[service]["environment"]) - set(YAML["x-servers"])
         wanted = {name.upper() for name in set(settings.model_fields) - elsewhere}
@@ -54,7 +53,8 @@ def test_settings_that_are_given_in_the_shell_reach_the_service_that_knows_them(
         # Without a value: what the shell says counts, else .env, else the service's own default.
         given = {name for name in wanted if PARTS[service]["environment"][name] is not None}
         assert given <= {"DASHBOARD_SERVICES"}, service
-    assert "LOG_FORMAT" in YAML["x-servers"]
+    for setting in ("LOG_FORMAT", "KAFKA_SESSION_TIMEOUT_S"):
+        assert YAML["x-servers"][setting] is None
 
 
 def test_images_of_our_own_are_never_asked_of_a_registry():

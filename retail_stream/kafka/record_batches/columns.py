@@ -86,6 +86,10 @@ class Columns:
         start, length = int(self.table[at, record]), int(self.table[size, record])
         return None if length < 0 else self.buffer[start : start + length].tobytes()
 
+    def slice(self, first: int, last: int) -> "Columns":
+        """The records with the numbers [first, last); the buffer is shared."""
+        return Columns(self.topic, self.partition, self.buffer, self.table[:, first:last].copy())
+
     def replace_values(self, records: Integers, data: bytes | npt.NDArray[np.uint8], sizes: Integers) -> "Columns":
         """The same records with other values: those of `records` follow each other in `data`; a size of -1 is null."""
         joined = np.concatenate([self.buffer, np.frombuffer(data, np.uint8)])
@@ -99,6 +103,12 @@ class Columns:
         """The same records with null keys and values for `records`."""
         table = self.table.copy()
         table[Row.KEY_SIZE, records] = table[Row.VALUE_SIZE, records] = -1
+        return Columns(self.topic, self.partition, self.buffer, table)
+
+    def without_headers(self, records: Integers) -> "Columns":
+        """The same records without headers for `records`."""
+        table = self.table.copy()
+        table[Row.HEADERS_SIZE, records] = table[Row.HEADER_COUNT, records] = 0
         return Columns(self.topic, self.partition, self.buffer, table)
 
 

@@ -46,6 +46,18 @@ def find_header(columns: Columns, name: str) -> HeaderColumn:
         return HeaderColumn(*(memory.read(region, np.int64, count) for region in (at, size, number)))
 
 
+def readable_names(columns: Columns) -> npt.NDArray[np.bool_]:
+    """Whether the names of all headers of each record are UTF-8, as Kafka's clients in most languages need."""
+    count = len(columns)
+    if not columns.table[Row.HEADER_COUNT].any():
+        return np.ones(count, np.bool_)
+    with PASSES.memory() as memory:
+        start, table = memory.put(columns.buffer), memory.put(columns.table)
+        flags = memory.reserve(count)
+        memory.call("names", start, table, count, flags)
+        return memory.read(flags, np.bool_, count)
+
+
 def headers_of(columns: Columns, record: int) -> Headers:
     """The headers of one record, in order: names as bytes, as they need not be UTF-8."""
     table = columns.table

@@ -103,6 +103,25 @@ EXPORT void find(const i64 *arguments) {
   }
 }
 
+// Whether the names of all headers of each record are UTF-8: 1 or 0 in flags[i].
+EXPORT void names(const i64 *arguments) {
+  const u8 *b = BYTES(arguments[0]);
+  const i64 *records = NUMBERS(arguments[1]);
+  i64 rows = arguments[2];
+  u8 *flags = BYTES(arguments[3]);
+  for (i64 i = 0; i < rows; i++) {
+    i64 at = records[HEADERS_AT * rows + i], end = at + records[HEADERS_SIZE * rows + i], where = 0;
+    flags[i] = 1;
+    for (i64 h = records[HEADER_COUNT * rows + i]; h > 0 && flags[i]; h--) {
+      i64 size = field(b, &at, end, 0, &where);
+      if (at < 0) break;
+      flags[i] = (u8)many_bytes_utf8(b, where, where + size);
+      field(b, &at, end, -1, &where);
+      if (at < 0) break;
+    }
+  }
+}
+
 // What `build` made.
 enum { MADE_ROWS, MADE_BYTES, MADE_BASE_TIME, MADE_MAX_TIME, NEXT_BYTES };
 

@@ -9,11 +9,10 @@ from functools import cache
 
 import polars as pl
 
-from retail_stream.avro import extra
 from retail_stream.avro.decoder import ROW, Decoded
 from retail_stream.avro.schema import Holds
 from retail_stream.entities import Entity
-from retail_stream.rules.built_in import STORABLE, Action
+from retail_stream.rules.built_in import Action
 from retail_stream.rules.rule_set import RuleSet, load_all
 from services.generator.faults import FUTURE_US
 from services.generator.retailer.dimension import LAST_ID
@@ -52,14 +51,8 @@ class PublishedRecords:
         keys = pl.Series(_KEY, texts, dtype=pl.String).gather(table[ROW])
         at = pl.Series(_AT, self._timestamps(), dtype=pl.Int64).gather(table[ROW])
         rules = [rule.held for rule in rule_sets()[entity].expectations if rule.action is Action.REJECT]
-        lost = pl.col(ROW).is_in([*self.unreadable, *self._unstorable()])
-        return table.with_columns(keys, at).filter(~lost, *rules).drop(_KEY, _AT)
-
-    def _unstorable(self) -> Iterator[int]:
-        """Rows with a value that Postgres cannot store in a field that only their writer has."""
-        for held, rows, values in extra.limited(self.decoded):
-            good = values.to_frame("value").select(STORABLE[held][1](pl.col("value"))).to_series()
-            yield from rows[~good.to_numpy()].tolist()
+        readable = ~pl.col(ROW).is_in(list(self.unreadable))
+        return table.with_columns(keys, at).filter(readable, *rules).drop(_KEY, _AT)
 
     def deleted_ids(self) -> Iterator[int]:
         """The ids of a dimension's deletes that the cleaner accepts."""

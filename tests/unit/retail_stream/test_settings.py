@@ -184,6 +184,9 @@ def test_whatever_is_wrong_is_one_plain_sentence(environment: pytest.MonkeyPatch
             "",
             "is empty or contains a space; allowed: an address or name of this machine, such as 127.0.0.1 or 0.0.0.0.",
         ),
+        (Connections, "KAFKA_SESSION_TIMEOUT_S", "31", "is out of range; allowed: seconds from 1 to 30."),
+        (Connections, "KAFKA_SESSION_TIMEOUT_S", "0.5", "is out of range; allowed: seconds from 1 to 30."),
+        (Connections, "KAFKA_SESSION_TIMEOUT_S", "10s", "is not a number; allowed: seconds from 1 to 30."),
         (
             Connections,
             "KAFKA_SSL_CAFILE",

@@ -21,7 +21,7 @@ from retail_stream.settings import Connections
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
 from tests.harness.eventually import eventually
-from tests.harness.servers import Servers, connections_of
+from tests.harness.servers import Servers, connections_of, odd_defaults
 
 PATIENCE_S = 240
 SETTINGS = {
@@ -41,6 +41,7 @@ SETTINGS = {
 def done(empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Connections:
     """Servers on which the services have run to the end of a bounded stream; only the servers still run."""
     connections = connections_of(empty_stack)
+    odd_defaults(connections)
     with ProcessGroup() as group:
         pipeline = Pipeline(group, {**empty_stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs"))
         for service in Service:

@@ -4,20 +4,21 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 import pytest
 from confluent_kafka.admin import NewTopic
 
 from retail_stream.errors import Fenced
 from retail_stream.kafka import clients
-from retail_stream.kafka.membership import Membership, PartitionRecords
+from retail_stream.kafka.blocking_membership import BlockingMembership
 from retail_stream.kafka.offsets import TopicPartitionKey, committed_offsets, topic_partitions
+from retail_stream.kafka.partition_records import PartitionRecords
 from retail_stream.settings import Connections
 from tests.harness.eventually import eventually
 
 PARTITIONS = 4
 PATIENCE_S = 60
+MOST = 2**20
 Batch = Mapping[TopicPartitionKey, PartitionRecords]
 
 
@@ -45,7 +46,7 @@ class Store:
             raise Fenced("a partition has another owner")
         for tp, records in batch.items():
             assert records.start <= self.places[tp].next_offset, "records are missing before the batch"
-            self.values += [int(m.value()) for m in records.messages]
+            self.values += [int(p.value(i) or b"") for p in records.pieces for i in range(len(p))]
             self.places[tp] = replace(self.places[tp], next_offset=records.end)
         return {tp: self.places[tp] for tp in batch}
 
@@ -61,13 +62,14 @@ def topic(initialised: Connections) -> Iterator[str]:
 
 
 @pytest.fixture
-def join(initialised: Connections, topic: str) -> Iterator[Callable[..., Membership[Owned]]]:
+def join(initialised: Connections, topic: str) -> Iterator[Callable[..., BlockingMembership[Owned]]]:
     """Make members of the group that have joined it; they leave at the end."""
-    members: list[Membership[Owned]] = []
+    members: list[BlockingMembership[Owned]] = []
 
-    def joined(store: Store, before_rebalance: Callable[[], None] = lambda: None) -> Membership[Owned]:
-        connect = partial(clients.consumer, initialised, topic, **{"heartbeat.interval.ms": 300})
-        members.append(Membership(connect, [topic], store.claim, before_rebalance))
+    def joined(store: Store, before_rebalance: Callable[[], None] = lambda: None) -> BlockingMembership[Owned]:
+        # A short session is one with frequent heartbeats, by which members learn of a rebalance.
+        connections = initialised.model_copy(update={"kafka_session_timeout_s": 2.0})
+        members.append(BlockingMembership(connections, topic, [topic], store.claim, before_rebalance))
         members[-1].join()
         return members[-1]
 
@@ -83,13 +85,13 @@ def publish(connections: Connections, topic: str, values: range) -> None:
     assert producer.flush(30) == 0
 
 
-def work(store: Store, *members: Membership[Owned], until: Callable[[], bool]) -> None:
+def work(store: Store, *members: BlockingMembership[Owned], until: Callable[[], bool]) -> None:
     """Let members read and store in turns, until a condition holds."""
     deadline = time.monotonic() + PATIENCE_S
     while not until():
         assert time.monotonic() < deadline, "not in time"
         for member in members:
-            if batch := member.poll(100, 0.01):
+            if batch := member.poll(MOST, 0.01):
                 member.advance(store.store(member.owned, batch))
 
 
@@ -136,11 +138,11 @@ def test_a_rebalance_in_the_middle_of_a_batch_loses_nothing_and_repeats_nothing(
     while len(store.values) < 4000:
         assert time.monotonic() < deadline, len(store.values)
         # The batch before is stored while this one is read; a rebalance may come within the poll.
-        batch = first.poll(7, 0.01)
+        batch = first.poll(1, 0.01)
         finish()
         if batch:
             in_flight.append(batch)
-        if more := second.poll(50, 0.01):
+        if more := second.poll(1, 0.01):
             second.advance(store.store(second.owned, more))
     assert second.joined
     assert len(second.owned) == PARTITIONS // 2

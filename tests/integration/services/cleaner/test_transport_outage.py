@@ -28,7 +28,7 @@ def test_a_broker_that_is_killed_under_load_costs_no_record_and_no_worker(stack:
 
     loader = threading.Thread(target=load)
     loader.start()
-    workers = [start(log, "max_records=100", "work_s=0.005") for _ in range(2)]
+    workers = [start(log, "work_s=0.005") for _ in range(2)]
     try:
         for kill in (1, 2):
             done = [len(w.of("done")) for w in workers]

@@ -1,6 +1,7 @@
-"""A topic, the group that reads it and workers as processes: what the tests of the transport share."""
+"""A topic, the group that reads it and workers as processes: what the tests of the feed share."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -117,6 +118,15 @@ class Worker:
         """Whether it has its share of the partitions, which may be none."""
         changes = [e["event"] for e in list(self.events) if e["event"] in ("settled", "unsettled")]
         return changes[-1:] == ["settled"]
+
+    def cpu_s(self) -> float:
+        """User and system time so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    def is_ready(self) -> bool:
+        """What /readyz would say of its membership."""
+        return [e["reads"] for e in self.of("ready")][-1:] == [True]
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
         if self._process.poll() is None:

@@ -7,15 +7,18 @@ Times are of the monotonic clock, which all processes of a machine share.
 
 import asyncio
 import json
-import logging
+import os
+import signal
 import sys
 import threading
 import time
 from itertools import pairwise
-from typing import Any
 
-from retail_stream.service import signals
-from services.cleaner.transport import App, Chunking, run
+from retail_stream.service import logs, signals
+from retail_stream.settings import Connections
+from services.cleaner.channels import App
+from services.cleaner.feed import Feed
+from services.cleaner.running import run
 
 
 class Boom(Exception):
@@ -27,38 +30,30 @@ def say(event: str, **facts: object) -> None:
     sys.stdout.flush()
 
 
-async def comes(chunks) -> bool:
-    """Whether there is another chunk, or will be within two seconds."""
-    for _ in range(200):
-        if chunks.has_more:
-            return True
-        await asyncio.sleep(0.01)
-    return False
-
-
-def main(servers: str, group: str, topic: str, *options: str) -> int:
+async def main(servers: str, group: str, topic: str, *options: str) -> int:
     given = dict(option.split("=") for option in options)
-    work_s = float(given.get("work_s", 0))
-    fail_at = int(given.get("fail_at", -1))
-    together = int(given.get("together", 1))
-    app = App(
-        group,
-        broker=f"kafka://{servers}",
-        chunking=Chunking(max_records=int(given.get("max_records", 10_000)), grace_s=float(given.get("grace_s", 5))),
-        broker_session_timeout=6.0,
-        broker_heartbeat_interval=1.0,
+    work_s, fail_at = float(given.get("work_s", 0)), int(given.get("fail_at", -1))
+    connections = Connections(
+        kafka_bootstrap_servers=servers,
+        schema_registry_url="http://127.0.0.1:1",
+        database_url="postgresql://127.0.0.1:1/none",
+        kafka_session_timeout_s=6.0,
     )
+    app = App(group)
+    channel = app.channel()
 
-    @app.agent(app.topic(topic))
+    @app.agent(channel, concurrency=int(given.get("concurrency", 1)))
     async def work(chunks):
-        held = 0
         async for chunk in chunks:
-            values = [int(record.value()) for record in chunk.records]
-            offsets = [record.offset() for record in chunk.records]
+            rows = [(piece, row) for piece in chunk.records.pieces for row in range(len(piece))]
+            if not rows:
+                continue
+            values = [int(piece.value(row)) for piece, row in rows]
+            offsets = [int(piece.offset[row]) for piece, row in rows]
             facts = {
-                "partition": chunk.partition,
-                "first": chunk.first_offset,
-                "next": chunk.next_offset,
+                "partition": chunk.place[1],
+                "first": offsets[0],
+                "next": chunk.records.end,
                 "values": [values[0], values[-1], len(values)],
                 "ascending": all(a < b for column in (offsets, values) for a, b in pairwise(column)),
             }
@@ -66,75 +61,51 @@ def main(servers: str, group: str, topic: str, *options: str) -> int:
             if fail_at in values:
                 raise Boom(f"value {fail_at}")
             await asyncio.sleep(work_s)
-            held = held + 1 if held + 1 < together and await comes(chunks) else 0
-            if held:
-                chunks.defer()
-            say("done", held=held, **facts)
+            say("done", **facts)
 
-    @app.task
-    async def watch():
-        was_settled = False
-        while True:
-            await asyncio.sleep(0.05)
-            if app.is_settled != was_settled:
-                was_settled = app.is_settled
-                say("settled" if was_settled else "unsettled")
-            for tp, (position, acknowledged, committed, end) in progress_of(app).items():
-                say(
-                    "progress",
-                    partition=tp.partition,
-                    position=position,
-                    acknowledged=acknowledged,
-                    committed=committed,
-                    end=end,
-                )
-
-    if "scenario" in given:
-        app.task(SCENARIOS[given["scenario"]](app))
+    feed = Feed(connections, group, {topic: channel.put}, grace_s=float(given.get("grace_s", 5)))
+    if "freeze" in given:
+        freeze_before_claim(feed, int(given["freeze"]))
+    watching = asyncio.create_task(watch(feed))
     stop = threading.Event()
     signals.listen(stop.set)
-    return run(app, stop)
+    try:
+        return await run(app, feed, stop)
+    finally:
+        watching.cancel()
 
 
-def progress_of(app: App) -> Any:
-    consumer: Any = app.consumer
-    return consumer.progress()
+def freeze_before_claim(feed: Feed, broker: int) -> None:
+    """Freeze the broker's process before the group's offsets are asked for the first time."""
+    ask = feed.membership.committed
+
+    async def committed(places):
+        if not frozen:
+            frozen.append(broker)
+            os.kill(broker, signal.SIGSTOP)
+            say("frozen")
+        return await ask(places)
+
+    frozen: list[int] = []
+    feed.membership.committed = committed
 
 
-async def all_acknowledged(app: App) -> None:
-    """Until every record that is there now was acknowledged."""
+async def watch(feed: Feed) -> None:
+    member = feed.membership
+    was_settled = was_reading = False
     while True:
         await asyncio.sleep(0.05)
-        progress = progress_of(app).values()
-        if progress and all(p.end is not None and p.acknowledged == p.end for p in progress):
-            return
+        if member.joined != was_settled:
+            was_settled = member.joined
+            say("settled" if was_settled else "unsettled")
+        if member.reading != was_reading:
+            was_reading = member.reading
+            say("ready", reads=was_reading)
+        for place, position in member.owned.items():
+            at = {"acknowledged": position.next_offset, "committed": member._committed.get(place)}
+            say("progress", partition=place[1], **at)
 
-
-def seek_back(app: App):
-    async def scenario():
-        await all_acknowledged(app)
-        say("seek")
-        await app.consumer.seek(sorted(progress_of(app))[0], 10)
-
-    return scenario
-
-
-def pause_one(app: App):
-    async def scenario():
-        while not progress_of(app):
-            await asyncio.sleep(0.01)
-        first = sorted(progress_of(app))[0]
-        app.consumer.pause_partitions([first])
-        say("paused")
-        await asyncio.sleep(1.5)
-        say("resumed")
-        app.consumer.resume_partitions([first])
-
-    return scenario
-
-
-SCENARIOS = {"seek_back": seek_back, "pause_one": pause_one}
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO)
-    sys.exit(main(*sys.argv[1:]))
+    logs.configure("worker")
+    sys.exit(asyncio.run(main(*sys.argv[1:])))

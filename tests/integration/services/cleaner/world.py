@@ -103,7 +103,13 @@ class World:
         }
         self._group = clients.consumer(self.connections, Group.CLEANER)
         at = [TopicPartition(*key, offset) for key, offset in self._from[topics.raw].items()]
-        self._group.commit(offsets=at, asynchronous=False)
+
+        def commit() -> bool:
+            self._group.commit(offsets=at, asynchronous=False)
+            return True
+
+        # The broker may be loading the group's offsets still.
+        eventually(commit, "the offsets are committed", retry_on=KafkaException)
 
     def _ends(self, kind: Callable[[Entity], str]) -> dict[TopicPartitionKey, int]:
         return self._end_offsets([(kind(e), p) for e in Entity for p in PARTITIONS])

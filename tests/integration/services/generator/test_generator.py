@@ -63,7 +63,7 @@ def generator(connections: InitSettings, log: Path, **settings: str) -> Iterator
 
 def run(connections: InitSettings, log: Path, **settings: str) -> None:
     with generator(connections, log, **settings) as process:
-        assert process.wait(90) == 0, log.read_text()
+        assert process.wait(180) == 0, log.read_text()
 
 
 def logged(log: Path, event: str) -> list[dict]:
@@ -220,7 +220,7 @@ def test_a_transaction_that_is_lost_is_sent_again_once(connections: InitSettings
         for name in ("generator.sales", "generator.customers"):
             kafka = connections.kafka_bootstrap_servers
             Producer({"bootstrap.servers": kafka, "transactional.id": name, "log_level": 2}).init_transactions(30)
-        assert process.wait(90) == 0, log.read_text()
+        assert process.wait(180) == 0, log.read_text()
     assert {line["producer"] for line in logged(log, "sends again")} == {"generator.sales", "generator.customers"}
     sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
     assert sorted(sales) == list(range(1, 6001))
@@ -235,7 +235,7 @@ def test_a_second_generator_ends_the_first_with_one_sentence(connections: InitSe
             assert [line["why"] for line in logged(first, "generator stops")] == [
                 "Another generator has started on these topics, which take one at a time, so this one stops."
             ]
-            assert new.wait(90) == 0, second.read_text()
+            assert new.wait(180) == 0, second.read_text()
     sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]
     assert sorted(sales) == list(range(1, len(sales) + 1))
     assert len(sales) >= 2000
@@ -259,7 +259,7 @@ def test_a_broker_that_is_killed_loses_nothing(empty_stack: Servers, connections
         eventually(lambda: len(logged(log, "waiting")) == 1, "it says what it waits for")
         empty_stack.start(Server.KAFKA)
         empty_stack.wait_ready(Server.KAFKA)
-        assert process.wait(90) == 0, log.read_text()
+        assert process.wait(180) == 0, log.read_text()
     assert len(logged(log, "waiting")) == 1
     assert len(logged(log, "answered")) == 1
     sales = [row["transaction_id"] for row in rows(Entity.SALES, read(connections, Entity.SALES))]

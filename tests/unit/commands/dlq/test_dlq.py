@@ -100,6 +100,7 @@ def test_all_of_connects_headers_stay_behind():
         (without("__connect.errors.topic"), Obstacle.ORIGIN),
         (letter(partition=4), Obstacle.PARTITION),
         (changed("rules", f"key_matches,{HEADERS_READABLE}".encode()), Obstacle.HEADERS),
+        (letter(("payload", b"in raw topic"), value=None), Obstacle.PAYLOAD),
         (but(timestamp=NOW + AHEAD_MS + 1), Obstacle.TIMESTAMP),
         (but(timestamp=0), Obstacle.TIMESTAMP),
         (but(timestamp=-(2**62)), Obstacle.TIMESTAMP),

@@ -3,14 +3,13 @@
 import psycopg
 import pytest
 from psycopg import errors
-from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from commands.status.refusals import refusal
 from retail_stream.errors import RetailStreamError, SettingsError
-from retail_stream.warehouse.postgres import is_outage
+from retail_stream.warehouse.postgres import engine, is_worth_another_try
 
-ENGINE = create_engine("postgresql+psycopg://ada@db/wh")
+ENGINE = engine("postgresql://ada@db/wh")
 FAILED = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: FATAL:  '
 
 
@@ -41,7 +40,7 @@ def test_a_connection_that_is_refused_says_why(words: str, expected: str) -> Non
 def test_a_server_that_comes_or_goes_or_is_full_is_an_outage(words: str) -> None:
     error = OperationalError("", {}, psycopg.OperationalError(f"{FAILED}{words}"))
     assert refusal(ENGINE, error) is None
-    assert is_outage(error)
+    assert is_worth_another_try(error)
 
 
 def test_missing_tables_and_rights_say_who_gives_them() -> None:
@@ -52,6 +51,13 @@ def test_missing_tables_and_rights_say_who_gives_them() -> None:
     assert "permission denied for table x" in str(rights)
 
 
-def test_a_statement_that_took_too_long_is_no_outage() -> None:
-    assert not is_outage(OperationalError("", {}, errors.QueryCanceled("canceling statement due to timeout")))
-    assert is_outage(OperationalError("", {}, errors.AdminShutdown("terminating connection")))
+@pytest.mark.parametrize("kind", [errors.InsufficientPrivilege, errors.InvalidParameterValue])
+def test_a_role_that_a_session_may_not_take_or_that_is_not_there_says_why(kind: type[psycopg.Error]) -> None:
+    words = {
+        errors.InsufficientPrivilege: ('permission denied to set role "retail_stream_reader"', "which grants"),
+        errors.InvalidParameterValue: ('role "retail_stream_reader" does not exist', "run `retail-stream init`"),
+    }
+    said, expected = words[kind]
+    refused = refusal(ENGINE, ProgrammingError("", {}, kind(said)))
+    assert isinstance(refused, SettingsError)
+    assert expected in str(refused)

@@ -347,7 +347,16 @@ def test_verdicts_of_other_code_are_only_accounted_for(engine):
     dead = [*DEAD, letter(1, 0, GOOD, "no_such_rule", other.version)]
     clean, letters = check(engine, CLEAN[1:], dead, book=book(other=other))
     assert (clean.ok, letters.ok) == (True, True), (clean, letters)
-    assert letters.note == "1 judged by what is no longer known"
+    assert letters.note == "1 that cannot be judged anew"
+
+
+def test_a_letter_without_payload_names_its_record(engine):
+    large = letter(1, 0, None, "size_forwardable", id=None)
+    large.heads.append(("payload", b"in raw topic"))
+    bad = letter(0, 2, None, "text_without_nul", id=None)
+    bad.heads.append(("payload", b"in raw topic"))
+    assert all(c.ok for c in check(engine, CLEAN[1:], [bad, large]))
+    assert not all(c.ok for c in check(engine, CLEAN[1:], [letter(0, 2, None, "text_without_nul", id=None), large]))
 
 
 def test_every_version_that_a_record_names_must_be_published(engine):
@@ -411,6 +420,35 @@ def test_schemas_that_are_no_record_or_no_avro_read_nothing_and_a_wrong_default_
     assert [decoder.record(n, sale + b"\0") is None for n in schemas] == [True, True, True, False]
 
 
-def test_a_union_of_several_values_is_not_judged_as_a_column():
-    decoder = Decoder(layout("sales.raw"), {1: sale_with({"name": "u", "type": ["null", "string", "double"]})})
-    assert decoder.unstorable(1, {"u": 1e12}) is None
+def _time(logical: str, *, nullable: bool = False) -> dict:
+    moment = {"type": "long", "logicalType": logical} if logical else "long"
+    fields = [
+        {**f, "type": ["null", moment] if nullable else moment} if f["name"] == "event_time" else f for f in SALE_FIELDS
+    ]
+    return {"type": "record", "name": "Sale", "fields": fields}
+
+
+@pytest.mark.parametrize(
+    ("logical", "micros"),
+    [
+        ("timestamp-millis", 3000),
+        ("timestamp-micros", 3),
+        ("timestamp-nanos", 0),
+        ("local-timestamp-millis", 3000),
+        ("local-timestamp-nanos", 0),
+        ("time-micros", None),
+        ("", None),
+    ],
+)
+def test_a_time_is_read_by_the_unit_of_its_writer_and_a_plain_number_is_no_time(logical: str, micros: int | None):
+    decoder = Decoder(topics.topic("sales.raw").schema(), {1: _time(logical), 2: _time(logical, nullable=True)})
+    for number, before in ((1, b""), (2, b"\x02")):
+        body = b"\0\0" + before + b"\x06" + b"\0" * 3 + bytes(16) + b"\0" + bytes(16)
+        record = decoder.record(number, body)
+        assert (record and record["event_time"]) == micros
+
+
+def test_milliseconds_beyond_64_bits_are_no_record():
+    decoder = Decoder(topics.topic("sales.raw").schema(), {1: _time("timestamp-millis")})
+    endless = b"\xfe" + b"\xff" * 8 + b"\x01"
+    assert decoder.record(1, b"\0\0" + endless + b"\0" * 3 + bytes(16) + b"\0" + bytes(16)) is None

@@ -7,11 +7,12 @@ from commands.verify import facts, watermarks
 from retail_stream.entities import DIMENSIONS, FIELDS
 
 SALE = 'partition, "offset", nth, transaction_id, event_time, store_id, customer_id, product_id, quantity,'
-SALE += " payment_method, unit_cents, total_cents, discount_cents, tax_cents, ts"
+SALE += " payment_method, extra, unit_cents, total_cents, discount_cents, tax_cents, ts"
 
 
 def sale(offset: int, transaction: int, nth: int = 1, partition: int = 0, quantity: int = 1, at: int = 50) -> str:
-    return f"({partition}, {offset}, {nth}, {transaction}, {at}, 1, 2, 3, {quantity}, 'cash', 100, 100, 5, 10, 1000)"
+    place = f"{partition}, {offset}, {nth}"
+    return f"({place}, {transaction}, {at}, 1, 2, 3, {quantity}, 'cash', '{{\"a\": 1}}', 100, 100, 5, 10, 1000)"
 
 
 @pytest.fixture

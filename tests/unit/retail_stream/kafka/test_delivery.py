@@ -12,7 +12,8 @@ from aiokafka.errors import (
 )
 from structlog.testing import capture_logs
 
-from retail_stream.kafka.delivery import BatchRefused, Delivery
+from retail_stream.kafka import delivery as module
+from retail_stream.kafka.delivery import BatchRefused, Delivery, Overtaken
 
 
 class Broker:
@@ -97,3 +98,48 @@ def test_an_authorisation_that_is_lost_is_waited_for_with_one_sentence():
     (line,) = logs
     assert line["why"].startswith("Kafka at kafka:9092 does not store records of t/3: ")
     assert "uthor" in line["why"]
+
+
+@pytest.mark.parametrize("cancelled", [0, 1], ids=["the one in flight", "one that waits"])
+def test_what_follows_a_cancelled_send_is_not_sent_and_what_comes_later_is(cancelled: int):
+    async def run() -> None:
+        answer = asyncio.Event()
+
+        class Slow(Broker):
+            async def produce(self, topic: str, partition: int, batch: bytes) -> int:
+                await answer.wait()
+                return await super().produce(topic, partition, batch)
+
+        broker = Slow()
+        sending = delivery(broker)
+        sends = [asyncio.create_task(sending.send("t", 0, batch)) for batch in (b"1", b"2", b"3")]
+        await asyncio.sleep(0)
+        sends[cancelled].cancel()
+        await asyncio.sleep(0)
+        answer.set()
+        results = await asyncio.gather(*sends, return_exceptions=True)
+        assert isinstance(results[cancelled], asyncio.CancelledError)
+        assert all(isinstance(result, Overtaken) for result in results[cancelled + 1 :])
+        assert broker.stored == [b"1", b"2", b"3"][:cancelled]
+        # A reader that begins anew from what was acknowledged.
+        assert await sending.send("t", 0, b"1") == cancelled
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("is_said", "lines"), [(False, 1), (True, 0)])
+def test_brokers_that_are_away_are_one_sentence_unless_another_says_it(monkeypatch, is_said: bool, lines: int):
+    monkeypatch.setattr(module, "_QUIET_S", 0.02)
+    broker = Broker(*[KafkaConnectionError()] * 20)
+    sending = Delivery(broker, "kafka:9092", pause_s=0.005, outage_is_said=lambda: is_said)
+    with capture_logs() as logs:
+        assert asyncio.run(sending.send("t", 3, b"1")) == 0
+    assert [line["why"] for line in logs] == [
+        "Kafka at kafka:9092 does not store records of t/3: it does not answer."
+    ] * lines
+
+
+def test_brokers_that_are_away_for_a_moment_are_not_worth_a_sentence():
+    with capture_logs() as logs:
+        asyncio.run(delivery(Broker(*[KafkaConnectionError()] * 5)).send("t", 3, b"1"))
+    assert logs == []

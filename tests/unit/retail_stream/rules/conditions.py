@@ -3,6 +3,7 @@
 import random
 import string
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from retail_stream.entities import Entity
@@ -73,7 +74,7 @@ def row(rng: random.Random) -> dict[str, Any]:
         edges = [0, -1, 1_577_836_800_000_000, FAR_US, -FAR_US, 2**63 - 1, -(2**63), 300_000_000, 10**15]
         return rng.choice([*edges, rng.randrange(-(10**16), 10**16)])
 
-    makers: dict[str, Callable[[], Any]] = {n: lambda b=bits: whole(b) for n, bits in WHOLES.items()}
+    makers: dict[str, Callable[[], Any]] = {n: partial(whole, bits) for n, bits in WHOLES.items()}
     makers |= dict.fromkeys(DOUBLES, double) | dict.fromkeys(TEXTS, text) | dict.fromkeys(TIMES, time)
     return {n: None if rng.random() < 0.2 else make() for n, make in makers.items()}
 

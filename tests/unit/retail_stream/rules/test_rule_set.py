@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from retail_stream.entities import Entity
 from retail_stream.rules import built_in
+from retail_stream.rules.built_in import Action
 from retail_stream.rules.rule_set import RuleError, RuleSet, load, load_all, parse
 
 GOOD = """
@@ -15,6 +17,14 @@ must = "payment_method IN ('card', 'cash')"
 action = "reject"
 why = "We take cards and cash."
 """
+
+CHANGES: list[dict[str, Any]] = [
+    {"name": "x"},
+    {"must": "x"},
+    {"action": Action.WARN},
+    {"field": "x"},
+    {"default": "x"},
+]
 
 
 def write(folder: Path, text: str) -> Path:
@@ -78,7 +88,7 @@ def test_the_same_rules_have_the_same_version_and_any_change_another(tmp_path: P
     others = [
         replace(rules, built_in=built_in.VERSION + 1),
         replace(rules, entity=Entity.STORES),
-        *(replace(rules, rules=(replace(rule, **{n: "x"}),)) for n in ("name", "must", "action", "field", "default")),
+        *(replace(rules, rules=(replace(rule, **changed),)) for changed in CHANGES),
     ]
     assert rules.version not in {other.version for other in others}
 

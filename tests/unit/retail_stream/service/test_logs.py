@@ -113,3 +113,20 @@ def test_an_error_of_the_database_does_not_tell_the_values():
             text("INSERT INTO secrets VALUES (:email)"), {"email": "ada@example.com"}
         )
     assert "ada@example.com" not in str(broken.value)
+
+
+def test_a_traceback_holds_the_first_line_of_each_message() -> None:
+    code = """
+from psycopg import errors
+from retail_stream.service import logs
+logs.configure("merger")
+try:
+    raise errors.NotNullViolation("null value in column a\\nDETAIL:  Failing row contains (secret,\\nsecret).")
+except errors.NotNullViolation as e:
+    raise RuntimeError("no batch\\nsecret") from e
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "why='RuntimeError, which nothing here expects'" in done.stderr.splitlines()[0]
+    assert "NotNullViolation: null value in column a\n" in done.stderr
+    assert "RuntimeError: no batch\n" in done.stderr
+    assert "secret" not in done.stderr.replace(code, "")

@@ -12,9 +12,9 @@ from retail_stream.avro.registry import SchemaRefused
 from retail_stream.avro.schema import AvroSchema, plain_schema
 from retail_stream.avro.types import parse
 from retail_stream.entities import Entity
-from services.cleaner.clean import Cleaned, Raw, clean
+from services.cleaner.clean import Cleaned, clean
 from services.cleaner.targets import CleanSchemas
-from tests.harness.examples import examples, schema
+from tests.harness.examples import Raw, examples, schema
 
 FOREIGN = 20
 
@@ -47,16 +47,17 @@ def cleaned(entity: Entity, writer: Any, *bodies: bytes, refused: str = "nothing
     targets = CleanSchemas(registry, entity, reader, lambda ask: ask()).get(writers)  # type: ignore[arg-type]
     n = len(bodies)
     values = [frame(FOREIGN, body) for body in bodies]
-    made = clean(Raw(entity, values, [*raw.keys] * n, [*raw.timestamps] * n), writers, reader, targets)
+    made = clean(
+        entity, Raw(entity, values, [*raw.keys] * n, [*raw.timestamps] * n).columns(), writers, reader, targets
+    )
     records = []
-    for value, passes in zip(made.values, made.good, strict=True):
-        if passes:
-            own = registry.schemas[schema_id(value) or 0]
-            parse(own)
-            assert [*map(str, own["fields"])][: len(schema(entity, "clean")["fields"])] == [
-                *map(str, schema(entity, "clean")["fields"])
-            ]
-            records.append(RecordSchema(own).record((value or b"")[HEADER_BYTES:]))
+    for value in map(made.columns.value, made.good.tolist()):
+        own = registry.schemas[schema_id(value) or 0]
+        parse(own)
+        assert [*map(str, own["fields"])][: len(schema(entity, "clean")["fields"])] == [
+            *map(str, schema(entity, "clean")["fields"])
+        ]
+        records.append(RecordSchema(own).record((value or b"")[HEADER_BYTES:]))
     return made, records
 
 
@@ -119,7 +120,7 @@ def test_other_order_and_other_types_are_written_anew_by_our_schema_with_the_ext
         {**writer, "fields": writer["fields"][1:]}, **store
     ))  # fmt: skip
     assert records == [{**store, "row": -2}]
-    assert (made.values[0] or b"").endswith(b"\x04\x03"), "the union's branch stays"
+    assert (made.columns.value(0) or b"").endswith(b"\x04\x03"), "the union's branch stays"
 
 
 @pytest.mark.parametrize("name", ["user", "row", "key", "__header", "record_time", "value"])
@@ -128,8 +129,19 @@ def test_an_extra_field_may_have_any_name(name: str) -> None:
     writer = changed(Entity.PRODUCTS, {"name": name, "type": ["null", "string"]})
     bodies = [body(writer, **product, **{name: text}) for text in ("a", "nul \0", None)]
     made, records = cleaned(Entity.PRODUCTS, writer, *bodies)
-    assert records == [{**product, name: "a"}, {**product, name: None}]
-    assert {row: r.rules for row, r in made.rejected.items()} == {1: ("text_without_nul",)}
+    assert records == [{**product, name: "a"}, {**product, name: "nul \0"}, {**product, name: None}]
+    assert not made.rejected
+
+
+@pytest.mark.parametrize("value", [1.764504e9, float("inf"), float("nan"), -1e300])
+def test_the_limits_of_amounts_are_those_of_known_fields(value: float) -> None:
+    product, _ = good(Entity.PRODUCTS)
+    writer = changed(Entity.PRODUCTS, {"name": "counted_at", "type": "double"})
+    made, records = cleaned(Entity.PRODUCTS, writer, body(writer, **product, counted_at=value))
+    assert not made.rejected
+    assert [str(r["counted_at"]) for r in records] == [str(value)]
+    made, _ = cleaned(Entity.PRODUCTS, writer, body(writer, **{**product, "price": value}, counted_at=0.0))
+    assert {row: r.rules for row, r in made.rejected.items()} == {0: ("amounts_in_range",)}
 
 
 def test_a_decimal_inside_an_optional_record_is_copied() -> None:

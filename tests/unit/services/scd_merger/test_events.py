@@ -13,7 +13,8 @@ from retail_stream.errors import PoisonRecord, SettingsError
 from retail_stream.kafka.batches import table
 from retail_stream.kafka.headers import SEQUENCE_TIME, as_big_endian
 from services.scd_merger.dimensions import AttributeType, clean_schema, declare, dimensions
-from services.scd_merger.events import changes, with_known_fields
+from services.scd_merger.events import changes
+from services.scd_merger.kept import with_known_fields
 from services.scd_merger.merge import Neighbours, merge, winners
 
 STORES = declare(Entity.STORES, clean_schema(Entity.STORES))

@@ -8,6 +8,7 @@ import pytest
 from retail_stream.avro.decode import RecordSchema, frame
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.errors import RetailStreamError
+from retail_stream.kafka.headers import SEQUENCE_TIME, big_endian
 from services.generator.faults import Fault
 from services.generator.records import ProducerRecord
 from services.generator.retailer.dimension import LAST_ID, DimensionState
@@ -55,7 +56,12 @@ def published(entity: Entity, records: Sequence[ProducerRecord]) -> PublishedRec
 
 def golden(example: Example) -> PublishedRecords:
     raw = example.raw
-    return on_topic(raw.entity, raw.keys, raw.values, raw.timestamps, RAW_ID, sequence_us=raw.sequence_times)
+    times = {
+        i: big_endian(dict(own)[name])
+        for i, own in raw.headers.items()
+        if (name := SEQUENCE_TIME.encode()) in dict(own)
+    }
+    return on_topic(raw.entity, raw.keys, raw.values, raw.timestamps, RAW_ID, sequence_us=times)
 
 
 def row(entity: Entity, **fields: Any) -> dict[str, Any]:
