@@ -3,6 +3,7 @@
 import io
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 from unittest import mock
 
 import fastavro
@@ -77,14 +78,10 @@ def sales() -> Columns:
         2, 0, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=-1, batch_size=2**26
     )
     for n in range(RECORDS):
-        sale = {
-            "transaction_id": n + 1,
-            "store_id": n % 50 + 1,
-            "event_time": NOW_MS * 1000 - n,
-            "customer_id": n % 900 + 1,
-        }
-        sale |= {"product_id": n % 300 + 1, "quantity": 2, "unit_price": 49.9, "total_amount": 99.8}
-        sale |= {"payment_method": ("credit_card", "cash")[n % 2], "discount_applied": 0.0, "tax_amount": 18.96}
+        sale: dict[str, Any] = {"transaction_id": n + 1, "store_id": n % 50 + 1, "event_time": NOW_MS * 1000 - n}
+        sale |= {"customer_id": n % 900 + 1, "product_id": n % 300 + 1, "quantity": 2, "unit_price": 49.9}
+        sale |= {"total_amount": 99.8, "payment_method": ("credit_card", "cash")[n % 2]}
+        sale |= {"discount_applied": 0.0, "tax_amount": 18.96}
         out = io.BytesIO()
         fastavro.schemaless_writer(out, schema, sale)
         builder.append(n, NOW_MS, str(sale["store_id"]).encode(), frame(SCHEMA_ID, out.getvalue()), [])

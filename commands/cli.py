@@ -80,6 +80,14 @@ def up() -> None:
 
 
 @app.command()
+def doctor() -> None:
+    """Say what this machine lacks, and which raw subjects of the registry have a loose compatibility mode."""
+    from commands.doctor import main
+
+    raise typer.Exit(main())
+
+
+@app.command()
 def init() -> None:
     """Create topics, register schemas, apply migrations; idempotent."""
     from commands.init import InitSettings, initialise

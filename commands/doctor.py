@@ -1,7 +1,7 @@
 """`make doctor`: what this machine lacks to run the pipeline. It needs nothing but Python.
 
 It checks both ways to run the pipeline: without Docker (`make demo`, `make up`) and with it (`docker compose up`).
-Exit code 0 if at least one is ready.
+Exit code 0 if at least one is ready. If a registry is known, it names raw subjects whose mode is loose.
 """
 
 import json
@@ -12,11 +12,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from commands.findings import GB, Finding, at_least, enough, version
+from commands.raw_subjects import raw_subjects
+
 ROOT = Path(__file__).resolve().parent.parent
-GB = 1_000_000_000
 
 PYTHON = (3, 11)
 #: Docker and compose: for an optional env_file, and for !override in docker-compose.three-brokers.yml.
@@ -47,41 +49,6 @@ EMBEDDED_PORTS = {
     "RETAIL_STREAM_REGISTRY_MANAGEMENT_PORT": (28082, "schema registry's management"),
     "RETAIL_STREAM_POSTGRES_PORT": (25432, "Postgres"),
 }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check; ``cure``: what to do if it is not ``good``.
-
-    ``hint``: the pipeline can start without it.
-    """
-
-    good: bool
-    what: str
-    cure: str = ""
-    hint: bool = False
-
-    def __str__(self) -> str:
-        mark = "✓" if self.good else "·" if self.hint else "✗"
-        return f"  {mark} {self.what}" + (f": {self.cure}" if self.cure and not self.good else "")
-
-
-def version(text: str) -> tuple[int, ...]:
-    """The leading numbers of a version: ``v2.40.3-desktop.1`` gives (2, 40, 3)."""
-    numbers = re.match(r"v?(\d+(?:\.\d+)*)", text.strip())
-    return tuple(map(int, numbers[1].split("."))) if numbers else ()
-
-
-def at_least(name: str, installed: str, wanted: tuple[int, ...]) -> Finding:
-    """Check that a version is new enough."""
-    least = ".".join(map(str, wanted))
-    what = f"{name} {installed.strip() or '(not found)'}"
-    return Finding(version(installed) >= wanted, what, f"needs {least} or newer")
-
-
-def enough(name: str, available: float, wanted: float) -> Finding:
-    """Check that enough bytes of something are available."""
-    return Finding(available >= wanted, f"{available / GB:.1f} GB of {name}", f"needs {wanted / GB:.1f} GB")
 
 
 def ports(
@@ -217,6 +184,15 @@ print(*(dict(chosen.ports).values() if Home(chosen.home).running() else ()))
     return set(map(int, _run(str(program), "-c", code).split())) if program.exists() else set()
 
 
+def _registry() -> str | None:
+    """The registry that is configured, else that of the embedded stack if it runs."""
+    if url := os.environ.get("SCHEMA_REGISTRY_URL"):
+        return url.partition(",")[0].rstrip("/")
+    default, _ = EMBEDDED_PORTS["RETAIL_STREAM_REGISTRY_PORT"]
+    port = int(os.environ.get("RETAIL_STREAM_REGISTRY_PORT") or default)
+    return f"http://127.0.0.1:{port}/apis/ccompat/v7" if port in _embedded_ports() else None
+
+
 def _has_venv() -> bool:
     return bool(_run(sys.executable, "-c", "import ensurepip, venv; print('yes')"))
 
@@ -236,13 +212,15 @@ def _disk(path: Path) -> float:
 
 
 def main() -> int:
-    """Print both lists; returns 0 if at least one way is ready."""
+    """Print both lists and the modes of raw subjects of a known registry; returns 0 if at least one way is ready."""
     open_ways = []
     for way, findings in (("make demo (no Docker)", without_docker()), ("docker compose up", with_docker())):
         print(f"{way}\n" + "\n".join(map(str, findings)))
         missing = [f for f in findings if not f.good and not f.hint]
         print(f"  → {'ready' if not missing else f'not ready, {len(missing)} to fix'}\n")
         open_ways.append(not missing)
+    if (registry := _registry()) and (modes := list(raw_subjects(registry))):
+        print("schemas of other producers\n" + "\n".join(map(str, modes)) + "\n")
     return 0 if any(open_ways) else 1
 
 

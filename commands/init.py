@@ -17,12 +17,13 @@ from confluent_kafka.admin import (
 from pydantic import Field, model_validator
 from sqlalchemy import text
 
+from retail_stream.avro.compatibility import COSTS, STRICTEST, UNKNOWN_COST
 from retail_stream.avro.registry import Registry
 from retail_stream.kafka import clients
 from retail_stream.package_data import folder
 from retail_stream.rules.rule_set import load_all
 from retail_stream.settings import Connections
-from retail_stream.topics import AHEAD, TOPICS
+from retail_stream.topics import AHEAD, TOPICS, Topic
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 from retail_stream.warehouse import postgres
 from retail_stream.warehouse import roles as reader_role
@@ -127,8 +128,20 @@ def _register_schemas(settings: InitSettings) -> None:
     registry = Registry(settings.schema_registry_url)
     for topic in TOPICS:
         if topic.schema_file is not None:
+            _set_mode(registry, topic)
             registry.register(topic.subject, topic.schema())
     _log.info("schemas", registered=sum(t.schema_file is not None for t in TOPICS))
+
+
+def _set_mode(registry: Registry, topic: Topic) -> None:
+    """Set a subject's mode; a warning names a looser one of a raw subject, because schemas may have come under it."""
+    before, mode = registry.mode(topic.subject), topic.compatibility
+    if before == mode:
+        return
+    registry.set_mode(topic.subject, mode)
+    if mode == STRICTEST and before is not None:
+        cost = f"until now {COSTS.get(before, UNKNOWN_COST)}; the schemas that are registered stay"
+        _log.warning("subject changed", subject=topic.subject, compatibility=mode, was=before, cost=cost)
 
 
 def migrate(settings: Connections) -> None:

@@ -15,9 +15,9 @@ from retail_stream.avro.decode import HEADER_BYTES, schema_id
 from retail_stream.avro.schema import AvroSchema, plain_schema
 from retail_stream.errors import RetailStreamError, SettingsError
 from retail_stream.kafka import clients
-from retail_stream.kafka.batches import by_partition
 from retail_stream.kafka.headers import big_endian, header_list
 from retail_stream.kafka.offsets import topic_partitions
+from retail_stream.kafka.reading import by_partition
 from retail_stream.settings import Connections
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 

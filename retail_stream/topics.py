@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from retail_stream.avro.compatibility import BACKWARD, NONE, STRICTEST
 from retail_stream.entities import Entity
 from retail_stream.package_data import folder
 
@@ -60,6 +61,12 @@ class Topic:
     def subject(self) -> str:
         """The registry's subject of the values (Confluent's TopicNameStrategy)."""
         return f"{self.name}-value"
+
+    @property
+    def compatibility(self) -> str:
+        """The mode of the subject. Clean schemas are derived from raw ones, and their known fields never change."""
+        layer = self.name.rpartition(".")[2]
+        return {"raw": STRICTEST, "clean": NONE}.get(layer, BACKWARD)
 
     def schema(self) -> dict[str, Any]:
         """The Avro schema of the values, as parsed JSON.

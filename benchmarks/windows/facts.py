@@ -14,8 +14,9 @@ from benchmarks.windows.contestants import ENTRANTS, OURS
 from benchmarks.windows.rate import measured
 from benchmarks.windows.stream import fill
 from retail_stream.warehouse import postgres
-from services.aggregator.loop import BATCH
 
+#: Rows of a transaction: about as many as one of the aggregator's.
+_ROWS = 100_000
 _GOAL_PER_S = 80_000
 
 
@@ -42,7 +43,7 @@ def _copied(engine: Engine) -> float:
         connection.execute(text("CREATE TABLE bare_days PARTITION OF bare DEFAULT"))
         with postgres.cursor(connection).copy("COPY (SELECT * FROM fact_sales) TO STDOUT") as out:
             lines = b"".join(bytes(part) for part in out).splitlines(keepends=True)
-    parts = [b"".join(lines[i : i + BATCH]) for i in range(0, len(lines), BATCH)]
+    parts = [b"".join(lines[i : i + _ROWS]) for i in range(0, len(lines), _ROWS)]
     began = time.monotonic()
     for part in parts:
         with engine.begin() as connection, postgres.cursor(connection).copy("COPY bare FROM STDIN") as into:

@@ -16,9 +16,8 @@ from retail_stream.avro.decode import RecordSchema, schema_id
 from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.entities import FIELDS, Entity
 from retail_stream.kafka import clients
-from retail_stream.kafka.batches import by_partition
 from retail_stream.kafka.offsets import TopicPartitionKey, latest_offsets, topic_partitions
-from retail_stream.kafka.reading import read
+from retail_stream.kafka.reading import by_partition, read
 from retail_stream.settings import Connections
 
 #: Records of a partition that are read at most; older ones are skipped and counted as such.

@@ -80,12 +80,13 @@ def _field(decoded: Decoded, part: Part, i: int, omitted: np.ndarray) -> list[st
 
 def _scalar(avro_type: AvroType) -> tuple[AvroType | None, int]:
     """The type without null, and which branch null is (-1 for none); None where its values are read one by one."""
-    branches = avro_type.parts if avro_type.kind == "union" else [avro_type]
-    kinds = [b.kind for b in branches]
-    scalars = [b for b in branches if b.kind in WRITERS and not b.logical]
-    if len(scalars) != 1 or kinds.count("null") != len(branches) - 1 or len(branches) > 2:
+    if avro_type.kind in WRITERS and not avro_type.logical:
+        return avro_type, -1
+    kinds = [b.kind for b in avro_type.parts] if avro_type.kind == "union" else []
+    scalars = [b for b in avro_type.parts if b.kind in WRITERS and not b.logical]
+    if len(kinds) != 2 or kinds.count("null") != 1 or not scalars:
         return None, -1
-    return scalars[0], kinds.index("null") if "null" in kinds else -1
+    return scalars[0], kinds.index("null")
 
 
 @lru_cache

@@ -38,10 +38,6 @@ class HasNextOffset(Protocol):
 Owned = TypeVar("Owned", bound=HasNextOffset)
 
 
-async def _nothing() -> None:
-    pass
-
-
 class Membership(Generic[Owned]):
     """A member of a consumer group, with what it keeps of each partition that it owns.
 
@@ -54,7 +50,7 @@ class Membership(Generic[Owned]):
         group: str,
         topics: Iterable[str],
         claim: Callable[[list[TopicPartitionKey]], Awaitable[Mapping[TopicPartitionKey, Owned]]],
-        before_rebalance: Callable[[], Awaitable[None]] = _nothing,
+        before_rebalance: Callable[[], Awaitable[None]],
     ) -> None:
         """Open nothing yet.
 
@@ -88,8 +84,8 @@ class Membership(Generic[Owned]):
 
     @property
     def reading(self) -> bool:
-        """Whether it is a member and every partition that it owns is being read; a paused one counts as read."""
-        return self.joined and not self._reader.is_stopped and max(self._silences, default=0.0) < QUIET_S
+        """Whether brokers answer for every partition that it owns, and it stopped none; a paused one counts as read."""
+        return not self._reader.is_stopped and max(self._silences, default=0.0) < QUIET_S
 
     @property
     def at_end(self) -> Mapping[TopicPartitionKey, int]:
@@ -107,7 +103,9 @@ class Membership(Generic[Owned]):
 
     async def leave(self) -> None:
         """Commit the last positions and leave the group; takes 10 s at most, and no wait if no broker answers."""
-        if self.reading and not await self.commit_now(_LAST_COMMIT_S):
+        if self._committing is not None:
+            self._committing.cancel()
+        if self.joined and self.reading and not await self.commit_now(_LAST_COMMIT_S):
             _log.info("last positions are not committed to Kafka; lag tools show the ones before")
         await self._member.stop()
 

@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from retail_stream.kafka.record_batches.columns import Columns, pieces
 from retail_stream.kafka.record_batches.record_set import RecordSet
 
@@ -27,6 +29,14 @@ class PartitionRecords:
     def size(self) -> int:
         """Bytes in memory. Pieces that share a buffer count it each."""
         return sum(piece.size for piece in self.pieces)
+
+    def find(self, offset: int) -> tuple[Columns, int]:
+        """The piece that holds the record of an offset, and the record's number in it. Raises `KeyError`."""
+        for piece in self.pieces:
+            row = int(np.searchsorted(piece.offset, offset))
+            if row < len(piece) and piece.offset[row] == offset:
+                return piece, row
+        raise KeyError(offset)
 
     def halves(self) -> "tuple[PartitionRecords, PartitionRecords]":
         """The first and the second half of at least two records."""

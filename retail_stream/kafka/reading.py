@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
-from confluent_kafka import Message, TopicPartition
+import numpy as np
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from retail_stream.errors import Unavailable
-from retail_stream.kafka.batches import by_partition
 from retail_stream.kafka.clients import admin, consumer, unavailable
 from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, latest_offsets, topic_partitions
 from retail_stream.settings import Connections
@@ -63,6 +64,42 @@ def read(connections: Connections, ranges: OffsetRanges, **config: Any) -> Itera
                 left = {place: offsets for place, offsets in left.items() if place not in done}
     finally:
         reader.close()
+
+
+def by_partition(
+    messages: Iterable[Message],
+) -> tuple[dict[TopicPartitionKey, list[Message]], dict[TopicPartitionKey, int]]:
+    """Sort polled messages into records by partition, and the end offsets of partitions that were read to the end.
+
+    Raises:
+        Unavailable: the consumer reports an error other than the end of a partition.
+    """
+    polled = list(messages)
+    ends: dict[TopicPartitionKey, int] = {}
+    if any(errors := list(map(Message.error, polled))):
+        sound = []
+        for message, error in zip(polled, errors, strict=True):
+            if error is None:
+                sound.append(message)
+                ends.pop(_partition_of(message), None)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends[_partition_of(message)] = int(message.offset() or 0)
+            elif not error.retriable() and error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+                raise Unavailable(f"Kafka: {error.str()}.")
+        polled = sound
+    # A fetch brings long runs of records of one partition; each run is cut out as a whole.
+    numbers = {name: i << 32 for i, name in enumerate(dict.fromkeys(map(Message.topic, polled)))}
+    runs = np.fromiter(map(Message.partition, polled), np.int64, len(polled))
+    if len(numbers) > 1:
+        runs += np.fromiter(map(numbers.__getitem__, map(Message.topic, polled)), np.int64, len(polled))
+    records: dict[TopicPartitionKey, list[Message]] = {}
+    for start, end in pairwise([0, *(np.flatnonzero(np.diff(runs)) + 1).tolist(), len(polled)] if polled else ()):
+        records.setdefault(_partition_of(polled[start]), []).extend(polled[start:end])
+    return records, ends
+
+
+def _partition_of(message: Message) -> TopicPartitionKey:
+    return str(message.topic()), int(message.partition() or 0)
 
 
 def read_to_end(connections: Connections, *topics: str) -> Iterator[Message]:

@@ -14,6 +14,8 @@ from retail_stream.settings import Settings, load
 
 # Libraries that write a line for each request or reconnect at INFO.
 _NOISY = ("alembic", "httpcore2", "httpx", "httpx2")
+# It logs each failed request as an error; what waits for Kafka says so once in a sentence.
+_SILENT = ("aiokafka",)
 
 
 class LogSettings(Settings):
@@ -67,6 +69,8 @@ def configure(program: str) -> None:
     root.setLevel(logging.INFO)
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for silent in _SILENT:
+        logging.getLogger(silent).setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
     sys.excepthook = _crashed
     threading.excepthook = _thread_crashed

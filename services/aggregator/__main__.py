@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.errors import RetailStreamError, Unavailable
-from retail_stream.kafka import clients
+from retail_stream.kafka.blocking_membership import BlockingMembership
 from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import readiness
 from retail_stream.service.program import Program, collect_garbage_rarely, run_program
@@ -19,6 +19,7 @@ from services.aggregator import outbox, settings, warehouse
 from services.aggregator.batch import CLEAN, Aggregator
 from services.aggregator.loop import Loop
 from services.aggregator.metrics import LAG
+from services.aggregator.ownership import OwnedPartition
 from services.aggregator.relay import Relay
 from services.aggregator.upstream import Upstream
 
@@ -45,6 +46,7 @@ def aggregate(program: Program, config: settings.AggregatorSettings) -> None:
     LAG.read = loop.membership.lag
     program.health.needs(
         assigned=lambda: loop.membership.joined,
+        reading=lambda: loop.membership.reading,
         kafka=readiness.kafka_answers(config),
         postgres=readiness.postgres_answers(engine),
     )
@@ -83,8 +85,8 @@ def build(program: Program, config: settings.AggregatorSettings) -> tuple[Loop, 
 
     encoder = outbox.Encoder(program.wait(ready), config.rules)
     aggregator = Aggregator(engine, config, encoder, writers, rise_writers, relay.wake.set, program.wait)
-    connect = partial(clients.consumer, config, Group.AGGREGATOR)
-    return Loop(connect, aggregator, Upstream(config), config.idle_timeout_s, program.stop), relay, engine
+    join = partial(BlockingMembership[OwnedPartition], config, Group.AGGREGATOR)
+    return Loop(join, aggregator, Upstream(config), config.idle_timeout_s, program.stop), relay, engine
 
 
 if __name__ == "__main__":

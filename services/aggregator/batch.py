@@ -11,8 +11,8 @@ from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.registry import SubjectSchemas
 from retail_stream.entities import Entity
 from retail_stream.kafka import batches
-from retail_stream.kafka.membership import PartitionRecords
 from retail_stream.kafka.offsets import TopicPartitionKey, topic_partitions
+from retail_stream.kafka.partition_records import PartitionRecords
 from retail_stream.topics import Group
 from retail_stream.waiting import Wait, wait_for
 from retail_stream.warehouse import positions, replays
@@ -84,9 +84,9 @@ class Aggregator:
     def rows(self, records: Mapping[TopicPartitionKey, PartitionRecords]) -> Mapping[int, pl.DataFrame]:
         """The records of each partition as columns, repeats included; as :func:`batches.table`."""
         return {
-            p: batches.table(r.messages, self._writers, self._sale, keep_extra=True)
+            p: batches.table(r.pieces, self._writers, self._sale, keep_extra=True)
             for (_, p), r in records.items()
-            if r.messages
+            if len(r)
         }
 
     def store(

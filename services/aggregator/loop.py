@@ -17,21 +17,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import structlog
-from confluent_kafka import Consumer
 
 from retail_stream.errors import Fenced, Unavailable
-from retail_stream.kafka.membership import Membership, PartitionRecords
+from retail_stream.kafka.blocking_membership import BlockingMembership
 from retail_stream.kafka.offsets import TopicPartitionKey
+from retail_stream.kafka.partition_records import PartitionRecords
 from retail_stream.waiting import Stopped
-from services.aggregator import idleness, metrics
+from services.aggregator import metrics
 from services.aggregator.batch import CLEAN, Aggregator, Applied
 from services.aggregator.ownership import OwnedPartition
+from services.aggregator.quiet import QuietPartitions
 from services.aggregator.upstream import Upstream
 
-BATCH = 100_000
+#: About 250,000 sales: the windows of a batch are read and written once.
+MOST_BYTES = 2**25
 _LINGER_S = 0.05
 _TICK_S = 0.5
-_LOOK_UPSTREAM_S = 1.0
 _RETRY_S = 1.0
 _log = structlog.get_logger(__name__)
 
@@ -41,21 +42,19 @@ class Loop:
 
     def __init__(
         self,
-        connect: Callable[..., Consumer],
+        join: Callable[..., BlockingMembership[OwnedPartition]],
         aggregator: Aggregator,
         upstream: Upstream,
         idle_timeout_s: float,
         stop: threading.Event,
     ) -> None:
-        """``connect``: as for :class:`Membership`. Opens nothing before :meth:`run`."""
-        self.membership = Membership(connect, [CLEAN], self._claim, self._finish_anyway)
-        self._aggregator, self._upstream, self._stop = aggregator, upstream, stop
-        self._idle_timeout_s = idle_timeout_s
+        """``join``: makes a membership of topics, with its callbacks. Opens nothing before :meth:`run`."""
+        self.membership = join([CLEAN], self._claim, self._finish_anyway)
+        self._aggregator, self._stop = aggregator, stop
+        self._quiet = QuietPartitions(upstream.drained, idle_timeout_s)
         self._thread = ThreadPoolExecutor(1, "store")
         self._in_flight: Future[Applied] | None = None
-        self._quiet_since: idleness.Since = {}
-        # Monotonic seconds.
-        self._looked_at = self._ticked_at = 0.0
+        self._ticked_at = 0.0  # monotonic seconds
 
     def run(self) -> None:
         """Aggregate what comes until ``stop`` is set, then leave the group.
@@ -85,12 +84,12 @@ class Loop:
             self._thread.shutdown()
 
     def _read_and_store(self) -> None:
-        records = self.membership.poll(BATCH, _LINGER_S)
+        records = self.membership.poll(MOST_BYTES, _LINGER_S)
         rows = self._aggregator.rows(records)
         try:
             self._finish()
             if not self.membership.follows(records):
-                self._quiet_since = {}
+                self._quiet.forget()
                 self.membership.read_stored()
             elif self.membership.owned and (records or time.monotonic() - self._ticked_at >= _TICK_S):
                 idle = self._idle(records)
@@ -126,21 +125,18 @@ class Loop:
         metrics.forget()
 
     def _claim(self, partitions: list[TopicPartitionKey]) -> Mapping[TopicPartitionKey, OwnedPartition]:
-        self._quiet_since = {}
+        self._quiet.forget()
         return self._aggregator.claim(partitions)
 
     def _idle(self, records: Mapping[TopicPartitionKey, PartitionRecords]) -> frozenset[int]:
         """Our partitions that are idle: quiet (read to the end, the cleaner at the raw end) for the idle timeout."""
-        now, owned = time.monotonic(), self.membership.owned
-        busy = {tp for tp, read in records.items() if read.messages}
-        at_end = {tp[1]: end for tp, end in self.membership.at_end.items() if tp in owned and tp not in busy}
-        self._quiet_since = {p: since for p, since in self._quiet_since.items() if p in at_end}
-        if now - self._looked_at >= _LOOK_UPSTREAM_S:
-            self._looked_at = now
-            drained = self._upstream.drained(at_end) if at_end else {}
-            quiet = {p for p, end in drained.items() if max(at_end[p], owned[CLEAN, p].next_offset) >= end}
-            self._quiet_since = idleness.observe(self._quiet_since, quiet, now)
-        return idleness.idle(self._quiet_since, self._looked_at, self._idle_timeout_s)
+        owned = self.membership.owned
+        ends = {
+            tp[1]: max(end, owned[tp].next_offset)
+            for tp, end in self.membership.at_end.items()
+            if tp in owned and not len(records.get(tp, ()))
+        }
+        return self._quiet.idle(ends)
 
 
 def _timed(store: Callable[[], Applied]) -> Applied:

@@ -8,13 +8,14 @@ from typing import Any, cast
 
 import fastavro
 import polars as pl
-from confluent_kafka import Message
 from sqlalchemy import Connection
 
 from retail_stream.avro.decode import encode, frame
 from retail_stream.avro.schema import AvroSchema, plain_schema
 from retail_stream.kafka.batches import OFFSET
-from retail_stream.kafka.membership import PartitionRecords
+from retail_stream.kafka.partition_records import PartitionRecords
+from retail_stream.kafka.record_batches.columns import Columns
+from retail_stream.kafka.record_batches.headers import headers_of
 from retail_stream.topics import Result, topic
 from retail_stream.warehouse import postgres
 from services.aggregator.lifecycle import REVISION, STATE
@@ -109,11 +110,9 @@ class Encoder:
         ``sales``: of a :class:`step.Step`; ``records``: the batch that they came from.
         """
         late = sales.filter(LATE).select(PARTITION, OFFSET, "event_time", BEFORE).rows() if sales.height else []
-        wanted = {(p, o) for p, o, _, _ in late}
-        messages = {(p, m.offset()): m for p, r in records.items() for m in r.messages if (p, m.offset()) in wanted}
-        return [self._late(messages[p, offset], time, before) for p, offset, time, before in late]
+        return [self._late(*records[p].find(offset), time, before) for p, offset, time, before in late]
 
-    def _late(self, message: Message, event_time: int, watermark: int) -> OutboxRecord:
+    def _late(self, columns: Columns, row: int, event_time: int, watermark: int) -> OutboxRecord:
         missed = [
             (f"{w.name}@{_iso(end - w.size)}", f"{(watermark - end - self._rules.lateness) / SECOND:.6f}")
             for w in self._rules.windows
@@ -124,11 +123,14 @@ class Encoder:
             LATE_WINDOWS: ",".join(name for name, _ in missed),
             LATE_BY: ",".join(by for _, by in missed),
             LATE_WATERMARK: _iso(watermark),
-            CLEAN_OFFSET: str(message.offset()),
+            CLEAN_OFFSET: str(columns.offset[row]),
         }
-        headers = [*(message.headers() or ()), *((n, v.encode()) for n, v in why.items())]
-        stamp = message.timestamp()[1]
-        return OutboxRecord(Result.LATE, message.partition(), message.key(), message.value(), tuple(headers), stamp)
+        headers = [
+            *((_text(name), value) for name, value in headers_of(columns, row)),
+            *((n, v.encode()) for n, v in why.items()),
+        ]
+        key, value, stamp = columns.key(row), columns.value(row), int(columns.timestamp[row])
+        return OutboxRecord(Result.LATE, columns.partition, key, value, tuple(headers), stamp)
 
 
 def put(connection: Connection, records: Iterable[OutboxRecord]) -> bool:
@@ -148,6 +150,11 @@ def put(connection: Connection, records: Iterable[OutboxRecord]) -> bool:
         columns = ["topic", "partition", "key", "value", "headers", "timestamp_ms"]
         postgres.copy(connection, "outbox", pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None))
     return bool(rows)
+
+
+def _text(name: bytes) -> str:
+    """A header's name as JSON and Postgres can hold it."""
+    return name.decode(errors="replace").replace("\0", "\ufffd")
 
 
 def _hex(value: bytes | None) -> str | None:

@@ -1,11 +1,9 @@
 """`python -m services.scd_merger`: the one place that builds real clients."""
 
 import sys
-from functools import partial
 
 from retail_stream.avro.registry import Registry, SubjectSchemas
-from retail_stream.kafka import clients
-from retail_stream.kafka.membership import Membership
+from retail_stream.kafka.blocking_membership import BlockingMembership
 from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import readiness
 from retail_stream.service.program import Program, collect_garbage_rarely, run_program
@@ -33,10 +31,11 @@ def merge(program: Program, settings: MergerSettings) -> None:
         program.wait(known.learn)
     engine = postgres.service_engine(settings.database_url, "scd_merger")
     merger = Merger(engine, declared.values(), writers, program.wait)
-    membership = Membership(partial(clients.consumer, settings, Group.SCD_MERGER), declared, merger.claim)
+    membership = BlockingMembership(settings, Group.SCD_MERGER, declared, merger.claim)
     LAG.read = membership.lag
     program.health.needs(
         assigned=lambda: membership.joined,
+        reading=lambda: membership.reading,
         kafka=readiness.kafka_answers(settings),
         postgres=readiness.postgres_answers(engine),
     )

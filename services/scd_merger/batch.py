@@ -11,15 +11,14 @@ from typing import TypeVar
 import polars as pl
 import psycopg
 import sqlalchemy.exc
-from confluent_kafka import Message
 from sqlalchemy import Connection, Engine
 
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.registry import SubjectSchemas
 from retail_stream.errors import PoisonRecord
 from retail_stream.kafka import batches
-from retail_stream.kafka.membership import PartitionRecords
 from retail_stream.kafka.offsets import TopicPartitionKey
+from retail_stream.kafka.partition_records import PartitionRecords
 from retail_stream.topics import Group
 from retail_stream.waiting import Wait, wait_for
 from retail_stream.warehouse import positions, postgres, replays
@@ -28,17 +27,15 @@ from services.scd_merger import metrics
 from services.scd_merger.dimensions import Dimension, clean_schema
 from services.scd_merger.events import changes
 from services.scd_merger.kept import with_known_fields
+from services.scd_merger.lanes import Batch, lanes
 from services.scd_merger.merge import Plan, merge
 from services.scd_merger.tables import DimensionTable
 
 T = TypeVar("T")
-Batch = Mapping[TopicPartitionKey, PartitionRecords]
 Positions = Mapping[TopicPartitionKey, Position]
 
 # Changes with fields from before their columns, merged again in one transaction.
 _OUTDATED = 5000
-# A batch of so many records is merged in two transactions: while one computes or reads, Postgres writes the other.
-_WORTH_LANES = 2000
 
 _REFUSED = (
     PoisonRecord,
@@ -108,8 +105,8 @@ class Merger:
             return None
 
     def _store(self, owned: Positions, batch: Batch) -> Positions:
-        rows = {tp: self._rows(owned[tp], tp, records) for tp, records in batch.items()}
-        moved = {tp: _moved(owned[tp], records, rows[tp]) for tp, records in batch.items()}
+        rows = {tp: self._rows(owned[tp], tp, records) for tp, records in batch.items() if len(records)}
+        moved = {tp: _moved(owned[tp], records, rows.get(tp)) for tp, records in batch.items()}
 
         def write(connection: Connection) -> dict[str, tuple[int, Plan]]:
             plans = {}
@@ -155,14 +152,14 @@ class Merger:
         try:
             return self._store({tp: position}, {tp: records})[tp]
         except _REFUSED as e:
-            if len(records.messages) == 1:
-                raise _poison(tp, records.messages[0], e) from e
+            if len(records) == 1:
+                raise _poison(tp, int(records.pieces[0].offset[0]), e) from e
             for half in records.halves():
                 position = self._bisect(position, tp, half)
             return position
 
     def _rows(self, position: Position, tp: TopicPartitionKey, records: PartitionRecords) -> pl.DataFrame:
-        rows = batches.table(records.messages, self._writers[tp[0]], self._readers[tp[0]], keep_extra=True)
+        rows = batches.table(records.pieces, self._writers[tp[0]], self._readers[tp[0]], keep_extra=True)
         return batches.without_repeats(rows, position.source_offset)
 
     def _transaction(self, write: Callable[[Connection], T]) -> T:
@@ -173,21 +170,6 @@ class Merger:
         return self._wait(attempt)
 
 
-def lanes(batch: Batch) -> list[Batch]:
-    """A large batch in two of about one size, partitions whole and no key in both; any other as it is.
-
-    A key is in one partition, unless the number of partitions was changed: two transactions that change one key do not
-    see each other's changes.
-    """
-    if sum(len(records.messages) for records in batch.values()) < _WORTH_LANES:
-        return [batch]
-    halves: tuple[dict[TopicPartitionKey, PartitionRecords], ...] = ({}, {})
-    for tp, records in sorted(batch.items(), key=lambda item: -len(item[1].messages)):
-        min(halves, key=lambda half: sum(len(r.messages) for r in half.values()))[tp] = records
-    keys = [{(tp[0], m.key()) for tp, records in half.items() for m in records.messages} for half in halves]
-    return list(halves) if keys[1] and keys[0].isdisjoint(keys[1]) else [batch]
-
-
 def _merge_outdated(table: DimensionTable, connection: Connection) -> int:
     outdated = table.outdated(connection, _OUTDATED)
     if outdated.height:
@@ -196,14 +178,16 @@ def _merge_outdated(table: DimensionTable, connection: Connection) -> int:
     return outdated.height
 
 
-def _moved(position: Position, records: PartitionRecords, rows: pl.DataFrame) -> Position:
-    source_offset = max([position.source_offset, *rows[batches.SOURCE].top_k(1)])
+def _moved(position: Position, records: PartitionRecords, rows: pl.DataFrame | None) -> Position:
+    source_offset = (
+        position.source_offset if rows is None else max([position.source_offset, *rows[batches.SOURCE].top_k(1)])
+    )
     return replace(position, next_offset=records.end, source_offset=source_offset)
 
 
-def _poison(tp: TopicPartitionKey, message: Message, error: Exception) -> PoisonRecord:
+def _poison(tp: TopicPartitionKey, offset: int, error: Exception) -> PoisonRecord:
     if isinstance(error, PoisonRecord):
         return error
     # The driver's text quotes the record; its class says enough.
     why = type(getattr(error, "orig", error)).__name__
-    return PoisonRecord(f"{tp[0]}/{tp[1]}@{message.offset()}: Postgres refuses this record ({why}).")
+    return PoisonRecord(f"{tp[0]}/{tp[1]}@{offset}: Postgres refuses this record ({why}).")

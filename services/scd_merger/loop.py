@@ -6,20 +6,20 @@ import time
 import structlog
 
 from retail_stream.errors import Fenced, Unavailable
-from retail_stream.kafka.membership import Membership
+from retail_stream.kafka.blocking_membership import BlockingMembership
 from retail_stream.waiting import Stopped
 from retail_stream.warehouse.positions import Position
 from services.scd_merger import metrics
 from services.scd_merger.batch import Merger
 
-# Changes of one key that come together cost less than one by one.
-_MOST = 40_000
+# Changes of one key that come together cost less than one by one. About 40,000 changes.
+_MOST_BYTES = 3 * 2**22
 _LINGER_S = 0.1
 _RETRY_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
-def run(membership: Membership[Position], merger: Merger, stop: threading.Event) -> None:
+def run(membership: BlockingMembership[Position], merger: Merger, stop: threading.Event) -> None:
     """Merge what comes until ``stop`` is set, then leave the group.
 
     Raises:
@@ -29,7 +29,7 @@ def run(membership: Membership[Position], merger: Merger, stop: threading.Event)
         membership.join()
         while not stop.is_set():
             try:
-                if batch := membership.poll(_MOST, _LINGER_S):
+                if batch := membership.poll(_MOST_BYTES, _LINGER_S):
                     with metrics.BATCH_SECONDS.time():
                         membership.advance(merger.store(membership.owned, batch))
                 membership.commit(time.monotonic())

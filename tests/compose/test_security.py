@@ -121,7 +121,9 @@ def test_the_pipeline_flows_and_verify_agrees(env: dict[str, str], tmp_path: Pat
             return f"drained; ended: {pipeline.dead()}; {seen[-1:]}, {logs}"
 
         def drained() -> bool:
-            if pipeline.dead() != {Service.GENERATOR: 0}:
+            ended = pipeline.dead()
+            assert ended in ({}, {Service.GENERATOR: 0}), there()
+            if not ended:
                 return False
             seen.append(wait_for(lambda: look(warehouse, connections), PATIENCE_S))
             return seen[-1].facts > 0 and seen[-1].drained

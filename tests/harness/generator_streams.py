@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -18,10 +19,12 @@ from services.generator.retailer.pools import Pools
 from services.generator.retailer.sales import VOCABULARIES, SalesState, SalesStream
 from services.generator.timing.latency import Latency
 from services.generator.timing.schedule import Slots
+from tests.harness import rows as harness_rows
 
 START = 1_772_352_000_000_000
 SECOND = 1_000_000
 SCHEMAS = {e: json.loads((topics.SCHEMAS / "raw" / f"{e}.avsc").read_text()) for e in Entity}
+READERS = {e: RecordSchema(schema) for e, schema in SCHEMAS.items()}
 POOLS = Pools(7, size=40)
 COLUMNS = ColumnEncoder(SCHEMAS[Entity.SALES], 1, VOCABULARIES)
 NO_FAULTS = dict.fromkeys(Fault, 0.0)
@@ -33,9 +36,14 @@ def encoder(entity: Entity) -> RowEncoder:
     return RowEncoder(SCHEMAS[entity], 1)
 
 
-def rows(entity: Entity, records: list[ProducerRecord]) -> list[dict]:
-    reader = RecordSchema(SCHEMAS[entity])
-    return [row for r in records if r.value is not None and (row := reader.record(r.value[5:])) is not None]
+def every_row(entity: Entity, records: Iterable[ProducerRecord]) -> list[dict | None]:
+    """The row of each record; None for a tombstone and for bytes that are not Avro. Any schema id is accepted."""
+    return harness_rows.every_row(READERS[entity], (r.value for r in records))
+
+
+def rows(entity: Entity, records: Iterable[ProducerRecord]) -> list[dict]:
+    """The rows of the records that have one."""
+    return [row for row in every_row(entity, records) if row is not None]
 
 
 def dimension_stream(

@@ -12,7 +12,7 @@ from retail_stream.kafka.record_batches.batch import APPEND_TIME, CHECKED, CONTR
 from retail_stream.kafka.record_batches.codecs import Codec
 from retail_stream.kafka.record_batches.columns import Columns, pieces
 from retail_stream.kafka.record_batches.headers import headers_of
-from retail_stream.kafka.record_batches.record_set import RecordSet
+from retail_stream.kafka.record_batches.record_set import RecordSet, record_set
 from retail_stream.kafka.record_batches.reference import Record, encode
 
 small = st.binary(max_size=12)
@@ -75,6 +75,12 @@ def marker(offset: int, producer: int, *, commit: bool) -> bytes:
     """A transaction's end."""
     record = Record(offset, 0, b"\0\0\0" + bytes([commit]), bytes(6), ())
     return batch([record], producer=producer, transactional=True, control=True)
+
+
+def columns(topic: str, partition: int, found: Sequence[Record]) -> Columns:
+    """At least one record, as a piece."""
+    (piece,) = pieces(record_set(topic, partition, batch(found), 0))
+    return piece
 
 
 def as_records(columns: Columns) -> list[Record]:

@@ -38,12 +38,21 @@ class HeaderColumn:
 
 def find_header(columns: Columns, name: str) -> HeaderColumn:
     """The header of that name in each record."""
-    wanted, count = name.encode(), len(columns)
+    return find_headers(columns, name)[0]
+
+
+def find_headers(columns: Columns, *names: str) -> list[HeaderColumn]:
+    """The headers of each name in each record."""
+    count = len(columns)
+    found = []
     with PASSES.memory() as memory:
-        start, table, at_name = memory.put(columns.buffer), memory.put(columns.table), memory.put(wanted)
+        start, table = memory.put(columns.buffer), memory.put(columns.table)
         at, size, number = (memory.reserve(8 * count) for _ in range(3))
-        memory.call("find", start, table, count, at_name, len(wanted), at, size, number)
-        return HeaderColumn(*(memory.read(region, np.int64, count) for region in (at, size, number)))
+        for name in names:
+            wanted = name.encode()
+            memory.call("find", start, table, count, memory.put(wanted), len(wanted), at, size, number)
+            found.append(HeaderColumn(*(memory.read(region, np.int64, count) for region in (at, size, number))))
+    return found
 
 
 def readable_names(columns: Columns) -> npt.NDArray[np.bool_]:

@@ -10,6 +10,8 @@ import pytest
 
 from commands import doctor
 from commands.embedded.settings import EmbeddedSettings
+from commands.raw_subjects import raw_subjects
+from tests.harness.registry import JSON, Answer, answering, as_json, error
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -117,6 +119,39 @@ def test_a_port_that_is_needed_for_an_extra_only_is_a_hint() -> None:
     assert str(doctor.Finding(False, "port 3000 is taken", "choose another", hint=True)) == (
         "  · port 3000 is taken: choose another"
     )
+
+
+@pytest.mark.parametrize(
+    ("mode", "cost"),
+    [
+        ("FULL_TRANSITIVE", ""),
+        ("BACKWARD", "a producer may remove a required field or make it nullable"),
+        ("NONE", "a producer may change or remove any field"),
+        ("STRANGE", "its meaning is not known here"),
+    ],
+)
+def test_raw_subjects_whose_mode_is_loose_are_named_with_what_that_can_cost(mode: str, cost: str) -> None:
+    def answers(method: str, path: str) -> Answer:
+        if path == "/subjects/stores.raw-value/versions":
+            return as_json([1])
+        return as_json({"compatibilityLevel": mode}) if path.startswith("/config/stores") else error(40401)
+
+    with answering(answers) as url:
+        (found,) = raw_subjects(url)
+    assert found.what == f"stores.raw-value has the compatibility mode {mode}"
+    assert (found.good, found.hint) == (not cost, True)
+    assert not cost or (
+        found.cure.startswith(cost) and found.cure.endswith("`retail-stream init` sets FULL_TRANSITIVE")
+    )
+
+
+@pytest.mark.parametrize("answer", [(200, "text/html", b"<html>"), (403, JSON, b""), as_json([1, 2])])
+def test_a_registry_that_does_not_answer_is_a_hint_without_its_password(answer: Answer) -> None:
+    with answering(lambda method, path: answer) as url:
+        (found,) = raw_subjects(url)
+    assert not found.good
+    assert found.hint
+    assert "ss@" not in str(found)
 
 
 def test_it_needs_nothing_but_python() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -80,19 +80,29 @@ def without_repeats(offsets: list[int]) -> list[int]:
 def test_nothing_is_missing_after_a_broker_froze_and_was_killed(stack, connections):
     loop_errors: list[object] = []
 
+    sent = 0
+
     async def send(delivery: Delivery, partition: int) -> None:
+        nonlocal sent
         for number in range(BATCHES):
             await delivery.send(TOPIC, partition, outgoing(number))
-            await asyncio.sleep(0.01)
+            sent += 1
 
-    async def trouble() -> None:
-        await asyncio.sleep(1.0)
+    async def until(holds: Callable[[], bool]) -> None:
+        while not holds():
+            await asyncio.sleep(0.005)
+
+    async def trouble(delivery: Delivery) -> None:
+        await until(lambda: sent >= BATCHES // 4)
         broker = stack.pid(Server.KAFKA)
         os.kill(broker, signal.SIGSTOP)
-        await asyncio.sleep(3.0)  # three attempts that get no answer, and may be stored later
+        # Three attempts that get no answer, and may be stored later.
+        await until(lambda: delivery.waiting_s > 2.0)
         os.kill(broker, signal.SIGCONT)
-        await asyncio.sleep(1.0)
+        before = sent
+        await until(lambda: sent >= before + BATCHES // 4)
         await asyncio.to_thread(stack.kill, Server.KAFKA)
+        assert sent < 2 * BATCHES
         await asyncio.to_thread(stack.start, Server.KAFKA)
         await asyncio.to_thread(stack.wait_ready, Server.KAFKA)
 
@@ -101,7 +111,7 @@ def test_nothing_is_missing_after_a_broker_froze_and_was_killed(stack, connectio
         partitions = KafkaPartitions(connections, "test", timeout_s=1.0)
         delivery = Delivery(partitions, connections.kafka_bootstrap_servers)
         async with asyncio.timeout(120):
-            await asyncio.gather(send(delivery, 0), send(delivery, 1), trouble())
+            await asyncio.gather(send(delivery, 0), send(delivery, 1), trouble(delivery))
         assert delivery.waiting_s == 0
         await partitions.stop()
 

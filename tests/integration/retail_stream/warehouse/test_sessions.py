@@ -56,7 +56,6 @@ def login(url: str) -> Iterator[str]:
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute("CREATE ROLE guest LOGIN PASSWORD 'right' CONNECTION LIMIT 1")
         yield url.replace(url.split("//")[1].split("@")[0], "guest:right")
-        admin.execute("DROP OWNED BY guest")
         admin.execute("DROP ROLE guest")
 
 

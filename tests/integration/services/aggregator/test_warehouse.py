@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from confluent_kafka import Message
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from sqlalchemy import Engine, text
 
@@ -17,8 +16,9 @@ from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.errors import SettingsError
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import SOURCE_OFFSET, as_big_endian
-from retail_stream.kafka.membership import PartitionRecords
 from retail_stream.kafka.offsets import TopicPartitionKey
+from retail_stream.kafka.partition_records import PartitionRecords
+from retail_stream.kafka.record_batches.reference import Record
 from retail_stream.settings import Connections
 from retail_stream.topics import AHEAD, SCHEMAS, Result
 from services.aggregator import facts, outbox, ownership, settings, warehouse
@@ -26,6 +26,7 @@ from services.aggregator.batch import CLEAN, Aggregator
 from services.aggregator.ownership import OwnedPartition
 from services.aggregator.watermark import Rise
 from services.aggregator.windows import SECOND
+from tests.harness.record_batches import columns
 
 SALES = json.loads((SCHEMAS / "clean" / "sales.avsc").read_text())
 NOW = 1_700_000_000 * SECOND
@@ -58,23 +59,20 @@ class Replica:
     def store(self, partition: int, *times: int, stamp: int = NOW) -> None:
         """Sales of these event times, in one transaction."""
         start = self.owned[CLEAN, partition].next_offset
-        messages = tuple(self._message(partition, start + i, time, stamp) for i, time in enumerate(times))
-        records = {(CLEAN, partition): PartitionRecords(messages, start, start + len(messages))}
+        sales = [self._record(partition, start + i, time, stamp) for i, time in enumerate(times)]
+        pieces = (columns(CLEAN, partition, sales),) if sales else ()
+        records = {(CLEAN, partition): PartitionRecords(pieces, start, start + len(sales))}
         rows = self.aggregator.rows(records)
         self.owned = self.aggregator.store(self.owned, records, rows, frozenset()).owned
 
-    def _message(self, partition: int, offset: int, time: int, stamp: int) -> Message:
+    def _record(self, partition: int, offset: int, time: int, stamp: int) -> Record:
         sale = {
             "transaction_id": offset, "store_id": partition, "event_time": time, "customer_id": 1, "product_id": 1,
             "quantity": 1, "unit_price": 1.0, "total_amount": 1.0, "payment_method": "card", "discount_applied": 0.0,
             "tax_amount": 0.0,
         }  # fmt: skip
-        headers = [(SOURCE_OFFSET, as_big_endian(offset))]
-        value = frame(1, encode(SALES, sale))
-        return Message(
-            topic=CLEAN, partition=partition, offset=offset, key=b"1", value=value, headers=headers,
-            timestamp=(1, stamp // 1000),
-        )  # fmt: skip
+        headers = ((SOURCE_OFFSET.encode(), as_big_endian(offset)),)
+        return Record(offset, stamp // 1000, b"1", frame(1, encode(SALES, sale)), headers)
 
 
 def asked(engine: Engine, query: str) -> list[tuple]:

@@ -21,6 +21,7 @@ from retail_stream.kafka.offsets import committed_offsets, topic_partitions
 from retail_stream.kafka.reading import read_to_end
 from services.generator.retailer.partitions import partition_of
 from tests.harness.eventually import eventually
+from tests.harness.rows import every_row
 from tests.harness.servers import Servers, connections_of
 from tests.harness.services import ServiceProcess, Services, servers_of
 
@@ -97,12 +98,12 @@ def ledger(connections: InitSettings) -> list[dict]:
     """Ledger entries by entity, each entity's in the order of their offsets: entities may share a partition."""
     reader = RecordSchema(json.loads((topics.SCHEMAS / "results" / "generator.faults.avsc").read_text()))
     messages = sorted(read_to_end(connections, topics.Result.FAULTS), key=lambda m: (m.partition(), m.offset()))
-    entries = [entry for m in messages if (entry := reader.record(m.value()[5:])) is not None]
+    entries = [entry for entry in every_row(reader, (m.value() for m in messages)) if entry is not None]
     return sorted(entries, key=lambda entry: entry["entity"])
 
 
 def rows(entity: Entity, records: list[OnTopic]) -> list[dict]:
-    return [row for r in records if r.value and (row := READERS[entity].record(r.value[5:])) is not None]
+    return [row for row in every_row(READERS[entity], (r.value for r in records)) if row is not None]
 
 
 def test_the_same_seed_and_start_make_the_same_topics(connections: InitSettings, tmp_path: Path) -> None:
@@ -195,9 +196,9 @@ def test_after_kills_the_ledger_names_every_fault_and_no_record_that_is_not_ther
             if entry["entity"] == entity:
                 planted.setdefault((entry["partition"], entry["offset"]), {})[entry["fault"]] = entry
         assert planted.keys() <= records.keys()
-        for place, record in records.items():
+        found = every_row(READERS[entity], (r.value for r in records.values()))
+        for (place, record), row in zip(records.items(), found, strict=True):
             faults = planted.get(place, {})
-            row = None if record.value is None else READERS[entity].record(record.value[5:])
             framed = record.value is None or record.value[:1] == b"\0"
             assert (not framed or (row is None and record.value is not None)) == ("corrupt_bytes" in faults)
             if row is None or not framed:

@@ -4,12 +4,12 @@ import random
 import signal
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 import pytest
-from confluent_kafka import Message
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError, NotSupportedError
 
@@ -19,16 +19,19 @@ from retail_stream.entities import Entity
 from retail_stream.errors import Fenced, PoisonRecord
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import SEQUENCE_TIME, SOURCE_OFFSET, as_big_endian
-from retail_stream.kafka.membership import PartitionRecords
 from retail_stream.kafka.offsets import TopicPartitionKey, committed_offsets, end_offsets
+from retail_stream.kafka.partition_records import PartitionRecords
+from retail_stream.kafka.record_batches.reference import Record
 from retail_stream.settings import Connections
 from retail_stream.topics import Group
 from retail_stream.warehouse import positions
-from services.scd_merger.batch import Merger, lanes
+from services.scd_merger.batch import Merger
 from services.scd_merger.dimensions import Dimension, clean_schema, declare, dimensions
+from services.scd_merger.lanes import lanes
 from services.scd_merger.merge import merge
 from services.scd_merger.tables import DimensionTable
 from tests.harness.eventually import eventually
+from tests.harness.record_batches import columns
 from tests.harness.scd_oracle import Event, Version, batches, delete, history, oracle, upsert
 from tests.harness.services import Services, servers_of
 
@@ -147,7 +150,7 @@ def test_large_batches_in_two_transactions_at_a_time_agree_with_the_oracle(wareh
     rng = random.Random(seed)
     raw = busy_partitions(rng, 6000, 30_000)
     logs = [clean_log(rng, len(events)) for events in raw]
-    sent = [messages([raw[p][s] for s in logs[p]], partition=p, sources=logs[p]) for _, p in partitions]
+    sent = [clean_records([raw[p][s] for s in logs[p]], sources=logs[p]) for _, p in partitions]
     service = merger(warehouse)
     owned = dict(service.claim(partitions))
     while any(owned[tp].next_offset < len(sent[tp[1]]) for tp in partitions):
@@ -156,7 +159,7 @@ def test_large_batches_in_two_transactions_at_a_time_agree_with_the_oracle(wareh
         for tp in partitions:
             start = owned[tp].next_offset
             if some := sent[tp[1]][start : start + rng.randrange(most + 1)]:
-                batch[tp] = records(some)
+                batch[tp] = records(some, tp[1])
         owned |= service.store(owned, batch)
         if rng.random() < 0.1:
             service = merger(warehouse)
@@ -249,29 +252,25 @@ class OneSchema:
         return {7: WRITER}
 
 
-def messages(
-    events: list[Event], first_offset: int = 0, partition: int = 0, sources: list[int] | None = None
-) -> tuple[Message, ...]:
+def clean_records(events: list[Event], first_offset: int = 0, sources: list[int] | None = None) -> list[Record]:
     """Clean records; their source offsets are ``sources``, or their own."""
-    return tuple(
-        Message(
-            TOPIC,
-            partition,
+    return [
+        Record(
             offset,
+            EPOCH // 1000,
             str(event[0]).encode(),
             None if event[2] else frame(7, encode(WRITER.plain, product(event))),
-            [
-                (SOURCE_OFFSET, as_big_endian(sources[i] if sources else offset)),
-                (SEQUENCE_TIME, as_big_endian(EPOCH + event[1])),
-            ],
-            timestamp=(1, EPOCH // 1000),
+            (
+                (SOURCE_OFFSET.encode(), as_big_endian(sources[i] if sources else offset)),
+                (SEQUENCE_TIME.encode(), as_big_endian(EPOCH + event[1])),
+            ),
         )
         for i, (offset, event) in enumerate(enumerate(events, first_offset))
-    )
+    ]
 
 
-def records(some: tuple[Message, ...]) -> PartitionRecords:
-    return PartitionRecords(some, int(some[0].offset() or 0), int(some[-1].offset() or 0) + 1)
+def records(some: list[Record], partition: int = 0, end: int | None = None) -> PartitionRecords:
+    return PartitionRecords((columns(TOPIC, partition, some),), some[0].offset, end or some[-1].offset + 1)
 
 
 def merger(warehouse: Engine) -> Merger:
@@ -287,7 +286,7 @@ def stored_position(warehouse: Engine, partition: int = 0) -> tuple[int, int]:
 def test_results_and_positions_are_stored_together(warehouse: Engine) -> None:
     service, tp = merger(warehouse), (TOPIC, 0)
     owned = service.claim([tp])
-    moved = service.store(owned, {tp: PartitionRecords(messages([upsert(1, "a"), delete(2)]), 0, 5)})[tp]
+    moved = service.store(owned, {tp: records(clean_records([upsert(1, "a"), delete(2)]), end=5)})[tp]
     assert (moved.next_offset, moved.source_offset) == (5, 1) == stored_position(warehouse)
     assert versions(warehouse, range(1, 2)) == [(1, 1, 2, "a", 1.0)]
 
@@ -298,7 +297,7 @@ def test_a_worker_that_lost_its_partition_writes_nothing(warehouse: Engine) -> N
     with warehouse.begin() as connection:
         positions.claim(connection, Group.SCD_MERGER, *tp)
     with pytest.raises(Fenced):
-        service.store(owned, {tp: records(messages([upsert(1, "a")]))})
+        service.store(owned, {tp: records(clean_records([upsert(1, "a")]))})
     assert versions(warehouse, range(1, 2)) == []
     assert stored_position(warehouse) == (0, -1)
 
@@ -306,12 +305,9 @@ def test_a_worker_that_lost_its_partition_writes_nothing(warehouse: Engine) -> N
 def test_a_record_that_the_cleaner_sent_twice_is_dropped(warehouse: Engine) -> None:
     service, tp = merger(warehouse), (TOPIC, 0)
     owned = service.claim([tp])
-    owned = service.store(owned, {tp: records(messages([upsert(1, "a")] * 10))})
+    owned = service.store(owned, {tp: records(clean_records([upsert(1, "a")] * 10))})
     # The same source offsets with other contents: were they read, they would be seen.
-    again = tuple(
-        Message(TOPIC, 0, m.offset() + 10, m.key(), m.value(), m.headers(), timestamp=m.timestamp())
-        for m in messages([upsert(9, "b")] * 10)
-    )
+    again = [replace(r, offset=r.offset + 10) for r in clean_records([upsert(9, "b")] * 10)]
     moved = service.store(owned, {tp: records(again)})[tp]
     assert (moved.next_offset, moved.source_offset) == (20, 9)
     assert versions(warehouse, range(1, 2)) == [(1, 1, None, "a", 1.0)]
@@ -322,7 +318,7 @@ def test_the_record_that_postgres_refuses_is_named_and_no_other_is_lost(warehous
     owned = service.claim(partitions)
     bad = [upsert(t, f"v{t}\0" if t == 13 else f"v{t}") for t in range(20)]
     good = [upsert(t, f"v{t}", key=2) for t in range(20)]
-    batch = {partitions[0]: records(messages(bad)), partitions[1]: records(messages(good, partition=1))}
+    batch = {partitions[0]: records(clean_records(bad)), partitions[1]: records(clean_records(good), 1)}
     with pytest.raises(PoisonRecord, match=rf"{TOPIC}/0@13\b"):
         service.store(owned, batch)
     assert stored_position(warehouse, 0) == (13, 12)
@@ -346,14 +342,14 @@ def test_a_batch_that_lost_a_deadlock_is_taken_again(warehouse: Engine) -> None:
         """)
         )
         connection.execute(text("CREATE TRIGGER lose_once AFTER INSERT ON dim_products EXECUTE FUNCTION lose_once()"))
-    service.store(owned, {tp: records(messages([upsert(1, "a")]))})
+    service.store(owned, {tp: records(clean_records([upsert(1, "a")]))})
     assert versions(warehouse, range(1, 2)) == [(1, 1, None, "a", 1.0)]
 
 
 def test_only_partitions_without_a_common_key_are_merged_side_by_side() -> None:
     def batch(*keys: int, size: int = 1000) -> dict[TopicPartitionKey, PartitionRecords]:
-        parts = (messages([upsert(t, "a", key) for t in range(size)], partition=p) for p, key in enumerate(keys))
-        return {(TOPIC, p): records(part) for p, part in enumerate(parts)}
+        parts = (clean_records([upsert(t, "a", key) for t in range(size)]) for key in keys)
+        return {(TOPIC, p): records(part, p) for p, part in enumerate(parts)}
 
     assert [sorted(p for _, p in part) for part in lanes(batch(1, 2, 3, 4))] == [[0, 2], [1, 3]]
     assert len(lanes(batch(1, 2, 3, 1))) == 1, "key 1 is in two partitions that would part"
@@ -368,7 +364,7 @@ def test_a_large_batch_is_merged_in_two_transactions_and_one_bad_record_spoils_n
     owned = service.claim(partitions)
     events = {p: [upsert(t, f"v{t}", key=p + 1) for t in range(1000)] for p in range(3)}
     events[1][700] = upsert(700, "\0", key=2)
-    batch = {(TOPIC, p): records(messages(e, partition=p)) for p, e in events.items()}
+    batch = {(TOPIC, p): records(clean_records(e), p) for p, e in events.items()}
     with pytest.raises(PoisonRecord, match=rf"{TOPIC}/1@700\b"):
         service.store(owned, batch)
     assert [stored_position(warehouse, p)[0] for p in range(3)] == [1000, 700, 1000]

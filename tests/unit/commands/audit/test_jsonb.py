@@ -87,6 +87,8 @@ OTHER_HOME = record(("street", "string"), name="b.Home")
         (["null", millis("local-")], b"\2" + varint(-1), '"~local-timestamp-millis:-1"'),
         ({"type": "int", "logicalType": "date"}, varint(20_000), "20000"),
         ({"type": "enum", "name": "E", "symbols": ["A", "B"]}, b"\2", '"B"'),
+        (["string"], b"\0" + text("x"), '"x"'),
+        (["string", "null"], b"\0" + text("x"), '"x"'),
         (["null", HOME, WORK], b"\4" + text("x"), '{"Work":{"street":"x"}}'),
         ([HOME, OTHER_HOME], b"\2" + text("x"), '{"Home~1":{"street":"x"}}'),
         (["null", "double", "long"], b"\4" + varint(2**60 + 1), '{"long":"~long:1152921504606846977"}'),

@@ -1,14 +1,14 @@
-"""Consumers take their session time from the settings."""
+"""Both clients take the session time of a group's members from the settings."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from retail_stream.kafka import clients
-from services.cleaner.app import build
-from services.cleaner.settings import CleanerSettings
+from retail_stream.kafka import clients, group_consumer
+from retail_stream.settings import Connections
 
-SETTINGS = CleanerSettings(
+CONNECTIONS = Connections(
     kafka_bootstrap_servers="127.0.0.1:9",
     schema_registry_url="http://127.0.0.1:9",
     database_url="postgresql://u@127.0.0.1:9/d",
@@ -19,10 +19,19 @@ SETTINGS = CleanerSettings(
 def test_a_consumer_is_given_up_after_the_session_time_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
     monkeypatch.setattr(clients, "Consumer", made.append)
-    clients.consumer(SETTINGS, "g")
+    clients.consumer(CONNECTIONS, "g")
     assert (made[0]["session.timeout.ms"], made[0]["heartbeat.interval.ms"]) == (2500, 500)
 
 
-def test_a_cleaner_is_given_up_after_the_session_time_of_the_settings() -> None:
-    app: Any = build(SETTINGS, None, None, None)  # type: ignore[arg-type]
-    assert (app.conf.broker_session_timeout, app.conf.broker_heartbeat_interval) == (2.5, 0.5)
+def test_a_member_of_a_group_is_given_up_after_the_session_time_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    def consumer(**settings: Any) -> Any:
+        made.append(settings)
+        return SimpleNamespace(_client=SimpleNamespace(_metadata_update=None))
+
+    monkeypatch.setattr(group_consumer, "AIOKafkaConsumer", consumer)
+    group_consumer.GroupConsumer(CONNECTIONS, "g", None, None)  # type: ignore[arg-type]
+    assert (made[0]["session_timeout_ms"], made[0]["heartbeat_interval_ms"]) == (2500, 500)

@@ -1,16 +1,26 @@
-"""Membership where a real broker cannot be provoked: commits that fail, rebalances within one poll."""
+"""Membership where a real broker cannot be provoked: commits that fail, rebalances within one poll, corrupt batches."""
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, TopicPartition
+import pytest
+from aiokafka.errors import InconsistentGroupProtocolError
 
-from retail_stream.kafka.membership import Membership, PartitionRecords
+from retail_stream.kafka import group_member, group_reader
+from retail_stream.kafka.membership import Membership
 from retail_stream.kafka.offsets import TopicPartitionKey
+from retail_stream.kafka.partition_records import PartitionRecords
+from retail_stream.kafka.record_batches.errors import CorruptBatch
+from retail_stream.settings import Connections
+from tests.harness.scripted_consumer import KEY, ScriptedConsumer, sets
 
-KEY = ("t", 0)
+OTHER = ("t", 1)
+MOST = 2**20
+CONNECTIONS = Connections(
+    kafka_bootstrap_servers="k:1", schema_registry_url="http://r", database_url="postgresql://x/y"
+)
 
 
 @dataclass(frozen=True)
@@ -18,118 +28,205 @@ class Owned:
     next_offset: int
 
 
-class Scripted:
-    """A consumer whose polls are written down; it notes commits and assignments."""
+class Group:
+    """A membership on a scripted consumer; the last of ``stored`` is the stored position of each partition."""
 
-    def __init__(self) -> None:
-        self.polls: list[Callable[[], list[Message]]] = []
-        self.commits: list[tuple[int, bool]] = []
-        self.assigned: list[int] = []
+    def __init__(self, consumer: ScriptedConsumer, *stored: int) -> None:
+        self.consumer, self.stored = consumer, list(stored)
+        self.finished = 0
+        self.claim_fails: Exception | None = None
+        self.membership: Membership[Owned] = Membership(CONNECTIONS, "g", ["t"], self.claim, self.finish)
 
-    def connect(self, error_cb: Callable[..., None], on_commit: Callable[..., None]) -> "Scripted":
-        self.error_cb, self.on_commit = error_cb, on_commit
-        return self
+    async def claim(self, keys: list[TopicPartitionKey]) -> Mapping[TopicPartitionKey, Owned]:
+        if self.claim_fails is not None:
+            raise self.claim_fails
+        return {key: Owned(self.stored[-1]) for key in keys}
 
-    def subscribe(self, _: object, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
-        self.come = lambda: on_assign(self, [TopicPartition(*KEY)])
-        self.go = lambda: on_revoke(self, [TopicPartition(*KEY)])
+    async def finish(self) -> None:
+        self.finished += 1
 
-    def consume(self, *_: object) -> list[Message]:
-        return self.polls.pop(0)() if self.polls else []
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.001)
 
-    def assign(self, partitions: list[TopicPartition]) -> None:
-        self.assigned += [tp.offset for tp in partitions]
-
-    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
-        return 0, 1000
-
-    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
-        self.commits += [(tp.offset, asynchronous) for tp in offsets]
-
-    def close(self) -> None: ...
-
-
-def member(stored: list[int]) -> tuple[Scripted, Membership[Owned]]:
-    """A member that owns one partition; the last of ``stored`` is its stored position."""
-    consumer = Scripted()
-
-    def claim(partitions: list[TopicPartitionKey]) -> Mapping[TopicPartitionKey, Owned]:
-        return {tp: Owned(stored[-1]) for tp in partitions}
-
-    membership = Membership(consumer.connect, ["t"], claim)
-    membership.join()
-    consumer.come()
-    return consumer, membership
+    async def batch(self) -> dict[TopicPartitionKey, PartitionRecords]:
+        """The next batch that is not empty."""
+        async with asyncio.timeout(5):
+            while not (found := await self.membership.poll(MOST, 0)):
+                pass
+        return found
 
 
-def messages(*offsets: int) -> list[Message]:
-    return [Message(topic="t", partition=0, offset=offset, value=b"") for offset in offsets]
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run a story with a group that has joined."""
+    monkeypatch.setattr(group_member, "_LOOK_S", 0.01)
+    monkeypatch.setattr(group_member, "_SHORTEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(group_reader, "_SHORTEST_STOP_S", 0.05)
+
+    def start(consumer: ScriptedConsumer, story: Callable[[Group], Awaitable[None]], *stored: int) -> None:
+        monkeypatch.setattr(group_member, "GroupConsumer", consumer.connect)
+
+        async def whole() -> None:
+            group = Group(consumer, *stored)
+            await group.membership.join()
+            await group.until(lambda: group.membership.joined)
+            await story(group)
+            await group.membership.leave()
+
+        asyncio.run(whole())
+
+    return start
 
 
-def test_a_commit_that_fails_is_repeated_a_second_later() -> None:
-    consumer, membership = member([5])
-    membership.commit(10.0)
-    membership.commit(11.0)
-    assert consumer.commits == [(5, True)], "once it is committed, it is not repeated"
-    consumer.on_commit(KafkaError(KafkaError.REQUEST_TIMED_OUT), [])
-    membership.commit(10.9)
-    assert consumer.commits == [(5, True)], "at most one a second"
-    membership.commit(11.0)
-    assert consumer.commits == [(5, True), (5, True)]
+def test_a_commit_that_fails_is_repeated_a_second_later(run: Callable) -> None:
+    async def story(group: Group) -> None:
+        group.consumer.commit_fails = True
+        group.membership.commit(10.0)
+        await group.until(lambda: len(group.consumer.commits) == 1)
+        group.membership.commit(10.9)
+        assert group.membership._uncommitted() == {KEY: 5}
+        group.membership.commit(11.0)
+        await group.until(lambda: len(group.consumer.commits) == 2)
+        group.membership.commit(12.0)
+        assert group.consumer.commits == [{KEY: 5}] * 2, "once it is committed, it is not repeated"
+        group.membership.advance({KEY: Owned(7), OTHER: Owned(1)})
+
+    consumer = ScriptedConsumer()
+    run(consumer, story, 5)
+    assert consumer.commits == [{KEY: 5}, {KEY: 5}, {KEY: 7}], "the last one at the stop; OTHER is not ours"
 
 
-def test_a_commit_that_fails_for_one_partition_is_repeated() -> None:
-    consumer, membership = member([5])
-    membership.commit(10.0)
-    consumer.on_commit(None, [SimpleNamespace(error=KafkaError(KafkaError.NOT_COORDINATOR))])
-    membership.commit(11.0)
-    assert consumer.commits == [(5, True), (5, True)]
+def test_a_stop_without_a_broker_does_not_wait_for_a_commit(run: Callable) -> None:
+    async def story(group: Group) -> None:
+        group.consumer.is_member = False
 
-
-def test_a_stop_commits_once_more_because_the_last_commit_may_still_fail() -> None:
-    consumer, membership = member([5])
-    membership.commit(10.0)
-    membership.leave()
-    assert consumer.commits == [(5, True), (5, False)]
-
-
-def test_a_stop_without_a_broker_does_not_wait_for_a_commit() -> None:
-    consumer, membership = member([5])
-    consumer.error_cb(KafkaError(KafkaError._ALL_BROKERS_DOWN))
-    membership.leave()
+    consumer = ScriptedConsumer()
+    run(consumer, story, 5)
     assert consumer.commits == []
 
 
-def test_a_batch_that_does_not_follow_the_stored_position_is_read_again() -> None:
-    stored = [100]
-    consumer, membership = member(stored)
-    consumer.polls = [lambda: messages(100), lambda: messages(101)]
-    first = membership.poll(10, 0)
-    assert first == {KEY: PartitionRecords(first[KEY].messages, 100, 102)}
-    assert membership.follows(first)
-    consumer.polls = [lambda: messages(102), list]
-    second = membership.poll(10, 0)
-    assert second[KEY].start == 102
-    assert not membership.follows(second), "100 and 101 are not stored"
-    membership.advance({KEY: Owned(105)})  # transaction markers are behind 101
-    assert membership.follows(second)
-    assert not membership.follows({("t", 1): second[KEY]}), "not our partition"
-    membership.read_stored()
-    assert consumer.assigned == [100, 105]
+def test_a_batch_that_does_not_follow_the_stored_position_is_read_again(run: Callable) -> None:
+    async def story(group: Group) -> None:
+        membership = group.membership
+        first = await group.batch()
+        assert (first[KEY].start, first[KEY].end, len(first[KEY])) == (100, 102, 2)
+        assert membership.follows(first)
+        second = await group.batch()
+        assert second[KEY].start == 102
+        assert not membership.follows(second), "100 and 101 are not stored"
+        membership.advance({KEY: Owned(105)})  # transaction markers are behind 101
+        assert membership.follows(second)
+        assert not membership.follows({OTHER: second[KEY]}), "not our partition"
+        membership.read_stored()
+        assert group.consumer.seeks == [100, 105]
+
+    run(ScriptedConsumer(lambda _: sets(100, 101), lambda _: sets(102)), story, 100)
 
 
-def test_records_from_before_a_rebalance_within_one_poll_are_dropped_and_read_again() -> None:
-    stored = [100]
-    consumer, membership = member(stored)
+def test_records_from_before_a_rebalance_within_one_poll_are_dropped_and_read_again(run: Callable) -> None:
+    consumer = ScriptedConsumer(lambda _: sets(100), lambda c: c.rebalance())
 
-    def rebalance() -> list[Message]:
-        stored.append(150)  # another worker had the partition meanwhile
-        consumer.go()
-        consumer.come()
-        return messages(150)
+    async def story(group: Group) -> None:
+        group.stored.append(150)  # another worker had the partition meanwhile
+        assert await group.membership.poll(MOST, 0.05) == {}
+        assert group.finished == 1
+        await group.until(lambda: group.membership.joined)
+        consumer.script = [lambda _: sets(150)]
+        assert (await group.batch())[KEY].start == 150
+        assert consumer.seeks == [100, 150]
 
-    consumer.polls = [lambda: messages(100), rebalance]
-    assert membership.poll(10, 0) == {}
-    assert consumer.assigned == [100, 150, 150]
-    consumer.polls = [lambda: messages(150), list]
-    assert membership.poll(10, 0)[KEY].start == 150
+    run(consumer, story, 100)
+
+
+def test_a_refusal_is_seen_without_a_poll_and_the_member_is_replaced(run: Callable) -> None:
+    async def story(group: Group) -> None:
+        group.consumer.refusal = InconsistentGroupProtocolError()
+        await group.until(lambda: group.consumer.lives == 2 and group.membership.joined)
+        assert group.finished == 1, "what was in flight was finished"
+
+    run(ScriptedConsumer(), story, 5)
+
+
+def test_a_member_that_hears_nothing_is_replaced_and_not_ready(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_member, "SILENT_S", 0.3)
+    monkeypatch.setattr("retail_stream.kafka.membership.QUIET_S", 0.1)
+
+    async def story(group: Group) -> None:
+        await group.membership.poll(MOST, 0)
+        assert group.membership.reading
+        group.consumer.is_silent = True
+        await group.until(lambda: not group.membership.reading)
+        assert group.membership.joined
+        await group.until(lambda: group.consumer.lives == 2)
+        group.consumer.is_silent = False
+        await group.until(lambda: group.membership.reading)
+
+    run(ScriptedConsumer(), story, 5)
+
+
+def test_a_corrupt_batch_stops_its_partition_and_no_other(run: Callable) -> None:
+    corrupt = CorruptBatch("t", 0, 100, "its checksum is wrong")
+    consumer = ScriptedConsumer(
+        lambda _: {KEY: corrupt},
+        lambda _: sets(100, 101, key=OTHER),
+        lambda _: None,
+        keys=(KEY, OTHER),
+    )
+
+    async def story(group: Group) -> None:
+        assert list(await group.batch()) == [OTHER]
+        assert group.membership.joined
+        assert not group.membership.reading
+        assert KEY not in consumer.wanted[-1]
+        consumer.script = []
+        while KEY not in consumer.wanted[-1]:
+            await group.membership.poll(MOST, 0)
+        consumer.script = [lambda _: sets(100)]
+        assert list(await group.batch()) == [KEY]
+        assert group.membership.reading
+
+    run(consumer, story, 100)
+
+
+def test_what_a_claim_raises_the_next_poll_raises(run: Callable) -> None:
+    async def story(group: Group) -> None:
+        group.claim_fails = ValueError("no")
+        group.consumer.rebalance()
+        with pytest.raises(ValueError, match="no"):
+            await group.batch()
+        group.claim_fails = None
+
+    run(ScriptedConsumer(), story, 5)
+
+
+def test_a_paused_partition_keeps_what_was_fetched(run: Callable) -> None:
+    consumer = ScriptedConsumer(lambda _: sets(100, 101))
+
+    async def story(group: Group) -> None:
+        group.membership.pause([KEY])
+        await group.membership.poll(MOST, 0)
+        group.membership.resume([KEY])
+        group.membership.pause([KEY])
+        assert await group.membership.poll(MOST, 0) == {}
+        assert consumer.wanted == [], "nothing is fetched of it"
+        group.membership.resume([KEY])
+        await group.membership.poll(1, 0)
+        group.membership.pause([KEY])
+        group.membership.resume([KEY])
+        assert consumer.seeks == [100]
+
+    run(consumer, story, 100)
+
+
+def test_no_more_is_fetched_of_a_partition_than_its_share(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_reader, "PARTITION_BYTES", 150)
+    monkeypatch.setattr(group_reader, "READ_AHEAD_BYTES", 150)
+    consumer = ScriptedConsumer(*[lambda _, at=at: sets(at) for at in range(100, 110)])
+
+    async def story(group: Group) -> None:
+        await group.membership.poll(MOST, 0.05)
+        assert 7 <= len(consumer.script) <= 8, "two or three sets of some 70 bytes"
+
+    run(consumer, story, 100)

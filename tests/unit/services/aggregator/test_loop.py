@@ -2,23 +2,27 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
 
 import polars as pl
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from retail_stream.errors import Unavailable
+from retail_stream.kafka import group_member
+from retail_stream.kafka.blocking_membership import BlockingMembership
 from retail_stream.kafka.headers import SOURCE_OFFSET, as_big_endian
-from retail_stream.kafka.membership import PartitionRecords
 from retail_stream.kafka.offsets import TopicPartitionKey
+from retail_stream.kafka.partition_records import PartitionRecords
+from retail_stream.settings import Connections
 from retail_stream.warehouse.positions import Position
 from services.aggregator import loop
 from services.aggregator.batch import CLEAN, Applied
 from services.aggregator.loop import Loop
 from services.aggregator.ownership import OwnedPartition
 from tests.harness.eventually import eventually
+from tests.harness.scripted_consumer import Fetched, ScriptedConsumer, sets
 
 Batch = Mapping[TopicPartitionKey, PartitionRecords]
 
@@ -46,11 +50,12 @@ class Stored:
         return {}
 
     def store(self, owned: Mapping[TopicPartitionKey, OwnedPartition], records: Batch, *rest: object) -> Applied:
-        if self.away or self.fails_at in [m.offset() for r in records.values() for m in r.messages]:
+        offsets = [o for r in records.values() for piece in r.pieces for o in piece.offset.tolist()]
+        if self.away or self.fails_at in offsets:
             self.fails_at = None
             raise Unavailable("Postgres does not answer.")
+        self.offsets += offsets
         for (_, p), read in records.items():
-            self.offsets += [int(m.offset() or 0) for m in read.messages]
             self.positions[p] = read.end
         return Applied(self.claim(list(owned)), None, 0, {}, False)  # type: ignore[arg-type]
 
@@ -66,87 +71,56 @@ class Drained:
         return {}
 
 
-def the_loop(connect: Callable[..., Any], aggregator: Stored, stop: threading.Event) -> Loop:
-    return Loop(connect, aggregator, Drained(), 15, stop)  # type: ignore[arg-type]
+def the_loop(servers: str, aggregator: Stored, stop: threading.Event) -> Loop:
+    connections = Connections(
+        kafka_bootstrap_servers=servers,
+        schema_registry_url="http://r",
+        database_url="postgresql://x/y",
+        kafka_session_timeout_s=INTERVAL_S,
+    )
+    join = partial(BlockingMembership[OwnedPartition], connections, "aggregator")
+    return Loop(join, aggregator, Drained(), 15, stop)  # type: ignore[arg-type]
 
 
-def sales(*offsets: int) -> list[Message]:
-    return [Message(topic=CLEAN, partition=0, offset=o, key=b"1", value=b"") for o in offsets]
-
-
-class Scripted:
-    """A consumer whose polls are written down: each takes the callbacks and the offset to read from."""
-
-    def __init__(self, *polls: Callable[["Scripted"], list[Message]]) -> None:
-        self.polls: Iterator[Callable[[Scripted], list[Message]]] = iter(polls)
-        self.at = -1
-        self.here = [TopicPartition(CLEAN, 0)]
-
-    def subscribe(self, _: object, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
-        self.come = lambda: on_assign(self, self.here)
-        self.go = lambda: on_revoke(self, self.here)
-
-    def consume(self, *_: object) -> list[Message]:
-        return next(self.polls)(self)
-
-    def assign(self, partitions: list[TopicPartition]) -> None:
-        self.at = partitions[0].offset
-
-    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
-        return 0, 1000
-
-    def commit(self, **_: object) -> None: ...
-
-    def close(self) -> None: ...
+INTERVAL_S = 6.0
 
 
 def test_records_that_were_read_before_a_rebalance_do_not_move_the_position_over_a_failed_batch(
-    stored: Stored,
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The transaction of 100-199 fails, the next batch has begun with 200, and the group rebalances within it."""
     stop = threading.Event()
+    at = {"next": 0, "seeks": 0}
 
-    def assigned(c: Scripted) -> list[Message]:
-        c.come()
-        return []
+    def read(c: ScriptedConsumer, most: int) -> Fetched | None:
+        if len(c.seeks) > at["seeks"]:
+            at.update(next=c.seeks[-1], seeks=len(c.seeks))
+        first, at["next"] = at["next"], min(260, at["next"] + most)
+        return sets(*range(first, at["next"]), key=(CLEAN, 0)) if first < 260 else None
 
-    def rebalance(c: Scripted) -> list[Message]:
-        c.go()
-        c.come()
-        return []
+    def go_on(c: ScriptedConsumer) -> Fetched | None:
+        c.script.append(go_on)
+        if len(stored.offsets) >= 160:
+            stop.set()
+        return read(c, 30)
 
-    def end(_: Scripted) -> list[Message]:
-        stop.set()
-        return []
+    def rebalance(c: ScriptedConsumer) -> None:
+        c.script = [go_on]
+        c.rebalance()
 
-    polls = [
-        assigned,
-        lambda _: sales(100),
-        lambda _: sales(*range(101, 200)),
-        lambda _: sales(200),
-        rebalance,
-        lambda c: sales(c.at),
-        lambda c: sales(*range(c.at + 1, 260)),
-        end,
-    ]
+    pause = [lambda _: None] * 10  # longer than a poll lingers
+    script = [lambda c: read(c, 100), *pause, lambda c: read(c, 1), rebalance]
+    consumer = ScriptedConsumer(*script, keys=[(CLEAN, 0)])
+    monkeypatch.setattr(group_member, "GroupConsumer", consumer.connect)
     stored.fails_at = 100
-    consumer = Scripted(*polls)
-    the_loop(lambda **_: consumer, stored, stop).run()
+    the_loop("k:1", stored, stop).run()
     assert stored.offsets == list(range(100, 260))
     assert stored.positions == {0: 260}
 
 
-INTERVAL_MS = 4000
-
-
-def test_an_outage_for_longer_than_the_group_waits_for_a_poll_is_waited_for(stored: Stored) -> None:
+def test_an_outage_for_longer_than_a_session_is_waited_for(stored: Stored) -> None:
     cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "x", "log_level": 0})
     servers = ",".join(f"{b.host}:{b.port}" for b in cluster.list_topics(timeout=5).brokers.values())
-    config = {
-        "bootstrap.servers": servers, "group.id": "aggregator", "auto.offset.reset": "earliest", "log_level": 0,
-        "session.timeout.ms": INTERVAL_MS, "heartbeat.interval.ms": 300, "max.poll.interval.ms": INTERVAL_MS,
-        "enable.auto.commit": False, "enable.partition.eof": True,
-    }  # fmt: skip
     stop = threading.Event()
 
     def publish(first: int) -> None:
@@ -159,8 +133,8 @@ def test_an_outage_for_longer_than_the_group_waits_for_a_poll_is_waited_for(stor
         return len(stored.offsets) >= number
 
     stored.positions = dict.fromkeys(range(4), 0)
-    stored.away_for_s = 1.5 * INTERVAL_MS / 1000
-    running = the_loop(lambda **callbacks: Consumer({**config, **callbacks}), stored, stop)
+    stored.away_for_s = 1.2 * INTERVAL_S
+    running = the_loop(servers, stored, stop)
     thread = threading.Thread(target=running.run, daemon=True)
     publish(0)
     thread.start()

@@ -5,17 +5,18 @@ from collections.abc import Mapping
 
 import polars as pl
 import pytest
-from confluent_kafka import Message
 
 from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.entities import DIMENSIONS, Entity, Fields
 from retail_stream.errors import PoisonRecord, SettingsError
 from retail_stream.kafka.batches import table
 from retail_stream.kafka.headers import SEQUENCE_TIME, as_big_endian
+from retail_stream.kafka.record_batches.reference import Record
 from services.scd_merger.dimensions import AttributeType, clean_schema, declare, dimensions
 from services.scd_merger.events import changes
 from services.scd_merger.kept import with_known_fields
 from services.scd_merger.merge import Neighbours, merge, winners
+from tests.harness.record_batches import columns
 
 STORES = declare(Entity.STORES, clean_schema(Entity.STORES))
 WRITER = RecordSchema(clean_schema(Entity.STORES))
@@ -26,20 +27,20 @@ class OneSchema:
         return {7: WRITER}
 
 
-def store(offset: int, time: int, name: str = "Soho") -> Message:
+def store(offset: int, time: int, name: str = "Soho") -> Record:
     record = {"store_id": 3, "name": name, "address": "1 High Street", "manager": "Unknown", "open_date": 5}
     record |= {"status": "open", "phone_number": "+44", "last_update_time": time}
     value = frame(7, encode(WRITER.plain, record))
-    return Message("stores.clean", 0, offset, b"3", value, timestamp=(1, 9_000))
+    return Record(offset, 9_000, b"3", value, ())
 
 
-def tombstone(offset: int, key: bytes | None, sequence: int | None = None) -> Message:
-    headers = [] if sequence is None else [(SEQUENCE_TIME, as_big_endian(sequence))]
-    return Message("stores.clean", 0, offset, key, None, headers, timestamp=(1, 9_000))
+def tombstone(offset: int, key: bytes | None, sequence: int | None = None) -> Record:
+    headers = () if sequence is None else ((SEQUENCE_TIME.encode(), as_big_endian(sequence)),)
+    return Record(offset, 9_000, key, None, headers)
 
 
-def read(*messages: Message) -> pl.DataFrame:
-    rows = table(messages, OneSchema(), WRITER, keep_extra=True)  # type: ignore[arg-type]
+def read(*records: Record) -> pl.DataFrame:
+    rows = table([columns("stores.clean", 0, records)], OneSchema(), WRITER, keep_extra=True)  # type: ignore[arg-type]
     return changes(STORES, rows, ("stores.clean", 0))
 
 
@@ -92,28 +93,22 @@ def test_fields_that_the_declaration_does_not_know_are_kept_as_json() -> None:
         "phone_number": "",
     }
 
-    def message(offset: int, number: int, writer: RecordSchema, **more: object) -> Message:
+    def of(offset: int, number: int, writer: RecordSchema, **more: object) -> Record:
         record = {**base, "last_update_time": offset, **more}
-        return Message(
-            "stores.clean", 0, offset, b"3", frame(number, encode(writer.plain, record)), timestamp=(1, 9_000)
-        )
+        return Record(offset, 9_000, b"3", frame(number, encode(writer.plain, record)), ())
 
     class Three:
         def get(self, ids: object) -> dict[int, RecordSchema]:
             return {7: WRITER, 8: first, 9: second}
 
-    rows = table(
-        [
-            message(0, 7, WRITER),
-            message(1, 8, first, tier=None, key=None),
-            message(2, 8, first, tier='a "b", é', key=4),
-            message(3, 9, second, tier="gold", key=None, tags=["x", "y"]),
-            tombstone(4, b"3", 9),
-        ],
-        Three(),  # type: ignore[arg-type]
-        WRITER,
-        keep_extra=True,
-    )
+    found = [
+        of(0, 7, WRITER),
+        of(1, 8, first, tier=None, key=None),
+        of(2, 8, first, tier='a "b", é', key=4),
+        of(3, 9, second, tier="gold", key=None, tags=["x", "y"]),
+        tombstone(4, b"3", 9),
+    ]
+    rows = table([columns("stores.clean", 0, found)], Three(), WRITER, keep_extra=True)  # type: ignore[arg-type]
     assert changes(STORES, rows, ("stores.clean", 0))["extra"].to_list() == [
         None,
         None,
@@ -125,7 +120,7 @@ def test_fields_that_the_declaration_does_not_know_are_kept_as_json() -> None:
 
 def test_a_field_that_older_writers_do_not_know_has_its_default() -> None:
     reader = newer({"name": "tier", "type": ["null", "string"], "default": None})
-    assert table([store(0, 1)], OneSchema(), reader)["tier"].to_list() == [None]  # type: ignore[arg-type]
+    assert table([columns("stores.clean", 0, [store(0, 1)])], OneSchema(), reader)["tier"].to_list() == [None]  # type: ignore[arg-type]
 
 
 def test_what_was_kept_moves_into_its_column_and_wins_against_what_is_stored() -> None:

@@ -14,6 +14,7 @@ from services.generator.publishing.ledger import Ledger
 from services.generator.publishing.publisher import Publisher
 from services.generator.records import ProducerBatch
 from tests.harness.generator_streams import HOSTILE, changes, sell
+from tests.harness.rows import every_row
 
 FAULTS = json.loads((topics.SCHEMAS / "results" / "generator.faults.avsc").read_text())
 
@@ -29,7 +30,7 @@ def test_a_record_that_must_be_refused_is_refused_for_all_its_faults() -> None:
 def test_the_ledger_has_one_entry_for_each_fault_with_its_place() -> None:
     batch = ProducerBatch.of(sell(2000, HOSTILE))
     locations = {row: (row % 4, 10 * row) for row in batch.faults}
-    entries = [RecordSchema(FAULTS).record(e[5:]) for e in Ledger(FAULTS, 1).entries(Entity.SALES, batch, locations)]
+    entries = every_row(RecordSchema(FAULTS), Ledger(FAULTS, 1).entries(Entity.SALES, batch, locations))
     assert entries == [
         {
             "entity": "sales",

@@ -25,8 +25,8 @@ from tests.harness.generator_streams import (
     changes,
     dimension_stream,
     encoder,
+    every_row,
     market,
-    rows,
     sales_stream,
 )
 
@@ -182,12 +182,12 @@ def test_what_a_generator_has_published_is_what_it_goes_on_from(entity: Entity) 
     assert state.records == len(records)
     assert state.deleted == {r.id for r in records if r.value is None}
     newest: dict[int, dict] = {}
-    for r in records:
-        if not {Fault.CORRUPT_BYTES, Fault.UNKNOWN_SCHEMA_ID, Fault.FUTURE_EVENT_TIME} & set(r.faults):
-            for seen in rows(entity, [r]):
-                before = newest.get(r.id)
-                if before is None or before["last_update_time"] <= seen["last_update_time"]:
-                    newest[r.id] = seen
+    bad = {Fault.CORRUPT_BYTES, Fault.UNKNOWN_SCHEMA_ID, Fault.FUTURE_EVENT_TIME}
+    for r, seen in zip(records, every_row(entity, records), strict=True):
+        if seen is not None and not bad & set(r.faults):
+            before = newest.get(r.id)
+            if before is None or before["last_update_time"] <= seen["last_update_time"]:
+                newest[r.id] = seen
     assert state.rows == {i: r for i, r in newest.items() if i not in state.deleted}
 
 

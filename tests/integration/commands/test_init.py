@@ -1,0 +1,45 @@
+"""`retail-stream init` on a registry that other people use: modes of subjects, and what it says of looser ones."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from commands.init import initialise
+from retail_stream.avro.registry import Registry, SchemaRefused
+from retail_stream.topics import TOPICS, topic
+from tests.harness.servers import Servers, init_settings_of
+
+SUBJECT = "stores.raw-value"
+STRANGE = {"type": "record", "name": "Store", "namespace": "retail_stream", "fields": [{"name": "x", "type": "int"}]}
+
+
+def test_every_subject_gets_its_mode_and_a_looser_one_of_a_raw_subject_is_named(empty_stack: Servers) -> None:
+    settings = init_settings_of(empty_stack)
+    registry = Registry(settings.schema_registry_url)
+    registry.set_mode(SUBJECT, "BACKWARD")
+    with capture_logs() as logs:
+        initialise(settings)
+        initialise(settings)
+    modes = {t.name.rpartition(".")[2]: registry.mode(t.subject) for t in TOPICS if t.schema_file is not None}
+    assert modes == {
+        "raw": "FULL_TRANSITIVE",
+        "clean": "NONE",
+        **dict.fromkeys(("late", "windows", "watermarks", "faults"), "BACKWARD"),
+    }
+    (named,) = [entry for entry in logs if entry["event"] == "subject changed"]
+    assert (named["subject"], named["was"], named["log_level"]) == (SUBJECT, "BACKWARD", "warning")
+    assert "become dead letters" in named["cost"]
+
+
+def test_an_incompatible_schema_is_refused_and_one_that_came_under_a_looser_mode_does_not_stop_init(
+    empty_stack: Servers,
+) -> None:
+    settings = init_settings_of(empty_stack)
+    registry = Registry(settings.schema_registry_url)
+    initialise(settings)
+    nullable = topic("stores.raw").schema()
+    nullable["fields"][1]["type"] = ["null", "string"]
+    with pytest.raises(SchemaRefused, match="refuses the schema"):
+        registry.register(SUBJECT, nullable)
+    registry.register(SUBJECT, STRANGE, "NONE")
+    initialise(settings)
+    assert registry.mode(SUBJECT) == "FULL_TRANSITIVE"
