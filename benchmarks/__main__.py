@@ -6,7 +6,7 @@
 
 import sys
 
-from benchmarks import containers, dashboard, decode, load, record_batches
+from benchmarks import containers, dashboard, decode, load, record_batches, rules
 from benchmarks.cleaner import backlogs, kinds, latency, memory, rate
 from benchmarks.generator import pace, same
 from benchmarks.generator import rate as generator
@@ -16,7 +16,13 @@ from benchmarks.windows import facts, many
 from benchmarks.windows import latency as windows_latency
 from benchmarks.windows import rate as windows
 
-USUAL = {"decode": decode.main, "record-batches": record_batches.main, "load": load.main, "dashboard": dashboard.main}
+USUAL = {
+    "decode": decode.main,
+    "rules": rules.main,
+    "record-batches": record_batches.main,
+    "load": load.main,
+    "dashboard": dashboard.main,
+}
 CLEANER = {
     "cleaner": rate.main,
     "cleaner-kinds": kinds.main,
