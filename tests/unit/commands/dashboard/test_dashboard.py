@@ -15,7 +15,7 @@ from commands.dashboard.topics_tail import BOUNDS_S, Letters, histogram
 from commands.dlq.letters import Letter
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import DIMENSIONS, Entity
-from retail_stream.errors import SettingsError
+from retail_stream.errors import SettingsError, Unavailable
 from retail_stream.service import metrics
 from retail_stream.settings import load
 
@@ -84,8 +84,9 @@ def test_services_and_a_registry_of_this_machine_are_asked_past_a_proxy(monkeypa
     health.needs()
     (replica,) = Probes({"cleaner": ("127.0.0.1", health.port)}).ask()["cleaner"]
     assert replica.state == "ready"
-    # It answers that it has no schemas; through the proxy there would be no answer.
-    assert Registry(f"http://127.0.0.1:{health.port}").schema(1) is None
+    # No registry, but it answers; through the proxy there would be no answer.
+    with pytest.raises(Unavailable, match="answers with HTTP 404"):
+        Registry(f"http://127.0.0.1:{health.port}").schema(1)
 
 
 def test_a_replica_that_is_gone_from_dns_is_missing_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
