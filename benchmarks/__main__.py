@@ -7,7 +7,7 @@
 import sys
 
 from benchmarks import containers, dashboard, decode, load, record_batches, rules
-from benchmarks.cleaner import latency, memory, rate
+from benchmarks.cleaner import backlogs, kinds, latency, memory, rate
 from benchmarks.generator import pace, same
 from benchmarks.generator import rate as generator
 from benchmarks.scd import constraints, history
@@ -23,7 +23,13 @@ USUAL = {
     "load": load.main,
     "dashboard": dashboard.main,
 }
-CLEANER = {"cleaner": rate.main, "cleaner-latency": latency.main, "cleaner-memory": memory.main}
+CLEANER = {
+    "cleaner": rate.main,
+    "cleaner-kinds": kinds.main,
+    "cleaner-latency": latency.main,
+    "cleaner-memory": memory.main,
+    "cleaner-backlogs": backlogs.main,
+}
 SCD = {"scd": scd.main, "scd-history": history.main, "scd-constraints": constraints.main}
 WINDOWS = {
     "windows": windows.main,

@@ -77,10 +77,13 @@ class GroupConsumer:
         """Connect and begin to join the group; it does not wait for partitions.
 
         Raises:
-            KafkaError: no broker answers.
+            KafkaError: no broker answers, or a topic is not there.
         """
         await self._consumer.start()
-        self._consumer.subscribe(list(topics), listener=self._listener)
+        # A leader of the group that does not know the partitions yet would assign none of them.
+        for topic in (names := list(topics)):
+            await self._consumer._client._wait_on_metadata(topic)
+        self._consumer.subscribe(names, listener=self._listener)
 
     async def stop(self) -> None:
         """Leave the group and close everything, within 6 s also where no broker answers."""
@@ -150,6 +153,11 @@ class GroupConsumer:
         stable = self._consumer.last_stable_offset(place)
         end: int | None = stable if stable is not None and stable >= 0 else self._consumer.highwater(place)
         return end
+
+    def position(self, key: TopicPartitionKey) -> int | None:
+        """Where it reads on: behind the offset that was sought, if the records there are deleted. None: not known."""
+        state = self._consumer._subscription.subscription.assignment.state_value(TopicPartition(*key))
+        return state.position if state is not None and state.has_valid_position else None
 
     def answered(self, key: TopicPartitionKey) -> int | None:
         """When a broker last answered for a partition: a number that changes with each answer. None: not yet."""

@@ -47,6 +47,8 @@ class GroupReader:
         self._stops: dict[TopicPartitionKey, _Stop] = {}
         self._heard: dict[TopicPartitionKey, tuple[int | None, float]] = {}
         self._fetching: asyncio.Task[Mapping[TopicPartitionKey, RecordSet | CorruptBatch]] | None = None
+        # What the fetch under way is for: a partition that stopped meanwhile has another `Unread`.
+        self._asked: dict[TopicPartitionKey, Unread] = {}
 
     def start(self, consumer: GroupConsumer, positions: Mapping[TopicPartitionKey, int]) -> None:
         """Read these partitions of the consumer from these offsets on, and no others; none of them is paused."""
@@ -131,6 +133,7 @@ class GroupReader:
             if self._consumer is None or not wanted:
                 await asyncio.sleep(within_s)
                 return
+            self._asked = {key: self._unread[key] for key in wanted}
             task = self._fetching = asyncio.create_task(self._consumer.fetch(wanted, within_s))
         # Not awaited itself: a fetch may wait for the end of a rebalance, and a poll may be cancelled.
         await asyncio.wait({task}, timeout=within_s)
@@ -138,6 +141,8 @@ class GroupReader:
             return
         self._fetching = None
         for key, item in task.result().items():
+            if self._unread[key] is not self._asked[key]:
+                continue  # it comes from behind the batch at which the partition stopped; the retry reads it again
             if isinstance(item, CorruptBatch):
                 self._stop(key, item)
             elif item.next_offset > self._unread[key].position:
@@ -179,10 +184,22 @@ class GroupReader:
         for key, position in self._read_to.items():
             end = self._consumer.end(key) if self._consumer is not None else None
             if end is not None:
+                self._pass_deleted(key, end)
                 ends[key] = max(end, position)
                 if position >= end and not self._unread[key]:
                     at_end[key] = position
         self.ends, self.at_end = ends, at_end
+
+    def _pass_deleted(self, key: TopicPartitionKey, end: int) -> None:
+        """Move to the end of a partition whose records from our position on are all deleted."""
+        assert self._consumer is not None
+        unread = self._unread[key]
+        is_fetched = self._fetching is not None and self._fetching.done()
+        if unread or unread.position >= end or is_fetched or self._consumer.has_waiting(key):
+            return
+        position = self._consumer.position(key)
+        if position is not None and position >= end:
+            unread.position = position
 
     def _stop(self, key: TopicPartitionKey, error: UnreadableBatch) -> None:
         """Leave a partition where it is for a while; its neighbours go on."""

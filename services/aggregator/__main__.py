@@ -12,7 +12,7 @@ from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.kafka.blocking_membership import BlockingMembership
 from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import readiness
-from retail_stream.service.program import Program, collect_garbage_rarely, run_program
+from retail_stream.service.program import Program, run_program
 from retail_stream.topics import TOPICS, Group, Result, topic
 from retail_stream.warehouse import postgres
 from services.aggregator import outbox, settings, warehouse
@@ -50,7 +50,6 @@ def aggregate(program: Program, config: settings.AggregatorSettings) -> None:
         kafka=readiness.kafka_answers(config),
         postgres=readiness.postgres_answers(engine),
     )
-    collect_garbage_rarely()
     program.starts(**{k.lower(): v for k, v in config.shaping.items()})
     thread = threading.Thread(target=publish, name="outbox", daemon=True)
     thread.start()

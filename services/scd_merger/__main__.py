@@ -6,7 +6,7 @@ from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.kafka.blocking_membership import BlockingMembership
 from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import readiness
-from retail_stream.service.program import Program, collect_garbage_rarely, run_program
+from retail_stream.service.program import Program, run_program
 from retail_stream.topics import Group, topic
 from retail_stream.warehouse import postgres
 from services.scd_merger.batch import Merger
@@ -39,7 +39,6 @@ def merge(program: Program, settings: MergerSettings) -> None:
         kafka=readiness.kafka_answers(settings),
         postgres=readiness.postgres_answers(engine),
     )
-    collect_garbage_rarely()
     program.starts(kafka=settings.kafka_bootstrap_servers, postgres=postgres.address(engine))
     try:
         run(membership, merger, program.stop)

@@ -24,7 +24,9 @@ def sets(*offsets: int, key: TopicPartitionKey = KEY) -> Fetched:
 class ScriptedConsumer:
     """Notes seeks, commits and what is fetched; each fetch is the next line of the script, then nothing comes."""
 
-    def __init__(self, *script: Callable[["ScriptedConsumer"], Fetched | None], keys: Collection = (KEY,)) -> None:
+    def __init__(
+        self, *script: Callable[["ScriptedConsumer"], Fetched | Awaitable[Fetched] | None], keys: Collection = (KEY,)
+    ) -> None:
         self.script, self.keys = list(script), keys
         self.seeks: list[int] = []
         self.commits: list[dict[TopicPartitionKey, int]] = []
@@ -74,6 +76,8 @@ class ScriptedConsumer:
         self.wanted.append(set(keys))
         self._answers += not self.is_silent
         fetched = self.script.pop(0)(self) if self.script else None
+        if isinstance(fetched, Awaitable):
+            fetched = await fetched
         if fetched is None:
             await asyncio.sleep(min(within_s, 0.01))
         return fetched or {}
@@ -87,6 +91,9 @@ class ScriptedConsumer:
 
     def end(self, key: TopicPartitionKey) -> int | None:
         return 1000
+
+    def position(self, key: TopicPartitionKey) -> int | None:
+        return None
 
     def answered(self, key: TopicPartitionKey) -> int | None:
         return self._answers

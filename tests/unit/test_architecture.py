@@ -21,6 +21,8 @@ PURE = (
     "commands/dlq/plan.py",
     "services/cleaner/clean.py",
     "services/cleaner/verdict.py",
+    "services/cleaner/context.py",
+    "services/cleaner/letters.py",
     "retail_stream/rules/built_in.py",
     "retail_stream/rules/compiling.py",
     "retail_stream/rules/patterns.py",

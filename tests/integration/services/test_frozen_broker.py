@@ -15,6 +15,7 @@ from confluent_kafka import Consumer
 from sqlalchemy import text
 
 from commands.embedded.servers import Server
+from retail_stream.errors import Unavailable
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import SEQUENCE_TIME, as_big_endian
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
@@ -24,7 +25,7 @@ from tests.harness.eventually import eventually
 from tests.harness.groups import remove_members
 from tests.harness.servers import Servers
 from tests.harness.services import Services, servers_of
-from tests.integration.services.aggregator.test_aggregator import Source
+from tests.integration.services.aggregator.world import Source
 
 pytestmark = pytest.mark.skipif(servers.CONTAINERS, reason="it freezes the embedded broker")
 SESSION_S = 3
@@ -41,7 +42,10 @@ class Pair(Services):
         self.stack, self.connections = stack, servers.connections_of(stack)
         super().__init__({**servers_of(self.connections), "KAFKA_SESSION_TIMEOUT_S": str(SESSION_S)}, log)
         self.engine = postgres.engine(self.connections.database_url)
-        self.source = Source(self.connections, seed=1)
+        # After a freeze a broker may not know the present leader epochs for a moment.
+        self.source = eventually(
+            lambda: Source(self.connections, seed=1), "the topics can be read", retry_on=Unavailable
+        )
         self.deletes = 0
 
     def begin(self) -> None:
@@ -92,7 +96,7 @@ class Pair(Services):
     def goes_on(self) -> None:
         """Both read on, within the time that the contract gives, and say that they are ready."""
         self.publish()
-        eventually(self.is_drained, self.log, WITHIN_S, every_s=0.5)
+        eventually(self.is_drained, self.log, WITHIN_S, every_s=0.5, retry_on=Unavailable)
         eventually(lambda: all(self.ready()), lambda: f"both are ready: {self.ready()}", WITHIN_S, every_s=0.5)
 
 

@@ -447,6 +447,24 @@ def test_a_time_is_read_by_the_unit_of_its_writer_and_a_plain_number_is_no_time(
         assert (record and record["event_time"]) == micros
 
 
+@pytest.mark.parametrize(("logical", "good"), [("", True), ("decimal", False)])
+def test_bytes_are_text_unless_they_are_a_decimal(logical: str, good: bool):
+    paid = {"type": "bytes", "logicalType": logical, "precision": 4} if logical else "bytes"
+    ours = topics.topic("sales.raw").schema()
+    fields = [{**f, "type": paid} if f["name"] == "payment_method" else f for f in ours["fields"]]
+    body = b"\0" * 6 + bytes(16) + b"\2a" + bytes(16)
+    record = Decoder(ours, {1: {**ours, "fields": fields}}).record(1, body)
+    assert (record and record["payment_method"]) == ("a" if good else None)
+
+
+def test_a_record_of_another_name_is_no_record_of_ours_though_it_has_the_same_fields():
+    body = b"\0" * 6 + bytes(16) + b"\0" + bytes(16)
+    decoder = Decoder(topics.topic("sales.raw").schema(), {1: topics.topic("sales.raw").schema()})
+    assert decoder.record(1, body) is not None
+    refund = {**topics.topic("sales.raw").schema(), "name": "Refund"}
+    assert Decoder(topics.topic("sales.raw").schema(), {1: refund}).record(1, body) is None
+
+
 def test_milliseconds_beyond_64_bits_are_no_record():
     decoder = Decoder(topics.topic("sales.raw").schema(), {1: _time("timestamp-millis")})
     endless = b"\xfe" + b"\xff" * 8 + b"\x01"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,8 +13,9 @@ from retail_stream.kafka.membership import Membership
 from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.kafka.partition_records import PartitionRecords
 from retail_stream.kafka.record_batches.errors import CorruptBatch
+from retail_stream.kafka.record_batches.record_set import RecordSet
 from retail_stream.settings import Connections
-from tests.harness.scripted_consumer import KEY, ScriptedConsumer, sets
+from tests.harness.scripted_consumer import KEY, Fetched, ScriptedConsumer, sets
 
 OTHER = ("t", 1)
 MOST = 2**20
@@ -33,7 +34,7 @@ class Group:
 
     def __init__(self, consumer: ScriptedConsumer, *stored: int) -> None:
         self.consumer, self.stored = consumer, list(stored)
-        self.finished = 0
+        self.finished, self.finish_takes_s = 0, 0.0
         self.claim_fails: Exception | None = None
         self.membership: Membership[Owned] = Membership(CONNECTIONS, "g", ["t"], self.claim, self.finish)
 
@@ -43,6 +44,7 @@ class Group:
         return {key: Owned(self.stored[-1]) for key in keys}
 
     async def finish(self) -> None:
+        await asyncio.sleep(self.finish_takes_s)
         self.finished += 1
 
     async def until(self, condition: Callable[[], Any]) -> None:
@@ -190,6 +192,32 @@ def test_a_corrupt_batch_stops_its_partition_and_no_other(run: Callable) -> None
     run(consumer, story, 100)
 
 
+def test_what_comes_from_behind_a_batch_that_cannot_be_read_is_not_read_before_it(run: Callable) -> None:
+    whole = sets(100)[KEY]
+    assert isinstance(whole, RecordSet)
+    broken = replace(whole, batches=(replace(whole.batches[0], count=2),))  # found when it is decompressed
+    consumer = ScriptedConsumer()
+    may_end = asyncio.Event()
+
+    async def behind() -> Fetched:
+        await may_end.wait()
+        return sets(101)
+
+    async def story(group: Group) -> None:
+        consumer.script = [lambda _: {KEY: broken}, lambda _: behind()]
+        # The second fetch is under way when the first one's batch is read, and it ends after the retry has begun.
+        assert await group.membership.poll(MOST, 0.02) == {}
+        assert not group.membership.reading
+        await asyncio.sleep(0.06)
+        may_end.set()
+        assert await group.membership.poll(MOST, 0) == {}
+        consumer.script = [lambda _: sets(100, 101)]
+        found = await group.batch()
+        assert (found[KEY].start, found[KEY].end) == (100, 102)
+
+    run(consumer, story, 100)
+
+
 def test_what_a_claim_raises_the_next_poll_raises(run: Callable) -> None:
     async def story(group: Group) -> None:
         group.claim_fails = ValueError("no")
@@ -202,21 +230,38 @@ def test_what_a_claim_raises_the_next_poll_raises(run: Callable) -> None:
 
 
 def test_a_paused_partition_keeps_what_was_fetched(run: Callable) -> None:
-    consumer = ScriptedConsumer(lambda _: sets(100, 101))
+    consumer = ScriptedConsumer()
+    may_end = asyncio.Event()
+
+    async def later() -> Fetched:
+        await may_end.wait()
+        return sets(100, 101)
 
     async def story(group: Group) -> None:
-        group.membership.pause([KEY])
-        await group.membership.poll(MOST, 0)
-        group.membership.resume([KEY])
-        group.membership.pause([KEY])
+        consumer.script = [lambda _: later()]
         assert await group.membership.poll(MOST, 0) == {}
-        assert consumer.wanted == [], "nothing is fetched of it"
-        group.membership.resume([KEY])
-        await group.membership.poll(1, 0)
         group.membership.pause([KEY])
+        may_end.set()
+        assert await group.membership.poll(MOST, 0) == {}, "it has come, and is not handed out"
         group.membership.resume([KEY])
-        assert consumer.seeks == [100]
+        assert (await group.membership.poll(MOST, 0))[KEY].end == 102
+        assert consumer.wanted == [{KEY}], "it was fetched once"
 
+    run(consumer, story, 100)
+
+
+def test_a_batch_that_is_read_while_partitions_go_is_dropped(run: Callable) -> None:
+    def go(c: ScriptedConsumer) -> Fetched:
+        c.rebalance()
+        return sets(100)
+
+    async def story(group: Group) -> None:
+        group.finish_takes_s = 0.05
+        consumer.script = [go]
+        assert await group.membership.poll(MOST, 0.02) == {}
+        assert group.finished == 1
+
+    consumer = ScriptedConsumer()
     run(consumer, story, 100)
 
 

@@ -55,13 +55,10 @@ def published(entity: Entity, records: Sequence[ProducerRecord]) -> PublishedRec
 
 
 def golden(example: Example) -> PublishedRecords:
-    raw = example.raw
-    times = {
-        i: big_endian(dict(own)[name])
-        for i, own in raw.headers.items()
-        if (name := SEQUENCE_TIME.encode()) in dict(own)
-    }
-    return on_topic(raw.entity, raw.keys, raw.values, raw.timestamps, RAW_ID, sequence_us=times)
+    raw, name = example.raw, SEQUENCE_TIME.encode()
+    headers = {i: dict(own) for i, own in raw.headers.items()}
+    sequence_us = {i: big_endian(own[name]) for i, own in headers.items() if name in own}
+    return on_topic(raw.entity, raw.keys, raw.values, raw.timestamps, RAW_ID, sequence_us=sequence_us)
 
 
 def row(entity: Entity, **fields: Any) -> dict[str, Any]:
