@@ -101,15 +101,14 @@ def letter(offset: int, source: int, value: bytes | None, rules: str, version: s
 def engine(tmp_path) -> Engine:
     engine = connect(tmp_path)
     engine.execute("CREATE TABLE committed AS SELECT 'customers.raw' AS topic, 0 AS partition, 100 AS next_offset")
-    for entity in Entity:
-        CleanTable(engine, entity)
-        DeadLetterTable(engine, entity)
     return engine
 
 
 def verdict(engine: Engine, entity: Entity, *records: Record) -> list[str]:
     decoder = Decoder(layout(topics.raw(entity)), {RAW_ID: schema("raw", entity)})
     RawTable(engine, entity, decoder, BOOKS[entity]).take(records)
+    CleanTable(engine, entity)
+    DeadLetterTable(engine, entity)
     cleaning.place(engine, BOOKS[entity])
     return [b for (b,) in engine.execute(f'SELECT broken FROM places_{entity} ORDER BY "offset"').fetchall()]
 
