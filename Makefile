@@ -50,7 +50,7 @@ bench: setup ## the benchmarks, as ratios measured in one run
 	@$(BIN)/python -m benchmarks
 
 bench-cleaner: setup $(PEERS)/.set-up ## the cleaner against other engines at the same job; its latency and memory
-	@$(BIN)/python -m benchmarks cleaner cleaner-latency cleaner-memory
+	@$(BIN)/python -m benchmarks cleaner cleaner-kinds cleaner-latency cleaner-memory cleaner-backlogs
 
 bench-scd: setup $(PEERS)/.set-up ## the merger against other ways to SCD type 2; long histories; constraints
 	@$(BIN)/python -m benchmarks scd scd-history scd-constraints

@@ -6,8 +6,8 @@
 
 import sys
 
-from benchmarks import containers, dashboard, decode, load, record_batches
-from benchmarks.cleaner import latency, memory, rate
+from benchmarks import containers, dashboard, decode, load, record_batches, rules
+from benchmarks.cleaner import backlogs, kinds, latency, memory, rate
 from benchmarks.generator import pace, same
 from benchmarks.generator import rate as generator
 from benchmarks.scd import constraints, history
@@ -16,8 +16,20 @@ from benchmarks.windows import facts, many
 from benchmarks.windows import latency as windows_latency
 from benchmarks.windows import rate as windows
 
-USUAL = {"decode": decode.main, "record-batches": record_batches.main, "load": load.main, "dashboard": dashboard.main}
-CLEANER = {"cleaner": rate.main, "cleaner-latency": latency.main, "cleaner-memory": memory.main}
+USUAL = {
+    "decode": decode.main,
+    "rules": rules.main,
+    "record-batches": record_batches.main,
+    "load": load.main,
+    "dashboard": dashboard.main,
+}
+CLEANER = {
+    "cleaner": rate.main,
+    "cleaner-kinds": kinds.main,
+    "cleaner-latency": latency.main,
+    "cleaner-memory": memory.main,
+    "cleaner-backlogs": backlogs.main,
+}
 SCD = {"scd": scd.main, "scd-history": history.main, "scd-constraints": constraints.main}
 WINDOWS = {
     "windows": windows.main,

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from commands.dlq import commands as dlq
+from commands.rules import commands as rules
 from retail_stream.errors import RetailStreamError
 
 
@@ -178,6 +179,7 @@ def tail(
 
 
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(rules.app, name="rules")
 
 
 @app.command()

@@ -21,6 +21,7 @@ from retail_stream.avro.compatibility import COSTS, STRICTEST, UNKNOWN_COST
 from retail_stream.avro.registry import Registry
 from retail_stream.kafka import clients
 from retail_stream.package_data import folder
+from retail_stream.rules.rule_set import load_all
 from retail_stream.settings import Connections
 from retail_stream.topics import AHEAD, TOPICS, Topic
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
@@ -58,7 +59,10 @@ def initialise(settings: InitSettings, patience_s: float | None = COMMAND_PATIEN
 
     Raises:
         Unavailable: a server did not answer for ``patience_s`` seconds (None: wait for ever).
+        RuleError: a rule of `schemas/rules` is not valid; nothing was created.
     """
+    # A rule that is not valid would stop the cleaner later.
+    load_all()
     wait_for(lambda: create_topics(settings), patience_s)
     wait_for(lambda: _register_schemas(settings), patience_s)
     wait_for(lambda: migrate(settings), patience_s)

@@ -1,4 +1,4 @@
-"""TLS and SASL towards Kafka, from the environment: one description for librdkafka and for Faust.
+"""TLS and SASL towards Kafka, from the environment: one description for librdkafka and for aiokafka.
 
 The URLs of the other two servers hold theirs: ``https://user:password@host/…`` for the registry (its authority is in
 ``SSL_CERT_FILE``), ``postgresql://…?sslmode=verify-full&sslrootcert=…`` for Postgres.

@@ -23,6 +23,7 @@ class Result(StrEnum):
     WINDOWS = "sales.windows"
     WATERMARKS = "sales.watermarks"
     FAULTS = "generator.faults"
+    RULES = "cleaner.rules"
 
 
 class Group(StrEnum):
@@ -99,6 +100,8 @@ TOPICS: tuple[Topic, ...] = (
     Topic(Result.WINDOWS, SCHEMAS / "results" / "sales.windows.avsc", _KEEP),
     Topic(Result.WATERMARKS, SCHEMAS / "results" / "sales.watermarks.avsc", _KEEP),
     Topic(Result.FAULTS, SCHEMAS / "results" / "generator.faults.avsc", _KEEP),
+    # JSON by <entity>/<version>; never deleted, as old records name old versions.
+    Topic(Result.RULES, None, {"cleanup.policy": "compact", **_KEEP}),
 )
 
 _BY_NAME = {t.name: t for t in TOPICS}

@@ -38,8 +38,14 @@ _LOOK_EVERY_S = 0.1
 #: CPUs that others may take before a ratio says little.
 _QUIET = 0.2
 _PATIENCE_S = 300.0
-_RATES = ((OURS, QUIX, 8), (OURS, FAUST, 40), (OURS, BARE, 0.7), (OURS_TWO, STREAMS_TWO, 1))
-_COSTS = ((OURS, STREAMS, 1), (OURS, STREAMS_TWO, 1))
+_RATES = (
+    (OURS, QUIX, 15),
+    (OURS, FAUST, 40),
+    (OURS, BARE, 1.8),
+    (OURS, STREAMS_TWO, 1.8),
+    (OURS_TWO, STREAMS_TWO, 1.8),
+)
+_COSTS = ((OURS, STREAMS, 0.4), (OURS, STREAMS_TWO, 0.4))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,13 @@ class Stopped(Exception):
 def running(w: World, who: Contestant, **env: str) -> Iterator[list[Process]]:
     """The contestant's processes, reading from the beginning; stopped at the end. ``env``: more variables."""
     w.rewind(who.group)
+    with going_on(w, who, **env) as started:
+        yield started
+
+
+@contextmanager
+def going_on(w: World, who: Contestant, **env: str) -> Iterator[list[Process]]:
+    """As `running`, from where its group is."""
     log = w.folder / f"{who.group}.log"
     # Ours would fall back to a free port for a second process; so both ask for one.
     variables = {**os.environ, **w.env, "METRICS_PORT": "0", "PYTHONPATH": str(ROOT), **env}

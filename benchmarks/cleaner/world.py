@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,11 @@ class World:
 
     def rewind(self, group: str) -> None:
         """Let a group read the sales from the beginning again; its members are gone or about to be."""
-        beginning = [TopicPartition(SALES, p, 0) for p in range(PARTITIONS)]
+        self.place(group, {(SALES, p): 0 for p in range(PARTITIONS)})
+
+    def place(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Let a group read on from these offsets; its members are gone or about to be."""
+        beginning = [TopicPartition(*key, offset) for key, offset in offsets.items()]
         asking = clients.consumer(self.connections, group)
         try:
             _eventually(lambda: asking.commit(offsets=beginning, asynchronous=False))

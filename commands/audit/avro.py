@@ -23,6 +23,9 @@ HEADER_BYTES = 5
 #: unit of a timestamp → nanoseconds
 _UNITS = {"millis": 1_000_000, "micros": 1000, "nanos": 1}
 _LONG = range(-(2**63), 2**63)
+#: bytes of a record → see :meth:`Decoder.whole`
+Decode = Callable[[bytes], "tuple[AvroRecord, str | None] | None"]
+
 _BROKEN = (EOFError, ValueError, IndexError, TypeError, OverflowError, KeyError, SchemaResolutionError)
 
 
@@ -57,7 +60,8 @@ class Decoder:
         self.fields: tuple[str, ...] = tuple(f["name"] for f in reader["fields"])
         self._names = {f["name"]: (f["name"], *f.get("aliases", ())) for f in reader["fields"]}
         self._layout = with_meanings(reader)["fields"]
-        self._reader = fastavro.parse_schema(without_logical_types(reader), _write_hint=False)
+        self._plain = without_logical_types(reader)
+        self._reader = fastavro.parse_schema(self._plain, _write_hint=False)
         self._times = {f["name"] for f in self._layout if "timestamp-" in str(f["type"])}
         self._texts = {f["name"] for f in self._layout if "string" in str(f["type"])}
         known = {number: with_meanings(s) for number, s in schemas.items()}
@@ -84,32 +88,48 @@ class Decoder:
         except _BROKEN:
             return None
 
-    def _decoder(self, layout: Any) -> Callable[[bytes], tuple[AvroRecord, str | None] | None] | None:
+    def _decoder(self, layout: Any) -> Decode | None:
         """None where the schema declares no record, or is not valid Avro."""
         if not _records(layout):
             return None
-        plain = without_logical_types(layout)
+        ours = _types(self._layout)
         try:
-            encoding, values = Encoding(plain), Values(layout)
+            named = not isinstance(layout, list) and _short_name(layout) == _short_name(self._plain)
+            if named and _types(layout["fields"])[: len(ours)] == ours:
+                return self._ours_and_more({**layout, "fields": layout["fields"][len(ours) :]})
+            return self._resolved(layout)
         except (SchemaParseException, UnknownType):
             return None
-        union = isinstance(layout, list)
-        ints = () if union else tuple(f["name"] for f in plain["fields"] if f["type"] == "int")
-        same = not union and _types(layout["fields"]) == _types(self._layout)
+
+    def _ours_and_more(self, rest: Any) -> Decode:
+        """Of writers whose fields begin with ours. ``rest``: a record of the others."""
+        known, more, values = Encoding(self._plain), Encoding(without_logical_types(rest)), Values(rest)
+        ints = tuple(f["name"] for f in self._plain["fields"] if f["type"] == "int")
+
+        def decoded(body: bytes) -> tuple[AvroRecord, str | None] | None:
+            source = io.BytesIO(body)
+            record: AvroRecord = fastavro.schemaless_reader(source, known.parsed, None)  # type: ignore[assignment]
+            end = source.tell()
+            if not known.holds(body[:end]) or not all(-(2**31) <= record[name] < 2**31 for name in ints):
+                return None
+            if not rest["fields"]:
+                return (record, None) if end == len(body) else None
+            others = body[end:]
+            return (record, values.beyond(values.read(others), set())) if more.is_record(others) else None
+
+        return decoded
+
+    def _resolved(self, layout: Any) -> Decode:
+        """Of all other writers."""
+        encoding, values = Encoding(without_logical_types(layout)), Values(layout)
 
         def decoded(body: bytes) -> tuple[AvroRecord, str | None] | None:
             if not encoding.holds(body):
                 return None
             source = io.BytesIO(body)
-            record: AvroRecord = fastavro.schemaless_reader(source, encoding.parsed, None)  # type: ignore[assignment]
-            if source.tell() != len(body) or not all(-(2**31) <= record[name] < 2**31 for name in ints):
-                return None
-            if same:
-                return record, None
-            source.seek(0)
-            record = fastavro.schemaless_reader(source, encoding.parsed, self._reader)  # type: ignore[assignment]
+            record: AvroRecord = fastavro.schemaless_reader(source, encoding.parsed, self._reader)  # type: ignore[assignment]
             written = values.read(body)
-            if not self._by_meaning(record, written):
+            if source.tell() != len(body) or not self._by_meaning(record, written):
                 return None
             return record, values.beyond(written, self._used(written))
 
@@ -142,6 +162,10 @@ class Decoder:
 def _records(schema: Any) -> list[AvroSchema]:
     """The records that a schema declares at its top: one, or some of a union's branches."""
     return [s for s in _branches(schema) if isinstance(s, dict) and isinstance(s.get("fields"), list)]
+
+
+def _short_name(record: AvroSchema) -> str:
+    return str(record.get("name")).rpartition(".")[2]
 
 
 def _branches(avro_type: Any) -> list[Any]:

@@ -28,9 +28,11 @@ class Encoding:
         self._plain = all(isinstance(t, str) and t in _PLAIN for t in types)
 
     def holds(self, body: bytes) -> bool:
-        """Whether ``body`` is one record, of the bytes that fastavro reads, with ints of 32 bits, to their end."""
-        if self._plain and not _TOO_LONG.search(body):
-            return True
+        """Whether ``body``, which fastavro reads to its end as ints of 32 bits and so on, is one record."""
+        return (self._plain and not _TOO_LONG.search(body)) or self.is_record(body)
+
+    def is_record(self, body: bytes) -> bool:
+        """Whether ``body`` is one record, value by value."""
         self._body, self._at, self._values, self._empty = body, 0, 0, 0
         try:
             self._value(self.parsed, 0)

@@ -9,7 +9,7 @@ from confluent_kafka import Message
 
 from commands.audit.avro import HEADER_BYTES, AvroRecord, Decoder, schema_number
 from retail_stream.avro.schema import AvroSchema
-from retail_stream.kafka.headers import REPLAY_OF, SEQUENCE_TIME, SOURCE_OFFSET, big_endian
+from retail_stream.kafka.headers import REPLAY_OF, RULES_VERSION, SEQUENCE_TIME, SOURCE_OFFSET, big_endian
 
 Row = tuple[Any, ...]
 FrameSchema = dict[str, pl.DataType]
@@ -53,7 +53,7 @@ RAW: FrameSchema = {
     "decoded": pl.Boolean(),
     "extra": pl.String(),
 }
-CLEAN: FrameSchema = {**BASE, "source_offset": pl.Int64()}
+CLEAN: FrameSchema = {**BASE, "source_offset": pl.Int64(), "rules_version": pl.String()}
 DEAD: FrameSchema = {
     **BASE,
     "source_topic": pl.String(),
@@ -62,13 +62,14 @@ DEAD: FrameSchema = {
     "rules": pl.String(),
     "rules_version": pl.String(),
     "message": pl.String(),
+    "payload": pl.String(),
 }
 _KEY, _SCHEMA_ID, _BODY = (list(BASE).index(n) for n in ("key", "schema_id", "body"))
 #: Times are cut off at this distance from 1970: Kafka takes timestamps whose microseconds do not fit in 64 bits.
 _FAR = 2**62
 _CONNECT = "__connect.errors."
 _PLACE = ("topic", "partition", "offset", "exception.message")
-_DEAD = ("rules", "rules.version")
+_DEAD = ("rules", RULES_VERSION, "payload")
 
 
 def field_columns(layout: AvroSchema) -> FrameSchema:
@@ -119,8 +120,9 @@ def raw_frame(messages: Sequence[Message], decoder: Decoder, columns: FrameSchem
 
 
 def clean_frame(messages: Sequence[Message]) -> pl.DataFrame:
-    """Clean records; ``source_offset`` is null where the header is missing."""
-    return frame([(*base, big_endian(h.get(SOURCE_OFFSET))) for h, base in base_rows(messages)], CLEAN)
+    """Clean records; ``source_offset`` and ``rules_version`` are null where their headers are missing."""
+    rows = [(*base, big_endian(h.get(SOURCE_OFFSET)), text(h.get(RULES_VERSION))) for h, base in base_rows(messages)]
+    return frame(rows, CLEAN)
 
 
 def dead_frame(messages: Sequence[Message]) -> pl.DataFrame:
@@ -128,8 +130,9 @@ def dead_frame(messages: Sequence[Message]) -> pl.DataFrame:
     rows = []
     for h, base in base_rows(messages):
         topic, partition, offset, message = (text(h.get(f"{_CONNECT}{n}")) for n in _PLACE)
-        rules, version = text(h.get("rules")), text(h.get("rules.version"))
-        rows.append((*base, topic, decimal(partition), decimal(offset), rules, version, message))
+        rules, version = text(h.get("rules")), text(h.get(RULES_VERSION))
+        place = (topic, decimal(partition), decimal(offset))
+        rows.append((*base, *place, rules, version, message, text(h.get("payload"))))
     return frame(rows, DEAD)
 
 
@@ -156,7 +159,7 @@ def frame(rows: Sequence[Row], schema: FrameSchema) -> pl.DataFrame:
 
 
 def _comparable(headers: Sequence[Header], named: Headers) -> bytes | None:
-    if len(headers) == 1 and SOURCE_OFFSET in named:
+    if len(headers) == 2 and SOURCE_OFFSET in named and RULES_VERSION in named:
         return None
     kept = [(n, v) for n, v in headers if n != SOURCE_OFFSET and n not in _DEAD and not n.startswith(_CONNECT)]
     return repr(kept).encode() if kept else None

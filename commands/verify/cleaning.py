@@ -4,36 +4,47 @@ from commands.audit.engine import Engine, count
 from commands.audit.layouts import holds
 from commands.verify.compare import Differences, columns, differences, listed
 from commands.verify.report import Check
+from commands.verify.rule_sets import RuleSets
 from retail_stream.entities import Entity
 
 
-def place(engine: Engine, entity: Entity, rules_version: str) -> None:
-    """Find where the cleaner put each raw record.
+def place(engine: Engine, book: RuleSets) -> None:
+    """Find where the cleaner put each raw record, and judge it by the rules that it names there.
 
-    Reads ``raw_``, ``clean_`` and ``dead_<entity>``, and ``committed`` (topic, partition, next_offset: the cleaner's).
-    Makes three tables:
+    Reads ``raw_``, ``clean_``, ``dead_`` and ``rules_<entity>``, and ``committed`` (topic, partition, next_offset: the
+    cleaner's). Gives the raw records the defaults that they must have in clean. Makes four tables:
 
-    - ``first_<entity>``: clean records that are not repeats (partition, offset, source_offset);
-    - ``letters_<entity>``: a row per raw record that has a dead letter; ``older``: other rules than today's judged it;
+    - ``first_<entity>``: clean records that are not repeats (partition, offset, source_offset, rules_version);
+    - ``letters_<entity>``: a row per raw record that has a dead letter, with the ``rules_version`` of its last one;
+      ``older``: that verdict cannot be recomputed;
+    - ``verdicts_<entity>``: a row per raw record and version that judged it, or today's, if it breaks any rule at all:
+      ``broken``, the names of the rules that it breaks, sorted, with commas between;
     - ``places_<entity>``: a row per raw record; ``good``: it belongs in clean; ``due``: the cleaner has committed it;
-      ``clean_offset`` and ``lettered``: where it is.
+      ``clean_offset`` and ``lettered``: where it is; ``rules_version``: what judged it, today's where it is nowhere;
+      ``broken``: by that version.
+
+    A record that was judged twice, as after a crash, may be in clean by one version and a dead letter by another.
     """
+    entity = book.entity
     engine.execute(f"""
         CREATE OR REPLACE TABLE first_{entity} AS
-        SELECT partition, "offset", source_offset
+        SELECT partition, "offset", source_offset, rules_version
         FROM (
-            SELECT partition, "offset", source_offset, max(source_offset) OVER earlier AS before
+            SELECT partition, "offset", source_offset, rules_version, max(source_offset) OVER earlier AS before
             FROM clean_{entity} WHERE source_offset IS NOT NULL
             WINDOW earlier AS
                 (PARTITION BY partition ORDER BY "offset" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
         ) WHERE source_offset > coalesce(before, -1)
     """)
-    # A schema id that was not registered then may be registered by now: that verdict cannot be recomputed.
+    foreign = ", ".join(f"'{v}'" for v in book.foreign) or "NULL"
+    # A schema id that was not registered then may be registered by now, and topics may take larger records.
     engine.execute(f"""
         CREATE OR REPLACE TABLE letters_{entity} AS
         SELECT d.source_partition AS partition, d.source_offset AS "offset",
-               bool_and(d.rules_version IS DISTINCT FROM '{rules_version}'
+               arg_max(coalesce(d.rules_version, ''), d."offset") AS rules_version,
+               bool_and(coalesce(d.rules_version IN ({foreign}), false)
                         OR (d.rules = 'valid_avro' AND r.decoded AND d.message LIKE 'schema id % is not registered%')
+                        OR list_contains(string_split(d.rules, ','), 'size_forwardable')
                ) AS older
         FROM dead_{entity} d
         JOIN raw_{entity} r ON r.partition = d.source_partition AND r.offset = d.source_offset
@@ -41,22 +52,53 @@ def place(engine: Engine, entity: Entity, rules_version: str) -> None:
         GROUP BY ALL
     """)
     engine.execute(f"""
-        CREATE OR REPLACE TABLE places_{entity} AS
-        SELECT r.partition, r.offset, r.broken, r.broken = '' AND NOT coalesce(l.older, false) AS good,
-               r.offset < coalesce(c.next_offset, 0) AS due,
-               f.offset AS clean_offset, l.partition IS NOT NULL AS lettered
-        FROM raw_{entity} r
-        LEFT JOIN first_{entity} f ON f.partition = r.partition AND f.source_offset = r.offset
-        LEFT JOIN letters_{entity} l ON l.partition = r.partition AND l.offset = r.offset
-        LEFT JOIN committed c ON c.topic = '{entity}.raw' AND c.partition = r.partition
+        CREATE OR REPLACE TABLE verdicts_{entity} AS
+        WITH suspects AS (
+            SELECT partition, "offset", broken, unmet FROM raw_{entity} WHERE broken <> '' OR len(unmet) > 0
+        ), named AS (
+            SELECT partition, source_offset AS "offset", rules_version FROM clean_{entity}
+            UNION SELECT source_partition, source_offset, rules_version FROM dead_{entity}
+                WHERE source_topic = '{entity}.raw'
+            UNION SELECT partition, "offset", '{book.today.version}' FROM suspects
+        )
+        SELECT s.partition, s.offset, coalesce(n.rules_version, '') AS rules_version,
+               array_to_string(list_sort(list_distinct(
+                   coalesce(string_split(nullif(any_value(s.broken), ''), ','), [])
+                   || coalesce(list(r.name) FILTER (WHERE r.action <> 'default'), [])
+               )), ',') AS broken
+        FROM suspects s JOIN named n ON n.partition = s.partition AND n.offset = s.offset
+        LEFT JOIN rules_{entity} r ON r.version = n.rules_version AND list_contains(s.unmet, r.number)
+        WHERE n.rules_version IS NULL OR n.rules_version NOT IN ({foreign.replace("NULL", "''")})
+        GROUP BY ALL
     """)
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE places_{entity} AS
+        SELECT p.*, coalesce(v.broken, '') AS broken, coalesce(v.broken, '') = '' AND NOT older AS good
+        FROM (
+            SELECT r.partition, r.offset, r.offset < coalesce(c.next_offset, 0) AS due,
+                   f.offset AS clean_offset, l.partition IS NOT NULL AS lettered, coalesce(l.older, false) AS older,
+                   CASE WHEN f.offset IS NOT NULL THEN coalesce(f.rules_version, '')
+                        ELSE coalesce(l.rules_version, '{book.today.version}') END AS rules_version
+            FROM raw_{entity} r
+            LEFT JOIN first_{entity} f ON f.partition = r.partition AND f.source_offset = r.offset
+            LEFT JOIN letters_{entity} l ON l.partition = r.partition AND l.offset = r.offset
+            LEFT JOIN committed c ON c.topic = '{entity}.raw' AND c.partition = r.partition
+        ) p LEFT JOIN verdicts_{entity} v
+            ON v.partition = p.partition AND v.offset = p.offset AND v.rules_version = p.rules_version
+    """)
+    for (field,) in engine.execute(f"SELECT DISTINCT field FROM rules_{entity} WHERE action = 'default'").fetchall():
+        engine.execute(f"""
+            UPDATE raw_{entity} AS r SET "{field}" = d.value FROM places_{entity} p JOIN rules_{entity} d
+                ON d.version = p.rules_version AND d.action = 'default' AND d.field = '{field}'
+            WHERE p.partition = r.partition AND p.offset = r.offset AND list_contains(r.unmet, d.number)
+        """)
 
 
-def checks(engine: Engine, entity: Entity, rules_version: str) -> tuple[Check, Check]:
+def checks(engine: Engine, entity: Entity) -> tuple[Check, Check]:
     """The lines of ``<entity>.clean`` and ``<entity>.dlq``, after :func:`place` and ``recode``."""
     places = f"places_{entity}"
     clean = _misplaced_clean(engine, entity) + _content(engine, entity)
-    dead = _misplaced_letters(engine, entity) + _letters(engine, entity, rules_version)
+    dead = _misplaced_letters(engine, entity) + _letters(engine, entity)
     older = count(engine, f"letters_{entity}", "older")
     return (
         Check(
@@ -68,11 +110,12 @@ def checks(engine: Engine, entity: Entity, rules_version: str) -> tuple[Check, C
         ),
         Check(
             f"{entity}.dlq",
-            count(engine, places, "NOT good AND (due OR lettered)"),
+            # A record that another version let pass, too, is in both.
+            count(engine, places, "lettered OR (NOT good AND due)"),
             count(engine, f"letters_{entity}"),
             dead.count,
             dead.examples,
-            f"{older:,} judged by other rules than today's" if older else "",
+            f"{older:,} that cannot be judged anew" if older else "",
         ),
     )
 
@@ -86,11 +129,10 @@ def _misplaced_clean(engine: Engine, entity: Entity) -> Differences:
         SELECT {raw} || ': good, and missing in {entity}.clean' FROM places_{entity} p
         WHERE good AND due AND clean_offset IS NULL
         UNION ALL
-        SELECT {raw} || ': breaks ' || broken || ', and is in {entity}.clean' FROM places_{entity} p
-        WHERE broken <> '' AND clean_offset IS NOT NULL
-        UNION ALL
-        SELECT {raw} || ': both in {entity}.clean and in {entity}.dlq' FROM places_{entity} p
-        WHERE broken = '' AND clean_offset IS NOT NULL AND lettered
+        SELECT DISTINCT {raw} || ': breaks ' || p.broken || ', and is in {entity}.clean'
+        FROM verdicts_{entity} p JOIN clean_{entity} c ON c.partition = p.partition AND c.source_offset = p.offset
+            AND coalesce(c.rules_version, '') = p.rules_version
+        WHERE p.broken <> ''
         UNION ALL
         SELECT {clean} || ': has no raw record' FROM clean_{entity} c
         ANTI JOIN raw_{entity} r ON r.partition = c.partition AND r.offset = c.source_offset
@@ -99,7 +141,7 @@ def _misplaced_clean(engine: Engine, entity: Entity) -> Differences:
 
 
 def _content(engine: Engine, entity: Entity) -> Differences:
-    """Key, timestamp, headers and fields of every clean record, repeats included."""
+    """Key, timestamp and headers of every clean record, and the fields of those that the first one's rules judged."""
     both = f"clean_{entity} c JOIN raw_{entity} r ON r.partition = c.partition AND r.offset = c.source_offset"
     envelope = ("ts", "key", "headers")
     other = " OR ".join(f"c.{n} IS DISTINCT FROM r.{n}" for n in envelope)
@@ -115,7 +157,9 @@ def _content(engine: Engine, entity: Entity) -> Differences:
     )
     names = ("decoded", "extra", *holds(entity))
     good = f"clean_{entity} c JOIN recoded_{entity} d ON d.partition = c.partition AND d.offset = c.offset"
-    good = f"{good} JOIN raw_{entity} r ON r.partition = c.partition AND r.offset = c.source_offset AND r.broken = ''"
+    good = f"{good} JOIN raw_{entity} r ON r.partition = c.partition AND r.offset = c.source_offset"
+    good = f"{good} JOIN places_{entity} p ON p.partition = r.partition AND p.offset = r.offset AND p.broken = ''"
+    good = f"{good} AND p.rules_version = coalesce(c.rules_version, '')"
     return wrong + differences(
         engine,
         f"SELECT {place}, {', '.join(f'r.{n}' for n in names)} FROM {good}",
@@ -135,8 +179,16 @@ def _misplaced_letters(engine: Engine, entity: Entity) -> Differences:
         SELECT {raw} || ': breaks ' || broken || ', and is missing in {entity}.dlq' FROM places_{entity} p
         WHERE broken <> '' AND due AND NOT lettered
         UNION ALL
-        SELECT {raw} || ': breaks no rule, and is in {entity}.dlq' FROM places_{entity} p
-        WHERE good AND lettered
+        SELECT DISTINCT {raw} || CASE
+            WHEN p.clean_offset IS NOT NULL AND p.rules_version = coalesce(d.rules_version, '')
+                THEN ': both in {entity}.clean and in {entity}.dlq'
+            ELSE ': breaks no rule, and is in {entity}.dlq' END
+        FROM dead_{entity} d
+        JOIN letters_{entity} l ON l.partition = d.source_partition AND l.offset = d.source_offset AND NOT l.older
+        JOIN places_{entity} p ON p.partition = l.partition AND p.offset = l.offset
+        ANTI JOIN verdicts_{entity} v ON v.partition = l.partition AND v.offset = l.offset AND v.broken <> ''
+            AND v.rules_version = coalesce(d.rules_version, '')
+        WHERE d.source_topic = '{entity}.raw'
         UNION ALL
         SELECT {letter} || ': has no raw record' FROM dead_{entity} d
         ANTI JOIN letters_{entity} l
@@ -145,17 +197,22 @@ def _misplaced_letters(engine: Engine, entity: Entity) -> Differences:
     )
 
 
-def _letters(engine: Engine, entity: Entity, rules_version: str) -> Differences:
-    """Bytes of every dead letter, and the broken rules of those that today's rules judged."""
+def _letters(engine: Engine, entity: Entity) -> Differences:
+    """Bytes of every dead letter, and the rules that it breaks in the version that it names."""
     names = ("key", "schema_id", "body", "headers", "rules")
     both = f"dead_{entity} d JOIN raw_{entity} r ON r.partition = d.source_partition AND r.offset = d.source_offset"
     both = f"{both} JOIN letters_{entity} l ON l.partition = r.partition AND l.offset = r.offset"
-    judged = f"CASE WHEN d.rules_version = '{rules_version}' AND NOT l.older THEN r.broken ELSE d.rules END AS rules"
+    both = f"{both} LEFT JOIN verdicts_{entity} v ON v.partition = r.partition AND v.offset = r.offset"
+    both = f"{both} AND v.rules_version = coalesce(d.rules_version, '')"
+    judged = "CASE WHEN l.older THEN d.rules ELSE v.broken END AS rules"
     place = 'd.partition, d."offset"'
+    # Where the topic could not take it, the raw topic has the payload.
+    payload = [f"CASE WHEN d.payload = 'in raw topic' THEN NULL ELSE r.{n} END AS {n}" for n in names[:3]]
+    known = "coalesce(v.broken, '') <> '' OR l.older"
     return differences(
         engine,
-        f"SELECT {place}, r.key, r.schema_id, r.body, r.headers, {judged} FROM {both} WHERE r.broken <> '' OR l.older",
-        f"SELECT {place}, {', '.join(f'd.{n}' for n in names)} FROM {both} WHERE r.broken <> '' OR l.older",
+        f"SELECT {place}, {', '.join(payload)}, r.headers, {judged} FROM {both} WHERE {known}",
+        f"SELECT {place}, {', '.join(f'd.{n}' for n in names)} FROM {both} WHERE {known}",
         columns("partition", "offset"),
         columns(*names),
         f"{entity}.dlq",

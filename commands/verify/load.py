@@ -6,6 +6,8 @@
 4  the ends of clean, dead letters, results, then of raw, and the records before them
 """
 
+from collections.abc import Mapping
+
 import polars as pl
 from sqlalchemy import Engine
 
@@ -17,12 +19,15 @@ from commands.audit.results import LateTable, RiseTable, WindowTable, outbox_rec
 from commands.progress import Shown
 from commands.status.lag import CONSUMES
 from commands.verify import warehouse
+from commands.verify.rule_sets import RuleSets
 from commands.verify.tables import CleanTable, DeadLetterTable, RawTable, recode
 from commands.verify.warehouse import BackgroundLoad, export_snapshot
 from retail_stream import topics
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
 from retail_stream.kafka.offsets import TopicPartitionKey, committed_offsets, topic_partitions
+from retail_stream.rules import published
+from retail_stream.rules.rule_set import load_all
 from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
@@ -33,8 +38,8 @@ _SLOW = "sales_enriched"
 _RESULTS = (Result.LATE, Result.WINDOWS, Result.WATERMARKS)
 
 
-def gather(connections: Connections, engine: duck.Engine, progress: Shown) -> None:
-    """Fill the engine's tables.
+def gather(connections: Connections, engine: duck.Engine, progress: Shown) -> Mapping[Entity, RuleSets]:
+    """Fill the engine's tables; returns the rule sets that may have judged the records.
 
     Raises:
         Unavailable: a server did not answer for 30 s.
@@ -45,19 +50,22 @@ def gather(connections: Connections, engine: duck.Engine, progress: Shown) -> No
     postgres_engine = postgres.engine(connections.database_url)
     view = wait_for(lambda: _warehouse(postgres_engine, engine, progress), COMMAND_PATIENCE_S)
     try:
-        _topics(connections, engine, progress)
+        books = _topics(connections, engine, progress)
         progress.say(f"reading the warehouse: {_SLOW}")
         view.result()
     finally:
         view.cancel()
         postgres_engine.dispose()
     _table(engine, "published", ("topic", "partition", "end_offset"), early)
+    return books
 
 
-def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> None:
+def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> Mapping[Entity, RuleSets]:
     derived = [*map(topics.clean, Entity), *map(topics.dlq, Entity), *_RESULTS]
     until = wait_for(lambda: ends(connections, derived), COMMAND_PATIENCE_S)
     until |= wait_for(lambda: ends(connections, map(topics.raw, Entity)), COMMAND_PATIENCE_S)
+    # After the ends: the rules of every record before them are published by now.
+    books = _rule_sets(connections)
     decoders = _Decoders(connections)
     results: dict[Result, TopicTable] = {
         Result.WATERMARKS: RiseTable(engine, decoders.of(Result.WATERMARKS)),
@@ -66,7 +74,7 @@ def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> N
     }
     tables: dict[str, TopicTable] = {topic.value: table for topic, table in results.items()}
     for entity in Entity:
-        tables[topics.raw(entity)] = RawTable(engine, entity, decoders.of(topics.raw(entity)))
+        tables[topics.raw(entity)] = RawTable(engine, entity, decoders.of(topics.raw(entity)), books[entity])
         tables[topics.clean(entity)] = CleanTable(engine, entity)
         tables[topics.dlq(entity)] = DeadLetterTable(engine, entity)
     load(connections, until, tables, progress, "reading the topics, records")
@@ -75,6 +83,16 @@ def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> N
     for entity in Entity:
         progress.say(f"comparing {topics.clean(entity)}")
         recode(engine, entity, decoders.of(topics.raw(entity)), decoders.of(topics.clean(entity)))
+    return books
+
+
+def _rule_sets(connections: Connections) -> Mapping[Entity, RuleSets]:
+    there = wait_for(lambda: published.read(connections), COMMAND_PATIENCE_S)
+    sets = [p.rule_set for p in there.values()]
+    return {
+        entity: RuleSets(today, {r.version: r for r in sets if r.entity is entity})
+        for entity, today in load_all().items()
+    }
 
 
 class _Decoders:

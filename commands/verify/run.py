@@ -24,7 +24,7 @@ in ``_`` exists once for each entity, ``dim_`` and ``versions_`` for each dimens
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -37,6 +37,7 @@ from commands.progress import Shown
 from commands.verify import categories, cleaning, facts, results, versions, watermarks, windows
 from commands.verify.load import gather
 from commands.verify.report import Check, Report, show
+from commands.verify.rule_sets import RuleSets, version_check
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.settings import Connections
 
@@ -51,15 +52,12 @@ def run(connections: Connections) -> Report:
     Raises:
         Unavailable: a server did not answer for 30 s.
     """
-    # The only thing that `verify` takes from a service: the version of the rules that judge records today.
-    from services.cleaner.expectations import RULES_VERSION
-
     with tempfile.TemporaryDirectory(prefix="verify-") as spill, Shown("verify") as progress:
         database = engine.connect(Path(spill))
         try:
-            gather(connections, database, progress)
+            books = gather(connections, database, progress)
             checks = []
-            for check in compare(database, RULES_VERSION):
+            for check in compare(database, books):
                 checks.append(check)
                 progress.say(f"compared {check.name}")
             return Report(tuple(checks))
@@ -78,11 +76,12 @@ def verify(connections: Connections, console: Console) -> int:
     return 0 if report.ok else 1
 
 
-def compare(database: Engine, rules_version: str) -> Iterator[Check]:
+def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Check]:
     """Every check of the loaded tables, in the order of the pipeline."""
     for entity in Entity:
-        cleaning.place(database, entity, rules_version)
-        yield from cleaning.checks(database, entity, rules_version)
+        cleaning.place(database, books[entity])
+        yield from cleaning.checks(database, entity)
+    yield version_check(database, books)
     yield watermarks.position_check(database)
     for entity in DIMENSIONS:
         make_versions(database, entity, versions.changes(entity))

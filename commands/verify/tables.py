@@ -20,6 +20,7 @@ from commands.audit.records import (
     field_columns,
     raw_frame,
 )
+from commands.verify.rule_sets import RuleSets
 from retail_stream import topics
 from retail_stream.entities import Entity
 
@@ -29,15 +30,17 @@ _RECODED_BATCH = 20_000
 class RawTable:
     """``raw_<entity>``: a row per raw record, with its fields as they must be in the clean record.
 
-    ``broken``: the names of the rules that it breaks, sorted, with commas between; '' for a good record.
+    ``broken``: the names of the rules that are code and that it breaks, sorted, with commas between; '' for none.
+    ``unmet``: the numbers of the conditions of `schemas/rules` that it does not meet.
     """
 
-    def __init__(self, engine: Engine, entity: Entity, decoder: Decoder) -> None:
+    def __init__(self, engine: Engine, entity: Entity, decoder: Decoder, book: RuleSets) -> None:
         self._engine = engine
         self._decoder = decoder
         self._columns = field_columns(layout(topics.raw(entity)))
         self._name = f"raw_{entity}"
-        self._select = _judged(entity)
+        self._select = f"{_judged(entity)}, {book.unmet(engine)} AS unmet"
+        book.load(engine)
         create(engine, self._name, {**RAW, **self._columns}, self._select)
 
     def take(self, messages: Sequence[Message]) -> None:
@@ -57,10 +60,7 @@ def _judged(entity: Entity) -> str:
     )
     both = f"concat_ws(',', nullif({verdict}, ''), '{rules.HEADERS_READABLE}')"
     verdict = f"CASE WHEN headers_ok THEN {verdict} ELSE array_to_string(list_sort(string_split({both}, ',')), ',') END"
-    default = rules.DEFAULTED.get(entity)
-    # A tombstone keeps its nulls.
-    made = f" REPLACE (CASE WHEN decoded THEN {rules.cleaned(entity, default)} END AS {default})" if default else ""
-    return f"*{made}, {verdict} AS broken"
+    return f"*, {verdict} AS broken"
 
 
 class CleanTable:

@@ -132,7 +132,8 @@ class Delivery:
 
     def _say(self, topic: str, partition: int, error: Exception) -> None:
         is_away = isinstance(error, _NO_ANSWER)
-        if is_away and (self.waiting_s < _QUIET_S or self._outage_is_said()):
+        passes = is_away or (isinstance(error, KafkaError) and error.retriable)
+        if passes and (self.waiting_s < _QUIET_S or self._outage_is_said()):
             return
         if monotonic() - self._said_at >= _REMIND_EVERY_S:
             self._said_at = monotonic()
@@ -145,25 +146,22 @@ class KafkaPartitions:
     """`Partitions` by aiokafka's client. `timeout_s`: how long one attempt may take."""
 
     def __init__(self, connections: Connections, client_id: str, timeout_s: float = 10.0) -> None:
-        self._timeout_s, self._is_started = timeout_s, False
-        password = connections.kafka_sasl_password
+        self._timeout_s, self._is_started, self._starting = timeout_s, False, asyncio.Lock()
         self._client = AIOKafkaClient(
             bootstrap_servers=connections.kafka_bootstrap_servers,
             client_id=client_id,
             request_timeout_ms=int(1000 * timeout_s),
-            security_protocol=str(connections.kafka_security_protocol),
-            ssl_context=connections.ssl_context(),
-            sasl_mechanism=str(connections.kafka_sasl_mechanism),
-            sasl_plain_username=connections.kafka_sasl_username,
-            sasl_plain_password=None if password is None else password.get_secret_value(),
+            **connections.aiokafka(),
         )
 
     async def produce(self, topic: str, partition: int, batch: bytes) -> int:
         """See `Partitions`."""
-        if not self._is_started:
-            await self._client.bootstrap()
-            self._is_started = True
-        self._client.add_topic(topic)
+        async with self._starting:
+            if not self._is_started:
+                await self._client.bootstrap()
+                self._is_started = True
+        if topic not in self._client.cluster.topics():
+            await self._client.add_topic(topic)
         leader = self._client.cluster.leader_for_partition(TopicPartition(topic, partition))
         if leader is None or leader < 0:
             raise LeaderNotAvailableError

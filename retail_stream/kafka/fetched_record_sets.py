@@ -7,6 +7,7 @@ Then `getmany` returns for each partition a list of one item: a `RecordSet`, or 
 from collections.abc import Iterator
 from typing import Any
 
+from aiokafka import conn
 from aiokafka.consumer import fetcher
 from aiokafka.structs import TopicPartition
 
@@ -14,11 +15,15 @@ from retail_stream.kafka.record_batches.errors import CorruptBatch
 from retail_stream.kafka.record_batches.record_set import RecordSet, record_set
 from retail_stream.kafka.record_batches.transactions import AbortedTransaction
 
+_READ_AHEAD_BYTES = 2**20
+
 
 def install() -> None:
     """Replace the fetcher's parsing in this process; may be called again."""
     fetcher.MemoryRecords = _Fetched
     fetcher.PartitionRecords = _Unparsed
+    # Between aiokafka's two readers of a socket: at its 64 KiB each fetch is stopped and started again many times.
+    conn.READER_LIMIT = _READ_AHEAD_BYTES
 
 
 class _Fetched:

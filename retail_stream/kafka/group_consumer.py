@@ -154,6 +154,11 @@ class GroupConsumer:
         end: int | None = stable if stable is not None and stable >= 0 else self._consumer.highwater(place)
         return end
 
+    def position(self, key: TopicPartitionKey) -> int | None:
+        """Where it reads on: behind the offset that was sought, if the records there are deleted. None: not known."""
+        state = self._consumer._subscription.subscription.assignment.state_value(TopicPartition(*key))
+        return state.position if state is not None and state.has_valid_position else None
+
     def answered(self, key: TopicPartitionKey) -> int | None:
         """When a broker last answered for a partition: a number that changes with each answer. None: not yet."""
         stamp: int | None = self._consumer.last_poll_timestamp(TopicPartition(*key))

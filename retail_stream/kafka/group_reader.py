@@ -184,10 +184,22 @@ class GroupReader:
         for key, position in self._read_to.items():
             end = self._consumer.end(key) if self._consumer is not None else None
             if end is not None:
+                self._pass_deleted(key, end)
                 ends[key] = max(end, position)
                 if position >= end and not self._unread[key]:
                     at_end[key] = position
         self.ends, self.at_end = ends, at_end
+
+    def _pass_deleted(self, key: TopicPartitionKey, end: int) -> None:
+        """Move to the end of a partition whose records from our position on are all deleted."""
+        assert self._consumer is not None
+        unread = self._unread[key]
+        is_fetched = self._fetching is not None and self._fetching.done()
+        if unread or unread.position >= end or is_fetched or self._consumer.has_waiting(key):
+            return
+        position = self._consumer.position(key)
+        if position is not None and position >= end:
+            unread.position = position
 
     def _stop(self, key: TopicPartitionKey, error: UnreadableBatch) -> None:
         """Leave a partition where it is for a while; its neighbours go on."""

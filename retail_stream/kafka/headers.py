@@ -6,6 +6,8 @@ from confluent_kafka import Message
 
 #: On clean records: the offset in the raw partition, as 8 bytes.
 SOURCE_OFFSET = "source.offset"
+#: On clean records and dead letters: the version of the rules that judged the record; see `cleaner.rules`.
+RULES_VERSION = "rules.version"
 #: On tombstones: the time of the delete, in microseconds since 1970-01-01 UTC, as 8 bytes.
 SEQUENCE_TIME = "sequence.time"
 #: On replays: <topic>/<partition>/<offset> of the first original.

@@ -13,6 +13,7 @@ A service has this shape::
             ...
 """
 
+import atexit
 import gc
 import os
 import sys
@@ -109,4 +110,6 @@ def collect_garbage_rarely() -> None:
     """
     gc.collect()
     gc.freeze()
+    # Modules that look for leaks at the end of the process would find what is frozen.
+    atexit.register(gc.unfreeze)
     gc.set_threshold(200_000, 20, 100)

@@ -10,12 +10,14 @@ from retail_stream.kafka import clients
 from retail_stream.kafka.delivery import Delivery, KafkaPartitions
 from retail_stream.kafka.limits import BatchLimits, largest_batches
 from retail_stream.kafka.offsets import require_topics
+from retail_stream.rules import published
 from retail_stream.service import readiness
 from retail_stream.service.program import Program, collect_garbage_rarely, run_program
 from retail_stream.topics import TOPICS, Group, clean, dlq, raw, topic
 from services.cleaner.app import build
+from services.cleaner.expectations import rule_sets
 from services.cleaner.feed import Feed
-from services.cleaner.metrics import LAG
+from services.cleaner.metrics import LAG, begin_at_zero
 from services.cleaner.running import run
 from services.cleaner.settings import CleanerSettings
 
@@ -30,8 +32,11 @@ def main() -> int:
 
 def work(program: Program, settings: CleanerSettings) -> int:
     """Wait for the servers, then clean until the program is to stop; returns the exit code."""
+    begin_at_zero()
     registry = Registry(settings.schema_registry_url)
     program.wait(lambda: require_topics(settings, [t.name for t in TOPICS]))
+    # A record that names rules which are nowhere written down could never be judged again.
+    program.wait(lambda: published.publish(settings, rule_sets().values()))
     # Without the registry nothing can be decoded. Partitions then stay with a replica that may know the schemas.
     program.wait(partial(registry.versions, topic(raw(Entity.SALES)).subject))
     written = {name: _limit_of_init(name) for entity in Entity for name in (clean(entity), dlq(entity))}

@@ -54,7 +54,8 @@ def _agent(app: App, channel: Any, forwarder: Forwarder, ratio: RejectRatio) -> 
             delivered = await forwarder.forward(chunk.records.pieces)
             if delivered.records:
                 metrics.observe(forwarder.entity, delivered)
-            if why := ratio.observe(delivered.records, delivered.rejected):
+            # A letter that is still bad was counted when it was rejected first.
+            if why := ratio.observe(delivered.records, delivered.fresh):
                 # The chunk that tripped the ratio is delivered and acknowledged; what follows it is not.
                 chunk.acknowledge()
                 raise why

@@ -16,9 +16,10 @@ from retail_stream.entities import Entity
 from retail_stream.errors import Rejected, Stage
 from retail_stream.kafka.record_batches.columns import Columns, Integers, Row
 from retail_stream.kafka.record_batches.headers import readable_names
-from services.cleaner import expectations as declared
+from retail_stream.rules import built_in
+from retail_stream.rules.built_in import Action
 from services.cleaner.context import tombstones, with_context
-from services.cleaner.expectations import TOMBSTONE_RULES, Action, rules
+from services.cleaner.expectations import rules
 from services.cleaner.verdict import Verdict, judge
 
 #: Of a schema id in a value: behind the magic byte.
@@ -81,7 +82,7 @@ def clean(
     counts = verdict.counts
     counts.update((Action.REJECT, rule) for r in rejected.values() for rule in r.rules)
     if entity is not Entity.SALES and is_null.any():
-        buried = judge(tombstones(columns, np.flatnonzero(is_null)), TOMBSTONE_RULES)
+        buried = judge(tombstones(columns, np.flatnonzero(is_null)), built_in.OF_DELETES)
         counts.update(buried.counts)
         verdict.rejected.update(buried.rejected)
     for row, broken in verdict.rejected.items():
@@ -89,13 +90,13 @@ def clean(
     for part in decoded.parts:
         if refusal := targets[part.schema_id][part.branch].refusal:
             _reject_also(
-                part.rows.tolist(), declared.SCHEMA_FORWARDABLE, Stage.VALUE_CONVERTER, refusal, rejected, counts
+                part.rows.tolist(), built_in.SCHEMA_FORWARDABLE, Stage.VALUE_CONVERTER, refusal, rejected, counts
             )
     if not (readable := readable_names(columns)).all():
         lost = np.flatnonzero(~readable)
         columns = columns.without_headers(lost)
         why = "its headers are lost: the name of one is not UTF-8"
-        _reject_also(lost.tolist(), declared.HEADERS_READABLE, Stage.HEADER_CONVERTER, why, rejected, counts)
+        _reject_also(lost.tolist(), built_in.HEADERS_READABLE, Stage.HEADER_CONVERTER, why, rejected, counts)
     good = np.ones(len(columns), np.bool_)
     good[list(rejected)] = False
     columns = _rewritten(columns, clean_encoder(entity, reader), decoded, targets, verdict, good)
@@ -120,10 +121,10 @@ def _undecodable(entity: Entity, decoded: Decoded, is_null: Flags) -> dict[int, 
     rejected = {}
     for row, why in decoded.bad.items():
         if not is_null[row]:
-            rejected[row] = Rejected((declared.VALID_AVRO,), Stage.VALUE_CONVERTER, why)
+            rejected[row] = Rejected((built_in.VALID_AVRO,), Stage.VALUE_CONVERTER, why)
         elif entity is Entity.SALES:
             why = "a sale cannot be deleted: its value is null"
-            rejected[row] = Rejected((declared.VALUE_PRESENT,), Stage.VALUE_CONVERTER, why)
+            rejected[row] = Rejected((built_in.VALUE_PRESENT,), Stage.VALUE_CONVERTER, why)
     return rejected
 
 

@@ -110,6 +110,7 @@ class Feed:
         """Let the agents finish their chunks, commit, and leave the group; each has a time limit."""
         self._is_stopping = True
         await self._finish()
+        self._at_agents.clear()
         await self.membership.leave()
 
     def has(self, chunk: Chunk) -> bool:

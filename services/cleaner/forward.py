@@ -14,14 +14,16 @@ from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.entities import Entity
 from retail_stream.errors import Rejected, Stage, Unavailable
 from retail_stream.kafka.delivery import BatchRefused, Delivery
-from retail_stream.kafka.headers import SOURCE_OFFSET
+from retail_stream.kafka.headers import REPLAY_OF, RULES_VERSION, SOURCE_OFFSET
 from retail_stream.kafka.limits import BatchLimits
 from retail_stream.kafka.record_batches.added_headers import Header, alike
 from retail_stream.kafka.record_batches.columns import Columns
+from retail_stream.kafka.record_batches.headers import find_header
 from retail_stream.kafka.record_batches.outgoing import build
+from retail_stream.rules.built_in import SIZE_FORWARDABLE, Action
 from retail_stream.waiting import Wait, wait_for
 from services.cleaner.clean import Cleaned, clean, values_of
-from services.cleaner.expectations import RULES_VERSION, SIZE_FORWARDABLE, Action
+from services.cleaner.expectations import version
 from services.cleaner.letters import TooLargeLetter, letters
 from services.cleaner.targets import CleanSchemas
 from services.cleaner.verdict import FailedExpectation
@@ -43,7 +45,8 @@ class NotLearnt(Exception):
 class Made:
     """What is to be sent of some records, in order, and what the rules said of them.
 
-    ``oldest``: the smallest of their timestamps, in milliseconds. ``rejected``: their numbers, in any order.
+    ``oldest``: the smallest of their timestamps, in milliseconds. ``rejected``: their numbers, in any order; ``fresh``:
+    those that are not replays of dead letters.
     """
 
     clean: Sequence[bytes]
@@ -51,22 +54,25 @@ class Made:
     records: int
     oldest: int
     rejected: Sequence[int]
+    fresh: Sequence[int]
     counts: Mapping[tuple[Action, str], int]
 
 
 @dataclass
 class Delivered:
-    """What was delivered of one chunk; ``rejected``: numbers of its records. ``began``: performance counter."""
+    """What was delivered of one chunk. ``rejected``, ``fresh``: numbers of its records. ``began``: perf_counter."""
 
     began: float
     records: int = 0
     oldest: int = 2**63 - 1
     rejected: list[int] = field(default_factory=list)
+    fresh: list[int] = field(default_factory=list)
     counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
 
     def add(self, made: Made) -> None:
         """Count records that follow."""
         self.rejected += [self.records + row for row in made.rejected]
+        self.fresh += [self.records + row for row in made.fresh]
         self.records += made.records
         self.oldest = min(self.oldest, made.oldest)
         self.counts.update(made.counts)
@@ -92,7 +98,7 @@ class Forwarder:
         self._targets = CleanSchemas(registry, entity, self._reader, wait)
         self._learning = threading.Lock()
         # What every clean record gets, beside its ``source.offset``.
-        self._added: Sequence[Header] = ()
+        self._added: Sequence[Header] = ((RULES_VERSION, version(entity).encode()),)
 
     def learn(self, ids: Iterable[int]) -> None:
         """Look schema ids up, and register their clean schemas; a registry that is away is waited for."""
@@ -185,12 +191,14 @@ class Forwarder:
             rejected[row] = Rejected((SIZE_FORWARDABLE,), Stage.TRANSFORMATION, why)
             counts[Action.REJECT, SIZE_FORWARDABLE] += 1
         dead_limit = self._limits[topics.dlq(self.entity)]
-        dead = letters(columns, rejected, outgoing.too_large, RULES_VERSION, dead_limit) if rejected else []
+        dead = letters(columns, rejected, outgoing.too_large, version(self.entity), dead_limit) if rejected else []
+        replays = find_header(columns, REPLAY_OF).is_present if rejected else ()
         return Made(
             clean=[batch.encode() for batch in outgoing.batches],
             dead=[batch.encode() for batch in dead],
             records=len(columns),
             oldest=int(columns.timestamp.min()),
             rejected=list(rejected),
+            fresh=[row for row in rejected if not replays[row]],
             counts=counts,
         )

@@ -1,15 +1,18 @@
 """Dead letters: the rejected records as batches for ``<entity>.dlq``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from retail_stream import dead_letters
-from retail_stream.dead_letters import IN_RAW_TOPIC
+from retail_stream.dead_letters import IN_RAW_TOPIC, Header
 from retail_stream.errors import Rejected
-from retail_stream.kafka.record_batches.added_headers import Header, one_by_one
+from retail_stream.kafka.record_batches.added_headers import AddedHeaders, encoded
 from retail_stream.kafka.record_batches.columns import Columns, Integers
 from retail_stream.kafka.record_batches.outgoing import OutgoingBatch, build
+from retail_stream.kafka.record_batches.reference import encode_headers, varint
+
+_OFFSET = varint(len(Header.OFFSET)) + Header.OFFSET.encode()
 
 
 class TooLargeLetter(Exception):
@@ -28,18 +31,44 @@ def letters(
         TooLargeLetter: ``limit`` is smaller than the headers of a letter.
     """
     rows = np.array(sorted(rejected), np.int64)
-    headers: dict[int, Sequence[Header]] = {
-        row: dead_letters.headers(columns.topic, columns.partition, int(columns.offset[row]), rejected[row], version)
-        for row in rows.tolist()
-    }
     whole = rows[~np.isin(rows, bare)]
-    made = build(columns, whole, one_by_one([headers[row] for row in whole.tolist()]), limit)
+    made = build(columns, whole, _headers(columns, whole.tolist(), rejected, version), limit)
     batches = [*made.batches]
     bare = np.sort(np.concatenate([bare, made.too_large]))
     if len(bare):
-        marked = one_by_one([[*headers[row], (dead_letters.Header.PAYLOAD, IN_RAW_TOPIC)] for row in bare.tolist()])
-        made = build(columns.without_payload(bare), bare, marked, limit)
+        columns = columns.without_payload(bare)
+        marked = _headers(columns, bare.tolist(), rejected, version, {Header.PAYLOAD: IN_RAW_TOPIC})
+        made = build(columns, bare, marked, limit)
         batches += made.batches
         if len(made.too_large):
             raise TooLargeLetter(f"The dead letters of {columns.topic} need more than {limit:,} bytes")
     return batches
+
+
+def _headers(
+    columns: Columns,
+    rows: Iterable[int],
+    rejected: Mapping[int, Rejected],
+    version: str,
+    more: Mapping[str, bytes] | None = None,
+) -> AddedHeaders:
+    """The headers of some letters. All but the offset are alike for records with the same reasons: written once."""
+    written: dict[tuple[object, ...], tuple[bytes, bytes]] = {}
+    texts = []
+    count = len(Header) - 1 + len(more or {})
+    for row in rows:
+        why = rejected[row]
+        alike = why.rules, why.stage, str(why)
+        if alike not in written:
+            headers = dead_letters.headers(columns.topic, columns.partition, 0, why, version)
+            named = [(name.encode(), value) for name, value in (*headers, *(more or {}).items())]
+            at = next(i for i, (name, _) in enumerate(headers) if name == Header.OFFSET)
+            written[alike] = encode_headers(named[:at]), encode_headers(named[at + 1 :])
+        before, behind = written[alike]
+        texts.append(b"%b%b%b" % (before, _offset(int(columns.offset[row])), behind))
+    return encoded(texts, count)
+
+
+def _offset(offset: int) -> bytes:
+    digits = b"%d" % offset
+    return _OFFSET + varint(len(digits)) + digits

@@ -4,10 +4,9 @@ import time
 
 from prometheus_client import Counter, Histogram
 
-from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.entities import Entity
 from retail_stream.service.metrics import Gauges
 from services.cleaner import expectations
-from services.cleaner.expectations import Action
 from services.cleaner.forward import Delivered
 
 RECORDS_IN = Counter("cleaner_records_in", "Raw records read", ["entity"])
@@ -44,23 +43,14 @@ def observe(entity: Entity, delivered: Delivered) -> None:
     LATENCY_SECONDS.labels(entity).observe(max(0.0, time.time() - delivered.oldest / 1000))
 
 
-def _begin_at_zero() -> None:
-    """Make each counter appear at zero: one that appears with its first event has no rate for that event."""
-    without_conditions = [
-        expectations.HEADERS_READABLE,
-        expectations.VALUE_PRESENT,
-        expectations.VALID_AVRO,
-        expectations.SCHEMA_FORWARDABLE,
-        expectations.SIZE_FORWARDABLE,
-    ]
+def begin_at_zero() -> None:
+    """Make each counter appear at zero: one that appears with its first event has no rate for that event.
+
+    Raises:
+        RuleError: a rule is not valid.
+    """
     for entity in Entity:
         for counter in (RECORDS_IN, RECORDS_OUT, RECORDS_REJECTED):
             counter.labels(entity)
-        tombstones = expectations.TOMBSTONE_RULES if entity in DIMENSIONS else ()
-        for rule in (*expectations.RULES[entity], *tombstones):
-            RULES_BROKEN.labels(entity, rule.action, rule.name)
-        for name in without_conditions:
-            RULES_BROKEN.labels(entity, Action.REJECT, name)
-
-
-_begin_at_zero()
+        for action, name in expectations.named(entity):
+            RULES_BROKEN.labels(entity, action, name)

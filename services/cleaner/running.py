@@ -11,13 +11,12 @@ import structlog
 from services.cleaner.channels import App
 from services.cleaner.feed import Feed
 
-# Faust logs each step of its services, and aiokafka each failed request. An error that matters ends the program, which
-# then logs it; an outage is one sentence of the membership's.
+# Faust logs each step of its services. An error that matters ends the program, which then logs it.
 _QUIET = {
     "faust": logging.WARNING,
     "mode": logging.WARNING,
+    App.__module__: logging.WARNING,
     "faust.agents": logging.CRITICAL,
-    "aiokafka": logging.CRITICAL,
 }
 # How often the event is looked at: another thread sets it.
 _LOOK_S = 0.1

@@ -3,14 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import polars as pl
 
 from retail_stream.avro.decoder import ROW
 from retail_stream.avro.plan import Int64s
 from retail_stream.errors import RetailStreamError
-from services.cleaner.expectations import Action, Rule
+from retail_stream.rules.built_in import Action, Expectation
 
 KEY = "key"
 RECORD_TIME = "record_time"
@@ -19,7 +18,7 @@ RECORD_TIME = "record_time"
 class FailedExpectation(RetailStreamError):
     """A record broke a rule whose action is ``fail``; ``row``: its number in the table."""
 
-    def __init__(self, row: int, rule: Rule, place: str = "") -> None:
+    def __init__(self, row: int, rule: Expectation, place: str = "") -> None:
         """``place``: the record's topic, partition and offset, if they are known."""
         super().__init__(
             f"{place or f'Row {row}'} breaks the rule {rule.name}, which stops the cleaner: expected {rule.condition}."
@@ -39,7 +38,7 @@ class Verdict:
     counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
 
 
-def judge(table: pl.DataFrame, rules: Sequence[Rule]) -> Verdict:
+def judge(table: pl.DataFrame, rules: Sequence[Expectation]) -> Verdict:
     """Judge rows by ``rules``.
 
     ``table``: a row per record with its ``row`` number, ``key``, ``record_time`` and the fields that rules name.
@@ -50,13 +49,13 @@ def judge(table: pl.DataFrame, rules: Sequence[Rule]) -> Verdict:
     verdict = Verdict()
     if table.is_empty():
         return verdict
-    held = table.select(ROW, *_conditions(tuple(rules)))
-    broken = held.filter(~pl.all_horizontal(r.name for r in rules))
-    numbers = broken[ROW].to_numpy()
-    for rule in rules if len(numbers) else ():
-        rows = numbers[~broken[rule.name].to_numpy()]
-        if not len(rows):
+    numbers = table[ROW].to_numpy()
+    held = table.select(r.held for r in rules)
+    for rule in rules:
+        # Most rules hold for all rows: counting bits is cheaper than looking for a row that breaks any.
+        if held[rule.name].all():
             continue
+        rows = numbers[~held[rule.name].to_numpy()]
         verdict.counts[rule.action, rule.name] += len(rows)
         match rule.action:
             case Action.REJECT:
@@ -69,9 +68,3 @@ def judge(table: pl.DataFrame, rules: Sequence[Rule]) -> Verdict:
             case Action.WARN:
                 pass
     return verdict
-
-
-@lru_cache
-def _conditions(rules: tuple[Rule, ...]) -> tuple[pl.Expr, ...]:
-    # Parsed once: for a small batch parsing costs more than judging.
-    return tuple(pl.sql_expr(r.condition).fill_null(value=False).alias(r.name) for r in rules)

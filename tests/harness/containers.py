@@ -75,7 +75,9 @@ class Project:
 
     def _run(self, arguments: Sequence[str], settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         # What is exported here would go before any file; compose's own variables would even choose another project.
-        outside = {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE_")}
+        # Services in containers keep the default session time: so many on one machine pause each other for seconds.
+        left_out = ("COMPOSE_", "KAFKA_SESSION_TIMEOUT_S")
+        outside = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         return subprocess.run(
             [*self._command, *arguments],
             cwd=ROOT,

@@ -9,6 +9,7 @@ from typing import Any
 
 from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.entities import Entity
+from retail_stream.kafka.headers import SEQUENCE_TIME, big_endian
 from retail_stream.kafka.record_batches.columns import Columns, pieces
 from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.kafka.record_batches.reference import Headers, Record
@@ -27,6 +28,15 @@ class Raw:
     keys: Sequence[bytes | None]
     timestamps: Sequence[int]
     headers: Mapping[int, Headers] = field(default_factory=dict)
+
+    @property
+    def sequence_times(self) -> dict[int, int | None]:
+        """The header ``sequence.time`` by row, where there is one; None if it is not a number."""
+        return {
+            row: big_endian(dict(headers)[SEQUENCE_TIME.encode()])
+            for row, headers in self.headers.items()
+            if SEQUENCE_TIME.encode() in dict(headers)
+        }
 
     def columns(self) -> Columns:
         """The records as a fetch brings them, from offset 0 of partition 0 on."""

@@ -92,6 +92,9 @@ class ScriptedConsumer:
     def end(self, key: TopicPartitionKey) -> int | None:
         return 1000
 
+    def position(self, key: TopicPartitionKey) -> int | None:
+        return None
+
     def answered(self, key: TopicPartitionKey) -> int | None:
         return self._answers
 

@@ -3,13 +3,12 @@
 One story in the order of this file: live, then drained and compared, then with things taken away.
 """
 
-import json
 import os
 import re
 import signal
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -31,8 +30,17 @@ from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.topics import Result
-from tests.harness.eventually import eventually
-from tests.system.browser import Visit, chromium
+from tests.system.browser import (
+    PATIENCE_MS,
+    TOO_WIDE,
+    Visit,
+    become_the_same,
+    chromium,
+    get,
+    show_history,
+    shown,
+    wait_until_served,
+)
 from tests.system.conftest import Running
 
 SETTINGS = {
@@ -44,16 +52,6 @@ SETTINGS = {
     "LATENCY_MAX_S": "30",
     "GENERATOR_FAULT_LATE_EVENT": "0.1",
 }
-PATIENCE_MS = 60_000
-#: What makes a page wider than its window, if it is.
-TOO_WIDE = """() => {
-    const width = document.documentElement.clientWidth;
-    if (document.documentElement.scrollWidth <= width) return [];
-    const clipped = e => e && (getComputedStyle(e).overflowX !== "visible" || clipped(e.parentElement));
-    return [...document.body.querySelectorAll("*")]
-        .filter(e => e.getBoundingClientRect().right > width && !clipped(e.parentElement))
-        .map(e => e.outerHTML.slice(0, 100));
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -84,36 +82,9 @@ def page(visit: Visit) -> Iterator[Page]:
     assert visit.hosts == {"127.0.0.1"}
 
 
-def wait_until_served(url: str) -> None:
-    def answers() -> bool:
-        with urllib.request.urlopen(f"{url}/healthz", timeout=5) as answer:
-            return answer.status == 200
-
-    eventually(answers, "the dashboard listens", retry_on=OSError)
-
-
-def get(url: str) -> tuple[int, Any]:
-    try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as e:
-        return e.code, json.load(e)
-
-
 def rows(running: Running, query: str, **asked: Any) -> list[Any]:
     with running.warehouse.connect() as connection:
         return list(connection.execute(text(query), asked))
-
-
-def shown(page: Page, table: str) -> list[list[str]]:
-    return page.eval_on_selector_all(
-        f"{table} tbody tr", "rows => rows.map(r => [...r.children].map(c => c.innerText))"
-    )
-
-
-def become_the_same(shown: Callable[[], object], wanted: Callable[[], object]) -> None:
-    """Look at both sides until they are the same: the page is a second behind."""
-    eventually(lambda: shown() == wanted(), lambda: f"the page shows {wanted()}; it shows {shown()}", every_s=0.5)
 
 
 def test_what_flows_is_seen_without_reloading(page: Page, running: Running) -> None:
@@ -130,20 +101,6 @@ def test_what_flows_is_seen_without_reloading(page: Page, running: Running) -> N
     for state in ("open", "fired", "final"):
         expect(page.locator("[data-size='5s'] tbody tr", has_text=state).first).to_be_visible(timeout=PATIENCE_MS)
     expect(page.locator("[data-size='5s'] tr.new").first).to_be_attached(timeout=PATIENCE_MS)
-
-
-def show_history(page: Page, entity: str, words: str) -> None:
-    """By keyboard alone."""
-    page.locator("#history-form select").focus()
-    page.keyboard.type(entity)
-    page.keyboard.press("Tab")
-    page.keyboard.type(words)
-    page.keyboard.press("Enter")
-    first = page.locator("#found button").first
-    first.wait_for()
-    first.focus()
-    page.keyboard.press("Enter")
-    page.locator(".versions li").first.wait_for()
 
 
 def test_windows_and_lateness_are_those_of_postgres(page: Page, running: Running) -> None:

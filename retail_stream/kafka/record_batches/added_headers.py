@@ -46,9 +46,13 @@ def alike(records: int, headers: Sequence[Header] = (), numbers: Mapping[str, In
 
 def one_by_one(records: Sequence[Sequence[Header]]) -> AddedHeaders:
     """Headers for each record; all records get the same number of them."""
-    texts = [encode_headers([(name.encode(), value) for name, value in headers]) for headers in records]
     count = len(records[0]) if records else 0
     assert all(len(headers) == count for headers in records)
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(text) for text in texts], out=offsets[1:])
-    return AddedHeaders(np.frombuffer(b"".join(texts), np.uint8), offsets, count)
+    return encoded([encode_headers([(name.encode(), value) for name, value in headers]) for headers in records], count)
+
+
+def encoded(records: Sequence[bytes], count: int) -> AddedHeaders:
+    """`count` headers for each record, as `encode_headers` wrote them."""
+    offsets = np.zeros(len(records) + 1, np.int64)
+    np.cumsum([len(text) for text in records], out=offsets[1:])
+    return AddedHeaders(np.frombuffer(b"".join(records), np.uint8), offsets, count)

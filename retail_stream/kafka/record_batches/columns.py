@@ -22,9 +22,10 @@ PASSES = Module(Path(__file__).with_name("passes.wasm"))
 #: What one batch may expand to. A text of 18 MB in a batch of 1 MiB is read; a decompression bomb is an error.
 BATCH_BYTES = 2**26
 #: A piece ends with the batch that reaches this many decompressed bytes, so it has at most this and one batch more.
-PIECE_BYTES = 2**23
+#: Larger ones leave the processor's caches, and cost half as much again for a record.
+PIECE_BYTES = 2**21
 #: Records of a piece, at most.
-PIECE_RECORDS = 2**16
+PIECE_RECORDS = 2**15
 
 
 class Row(IntEnum):

@@ -1,24 +1,25 @@
 """Records of a raw topic, and which of them are valid: those that the cleaner accepts. Pure.
 
-Other sources write to the raw topics, too. Their invalid records become dead letters, so no sale may refer to them. The
-rules below are those of the contract, in a second copy, since services share no code. The golden records test them.
+Other sources write to the raw topics, too. Their invalid records become dead letters, so no sale may refer to them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cache
 
 import polars as pl
 
 from retail_stream.avro.decoder import ROW, Decoded
 from retail_stream.avro.schema import Holds
-from retail_stream.entities import FIELDS, Entity
+from retail_stream.entities import Entity
+from retail_stream.rules.built_in import Action
+from retail_stream.rules.rule_set import RuleSet, load_all
 from services.generator.faults import FUTURE_US
 from services.generator.retailer.dimension import LAST_ID
 
 _FIRST_US, _LAST_US = -2_208_988_800_000_000, 253_402_300_799_999_999  # of the years 1900 and 9999
-_AMOUNT = 1e9
 _MICROSECONDS = 1000  # in a millisecond
-_KEY, _AT = "__key", "__at"
+_KEY, _AT = "key", "record_time"
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,13 @@ class PublishedRecords:
 
     def valid(self, entity: Entity) -> pl.DataFrame:
         """The decoded rows that the cleaner accepts."""
-        table, fields = self.decoded.numbered, FIELDS[entity]
-        keys = pl.Series(_KEY, self.keys, dtype=pl.Binary).gather(table[ROW])
+        table = self.decoded.numbered
+        texts = [None if key is None else key.decode(errors="replace") for key in self.keys]
+        keys = pl.Series(_KEY, texts, dtype=pl.String).gather(table[ROW])
         at = pl.Series(_AT, self._timestamps(), dtype=pl.Int64).gather(table[ROW])
-        rules = [
-            pl.col(_KEY) == pl.col(fields.key).cast(pl.String).cast(pl.Binary),
-            pl.col(fields.time) <= pl.col(_AT) + FUTURE_US,
-            ~pl.col(ROW).is_in(list(self.unreadable)),
-            *(_storable(pl.col(name), held) for name, held in self.holds.items()),
-        ]
-        if entity is Entity.SALES:
-            rules.append(pl.col("discount_applied") >= 0)
-        return table.with_columns(keys, at).filter(*rules).drop(_KEY, _AT)
+        rules = [rule.held for rule in rule_sets()[entity].expectations if rule.action is Action.REJECT]
+        readable = ~pl.col(ROW).is_in(list(self.unreadable))
+        return table.with_columns(keys, at).filter(readable, *rules).drop(_KEY, _AT)
 
     def deleted_ids(self) -> Iterator[int]:
         """The ids of a dimension's deletes that the cleaner accepts."""
@@ -72,16 +68,14 @@ class PublishedRecords:
         return [min(max(t, -far), far) * _MICROSECONDS for t in self.timestamps_ms]
 
 
-def _storable(column: pl.Expr, held: Holds) -> pl.Expr:
-    """Whether Postgres can store a column's values. A null passes."""
-    match held:
-        case Holds.TEXT:
-            return ~column.fill_null("").str.contains("\0", literal=True)
-        case Holds.AMOUNT:
-            # NaN fails as well: Polars sorts it above all numbers.
-            return column.fill_null(0).abs() < _AMOUNT
-        case Holds.TIME:
-            return column.fill_null(0).is_between(_FIRST_US, _LAST_US)
+@cache
+def rule_sets() -> Mapping[Entity, RuleSet]:
+    """The rules of `schemas/rules`, which decide what the cleaner accepts.
+
+    Raises:
+        RuleError: a file or a rule is not valid.
+    """
+    return load_all()
 
 
 def _id(key: bytes | None) -> int | None:

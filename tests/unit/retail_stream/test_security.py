@@ -7,15 +7,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import certifi
-import faust
 import pytest
-from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from retail_stream.avro.registry import Registry
 from retail_stream.errors import RetailStreamError, SettingsError
 from retail_stream.kafka import clients
 from retail_stream.settings import Connections, load
-from services.cleaner.app import credentials
 
 PLACES = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
@@ -47,10 +44,10 @@ def test_by_default_nothing_is_said_of_security(given):
     connections = given()
     assert connections.librdkafka() == {}
     assert connections.ssl_context() is None
-    assert credentials(connections) is None
+    assert connections.aiokafka()["security_protocol"] == "PLAINTEXT"
 
 
-def test_both_clients_of_the_cleaner_are_told_the_same(given):
+def test_both_clients_are_told_the_same(given):
     connections = given(**SASL)
     assert connections.librdkafka() == {
         "security.protocol": "SASL_SSL",
@@ -59,7 +56,7 @@ def test_both_clients_of_the_cleaner_are_told_the_same(given):
         "sasl.password": "not to be seen",
         "ssl.ca.location": certifi.where(),
     }
-    told = credentials_to_aiokafka_auth(credentials(connections))
+    told = connections.aiokafka()
     assert told["ssl_context"].get_ca_certs()
     assert {name: value for name, value in told.items() if name != "ssl_context"} == {
         "security_protocol": "SASL_SSL",
@@ -70,11 +67,11 @@ def test_both_clients_of_the_cleaner_are_told_the_same(given):
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-def test_every_mechanism_is_one_that_librdkafka_and_faust_know(given, mechanism: str):
+def test_every_mechanism_is_one_that_both_clients_know(given, mechanism: str):
     given_ = {**SASL, "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SASL_MECHANISM": mechanism}
     del given_["KAFKA_SSL_CAFILE"]
     connections = given(**given_)
-    told = credentials_to_aiokafka_auth(credentials(connections))
+    told = connections.aiokafka()
     assert (told["security_protocol"], told["sasl_mechanism"]) == ("SASL_PLAINTEXT", mechanism)
     clients.consumer(connections, "group").close()
 
@@ -82,7 +79,8 @@ def test_every_mechanism_is_one_that_librdkafka_and_faust_know(given, mechanism:
 def test_tls_without_a_name_is_tls_alone(given):
     connections = given(KAFKA_SECURITY_PROTOCOL="SSL")
     assert connections.librdkafka() == {"security.protocol": "SSL"}
-    assert isinstance(credentials(connections), faust.SSLCredentials)
+    assert connections.aiokafka()["security_protocol"] == "SSL"
+    assert connections.aiokafka()["ssl_context"] is not None
     clients.consumer(connections, "group").close()
 
 

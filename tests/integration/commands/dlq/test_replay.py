@@ -23,6 +23,9 @@ from retail_stream.kafka import clients
 from retail_stream.kafka.headers import REPLAY_OF, headers_by_name
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.kafka.reading import read_to_end
+from retail_stream.rules import published
+from retail_stream.rules.built_in import Action
+from retail_stream.rules.rule_set import Rule, RuleSet
 from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
 from retail_stream.warehouse import postgres
@@ -110,7 +113,9 @@ class World:
         sent = {"key": last.key(), "partition": partition, "timestamp": last.timestamp()[1]}
         producer.produce(topics.raw(entity), value, **sent)
         rejected = Rejected(("was_strict",), Stage.TRANSFORMATION, "not liked then")
-        why = dead_letter.headers(topics.raw(entity), partition, offset, rejected, "older")
+        older = RuleSet(entity, (Rule("was_strict", "record_time IS NULL", Action.REJECT, "Nothing was good."),))
+        published.publish(self.connections, [older])
+        why = dead_letter.headers(topics.raw(entity), partition, offset, rejected, older.version)
         producer.produce(topics.dlq(entity), value, **sent, headers=why)
         assert producer.flush(30) == 0
         group = clients.consumer(self.connections, Group.CLEANER)

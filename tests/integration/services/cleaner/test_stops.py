@@ -31,3 +31,14 @@ def test_a_stop_in_the_middle_of_a_wait_ends_the_cleaner(world: World, server: S
     world.started()
     world.drain()
     assert_nothing_lost_or_invented(world.outcome(), repeats=True)
+
+
+def test_too_many_rejects_end_the_cleaner_when_their_batch_is_delivered_and_acknowledged(world: World):
+    world.send(Entity.SALES, *[world.value(Entity.SALES)[:-1]] * 12_000)
+    cleaner = world.start()
+    assert cleaner.process.wait(60) == 3
+    assert "100% of the last 10,000 sales records were rejected" in world.log.read_text()
+    out = world.outcome()
+    assert_nothing_lost_or_invented(out)
+    assert len(out.dead) == 12_000
+    assert world.committed()["sales.raw", 0] == max(place.offset for place in out.raw) + 1

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from itertools import pairwise
+from typing import Any, cast
 
 from retail_stream.service import logs, signals
 from retail_stream.settings import Connections
@@ -40,7 +41,7 @@ async def main(servers: str, group: str, topic: str, *options: str) -> int:
         kafka_session_timeout_s=6.0,
     )
     app = App(group)
-    channel = app.channel()
+    channel: Any = app.channel()
 
     @app.agent(channel, concurrency=int(given.get("concurrency", 1)))
     async def work(chunks):
@@ -87,7 +88,7 @@ def freeze_before_claim(feed: Feed, broker: int) -> None:
         return await ask(places)
 
     frozen: list[int] = []
-    feed.membership.committed = committed
+    cast("Any", feed.membership).committed = committed
 
 
 async def watch(feed: Feed) -> None:

@@ -19,8 +19,8 @@ from retail_stream import dead_letters as headers
 from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.entities import Entity
 from retail_stream.errors import Rejected, Stage
+from retail_stream.rules import built_in
 from retail_stream.topics import TOPICS
-from services.cleaner import expectations
 from tests.harness.examples import RAW_ID, examples, schema
 
 SALES = RecordSchema(schema(Entity.SALES, "raw"))
@@ -122,7 +122,7 @@ def test_timestamps_that_kafka_keeps_go_back(timestamp: int):
 
 def test_the_plans_copies_of_constants_are_right():
     assert {t.config.get("message.timestamp.after.max.ms") for t in TOPICS if t.name in COUNTS} == {str(AHEAD_MS)}
-    assert expectations.HEADERS_READABLE == HEADERS_READABLE
+    assert built_in.HEADERS_READABLE == HEADERS_READABLE
 
 
 def test_a_record_that_was_replayed_and_rejected_again_goes_back_once():

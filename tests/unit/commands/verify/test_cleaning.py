@@ -9,11 +9,32 @@ import pytest
 from commands.audit.avro import Decoder, layout, without_logical_types
 from commands.audit.engine import Engine, connect
 from commands.verify import cleaning
+from commands.verify.rule_sets import RuleSets, version_check
 from commands.verify.tables import CleanTable, DeadLetterTable, RawTable, recode
 from retail_stream import topics
-from retail_stream.entities import Entity
+from retail_stream.entities import FIELDS, Entity
+from retail_stream.rules.built_in import Action
+from retail_stream.rules.rule_set import Rule, RuleSet
 
-RAW_ID, CLEAN_ID, TODAY = 3, 4, "today"
+RAW_ID, CLEAN_ID = 3, 4
+REJECTING = {
+    "time_not_future": "{time} <= record_time + INTERVAL '5 minutes'",
+    "discount_not_negative": "discount_applied >= 0",
+}
+EMAIL = r"email IS NOT NULL AND regexp_matches(email, '[^\t-\r\x{85}\p{Z}]')"
+
+
+def rules_of(entity: Entity) -> RuleSet:
+    """Rules of the tests' own, so that those of `schemas/rules` may change."""
+    names = list(REJECTING)[: 2 if entity is Entity.SALES else 1]
+    rules = [Rule(n, REJECTING[n].format(time=FIELDS[entity].time), Action.REJECT, "So it is.") for n in names]
+    if entity is Entity.CUSTOMERS:
+        rules.append(Rule("email_present", EMAIL, Action.DEFAULT, "So it is.", "email", "Unknown"))
+    return RuleSet(entity, tuple(rules))
+
+
+BOOKS = {entity: RuleSets(rules_of(entity), {rules_of(entity).version: rules_of(entity)}) for entity in Entity}
+TODAY = BOOKS[Entity.CUSTOMERS].today.version
 NOW_MS = 1_700_000_000_000
 FIVE_MINUTES = 300_000_000
 
@@ -80,12 +101,17 @@ def letter(offset: int, source: int, value: bytes | None, rules: str, version: s
 def engine(tmp_path) -> Engine:
     engine = connect(tmp_path)
     engine.execute("CREATE TABLE committed AS SELECT 'customers.raw' AS topic, 0 AS partition, 100 AS next_offset")
+    for entity in Entity:
+        CleanTable(engine, entity)
+        DeadLetterTable(engine, entity)
     return engine
 
 
 def verdict(engine: Engine, entity: Entity, *records: Record) -> list[str]:
-    RawTable(engine, entity, Decoder(layout(topics.raw(entity)), {RAW_ID: schema("raw", entity)})).take(records)
-    return [b for (b,) in engine.execute(f'SELECT broken FROM raw_{entity} ORDER BY "offset"').fetchall()]
+    decoder = Decoder(layout(topics.raw(entity)), {RAW_ID: schema("raw", entity)})
+    RawTable(engine, entity, decoder, BOOKS[entity]).take(records)
+    cleaning.place(engine, BOOKS[entity])
+    return [b for (b,) in engine.execute(f'SELECT broken FROM places_{entity} ORDER BY "offset"').fetchall()]
 
 
 @pytest.mark.parametrize("entity", Entity)
@@ -172,23 +198,30 @@ NO_EMAIL = encode(Entity.CUSTOMERS, email=None)
 BAD = encode(Entity.CUSTOMERS, name="a\0b")
 
 
-def check(engine: Engine, clean: list[Record], dead: list[Record], raw: list[Record] | None = None):
+def check(
+    engine: Engine,
+    clean: list[Record],
+    dead: list[Record],
+    raw: list[Record] | None = None,
+    book: RuleSets = BOOKS[Entity.CUSTOMERS],
+):
     entity = Entity.CUSTOMERS
     raw_decoder = Decoder(layout(topics.raw(entity)), {RAW_ID: schema("raw", entity)})
     clean_decoder = Decoder(layout(topics.raw(entity)), {CLEAN_ID: schema("clean", entity)})
     given = [Record(0, GOOD), Record(1, NO_EMAIL), Record(2, BAD), Record(3, None)] if raw is None else raw
-    RawTable(engine, entity, raw_decoder).take(given)
+    RawTable(engine, entity, raw_decoder, book).take(given)
     CleanTable(engine, entity).take(clean)
     DeadLetterTable(engine, entity).take(dead)
     recode(engine, entity, raw_decoder, clean_decoder)
-    cleaning.place(engine, entity, TODAY)
-    return cleaning.checks(engine, entity, TODAY)
+    cleaning.place(engine, book)
+    return cleaning.checks(engine, entity)
 
 
 def cleaned(offset: int, source: int, value: bytes | None = b"", **other) -> Record:
     if value == b"":
         value = encode(Entity.CUSTOMERS, "clean", CLEAN_ID, **({"email": "Unknown"} if source == 1 else {}))
-    return Record(offset, value, heads=[("source.offset", big_endian(source))], **other)
+    heads = [("source.offset", big_endian(source)), ("rules.version", other.pop("version", TODAY).encode())]
+    return Record(offset, value, heads=heads, **other)
 
 
 CLEAN = [cleaned(0, 0), cleaned(1, 1), cleaned(2, 3, None)]
@@ -242,11 +275,103 @@ def test_a_record_out_of_place_or_changed_is_named(engine, clean, dead, words):
     assert any(words in e for c in failed for e in c.examples), failed
 
 
-def test_dead_letters_of_older_rules_are_only_accounted_for(engine):
-    older = letter(1, 0, GOOD, "no_such_rule", "yesterday")
-    clean, dead = check(engine, CLEAN[1:], [*DEAD, older])
-    assert (clean.ok, dead.ok) == (True, True), (clean, dead)
-    assert dead.note == "1 judged by other rules than today's"
+def book(*rules: Rule, today: RuleSet | None = None, **other: RuleSet) -> RuleSets:
+    """Rules of customers: ``rules`` were published, beside ``other`` versions and today's."""
+    published = [BOOKS[Entity.CUSTOMERS].today, *other.values()]
+    if rules:
+        published.append(RuleSet(Entity.CUSTOMERS, rules))
+    return RuleSets(today or published[0], {r.version: r for r in published})
+
+
+ADULT = Rule("adult", "age >= 18", Action.REJECT, "Only adults have an account.")
+OLDER = RuleSet(Entity.CUSTOMERS, (ADULT,))
+NONE = Rule("email_present", "email IS NOT NULL", Action.DEFAULT, "No email is none.", "email", "none")
+
+
+def test_each_record_is_judged_by_the_rules_that_it_names(engine):
+    raw = [Record(n, GOOD) for n in range(4)]
+    customer = encode(Entity.CUSTOMERS, "clean", CLEAN_ID)
+    both = book(ADULT)
+    clean = [cleaned(0, 0, customer), cleaned(1, 1, customer, version=OLDER.version)]
+    dead = [letter(0, 2, GOOD, "adult", OLDER.version), letter(1, 3, GOOD, "adult")]
+    checks = check(engine, clean, dead, raw, both)
+    assert [c.examples for c in checks] == [
+        (
+            "customers.raw/0@1: breaks adult, and is in customers.clean",
+            "customers.raw/0@3: good, and missing in customers.clean",
+        ),
+        (
+            "customers.raw/0@1: breaks adult, and is missing in customers.dlq",
+            "customers.raw/0@3: breaks no rule, and is in customers.dlq",
+        ),
+    ]
+
+
+def test_a_record_that_two_versions_judged_is_right_in_both_topics(engine):
+    customer = encode(Entity.CUSTOMERS, "clean", CLEAN_ID)
+    dead = [letter(0, 0, GOOD, "adult", OLDER.version)]
+    assert all(c.ok for c in check(engine, [cleaned(0, 0, customer)], dead, [Record(0, GOOD)], book(ADULT)))
+
+
+def test_a_default_is_that_of_the_rules_that_a_record_names(engine):
+    raw = [Record(n, NO_EMAIL) for n in range(2)]
+    filled = [encode(Entity.CUSTOMERS, "clean", CLEAN_ID, email=e) for e in ("Unknown", "none")]
+    rules = RuleSet(Entity.CUSTOMERS, (NONE,))
+    clean = [cleaned(0, 0, filled[0]), cleaned(1, 1, filled[1], version=rules.version)]
+    assert all(c.ok for c in check(engine, clean, [], raw, book(NONE)))
+    assert engine.execute('SELECT email FROM raw_customers ORDER BY "offset"').fetchall() == [("Unknown",), ("none",)]
+    swapped = [cleaned(0, 0, filled[1]), cleaned(1, 1, filled[0], version=rules.version)]
+    wrong, _ = check(engine, swapped, [], raw, book(NONE))
+    assert wrong.differ == 2
+
+
+def test_records_of_an_older_version_stay_green_when_a_rule_is_added(engine):
+    customer = encode(Entity.CUSTOMERS, "clean", CLEAN_ID)
+    stricter = RuleSet(Entity.CUSTOMERS, (*BOOKS[Entity.CUSTOMERS].today.rules, ADULT))
+    now = book(today=stricter, stricter=stricter)
+    assert all(c.ok for c in check(engine, [cleaned(0, 0, customer)], [], [Record(0, GOOD)], now))
+    due, _ = check(engine, [], [], [Record(0, GOOD)], now)
+    assert due.ok
+    assert not check(engine, [], [], [Record(0, GOOD)], now)[1].ok
+
+
+def test_a_record_that_breaks_a_rule_which_stops_the_cleaner_is_nowhere(engine):
+    fatal = RuleSet(Entity.CUSTOMERS, (Rule("adult", "age >= 18", Action.FAIL, "Stop."),))
+    customer = encode(Entity.CUSTOMERS, "clean", CLEAN_ID)
+    clean, _ = check(engine, [cleaned(0, 0, customer, version=fatal.version)], [], [Record(0, GOOD)], book(fatal=fatal))
+    assert clean.examples == ("customers.raw/0@0: breaks adult, and is in customers.clean",)
+
+
+def test_verdicts_of_other_code_are_only_accounted_for(engine):
+    other = RuleSet(Entity.CUSTOMERS, (), built_in=0)
+    dead = [*DEAD, letter(1, 0, GOOD, "no_such_rule", other.version)]
+    clean, letters = check(engine, CLEAN[1:], dead, book=book(other=other))
+    assert (clean.ok, letters.ok) == (True, True), (clean, letters)
+    assert letters.note == "1 that cannot be judged anew"
+
+
+def test_a_letter_without_payload_names_its_record(engine):
+    large = letter(1, 0, None, "size_forwardable", id=None)
+    large.heads.append(("payload", b"in raw topic"))
+    bad = letter(0, 2, None, "text_without_nul", id=None)
+    bad.heads.append(("payload", b"in raw topic"))
+    assert all(c.ok for c in check(engine, CLEAN[1:], [bad, large]))
+    assert not all(c.ok for c in check(engine, CLEAN[1:], [letter(0, 2, None, "text_without_nul", id=None), large]))
+
+
+def test_every_version_that_a_record_names_must_be_published(engine):
+    check(engine, CLEAN, DEAD)
+    books = {Entity.CUSTOMERS: BOOKS[Entity.CUSTOMERS]}
+    versions = version_check(engine, books)
+    assert (versions.ok, versions.note) == (True, f"customers {TODAY} judged 4")
+    nobody = [CLEAN[0], cleaned(1, 1, version="abc"), Record(2, None, heads=[("source.offset", big_endian(3))])]
+    check(engine, nobody, DEAD)
+    versions = version_check(engine, books)
+    assert (versions.expected, versions.actual, versions.differ) == (3, 1, 2)
+    assert versions.examples == (
+        "customers.clean/0@1: names the rules.version abc, and cleaner.rules holds no such rules",
+        "customers.clean/0@2: has no header rules.version",
+    )
 
 
 def test_a_schema_that_was_registered_later_is_an_older_verdict(engine):
@@ -259,7 +384,7 @@ def test_only_values_whose_bytes_changed_are_decoded_again(engine):
     decoders = (Decoder(layout(topics.raw(entity)), {RAW_ID: schema(k, entity)}) for k in ("raw", "clean"))
     raw, clean = decoders
     sale, other = encode(entity), encode(entity, quantity=2)
-    RawTable(engine, entity, raw).take([Record(0, sale), Record(1, sale)])
+    RawTable(engine, entity, raw, BOOKS[entity]).take([Record(0, sale), Record(1, sale)])
     CleanTable(engine, entity).take([cleaned(0, 0, sale), cleaned(1, 1, other)])
     recode(engine, entity, raw, clean)
     assert engine.execute('SELECT "offset", quantity FROM recoded_sales').fetchall() == [(1, 2)]
@@ -321,6 +446,24 @@ def test_a_time_is_read_by_the_unit_of_its_writer_and_a_plain_number_is_no_time(
         body = b"\0\0" + before + b"\x06" + b"\0" * 3 + bytes(16) + b"\0" + bytes(16)
         record = decoder.record(number, body)
         assert (record and record["event_time"]) == micros
+
+
+@pytest.mark.parametrize(("logical", "good"), [("", True), ("decimal", False)])
+def test_bytes_are_text_unless_they_are_a_decimal(logical: str, good: bool):
+    paid = {"type": "bytes", "logicalType": logical, "precision": 4} if logical else "bytes"
+    ours = topics.topic("sales.raw").schema()
+    fields = [{**f, "type": paid} if f["name"] == "payment_method" else f for f in ours["fields"]]
+    body = b"\0" * 6 + bytes(16) + b"\2a" + bytes(16)
+    record = Decoder(ours, {1: {**ours, "fields": fields}}).record(1, body)
+    assert (record and record["payment_method"]) == ("a" if good else None)
+
+
+def test_a_record_of_another_name_is_no_record_of_ours_though_it_has_the_same_fields():
+    body = b"\0" * 6 + bytes(16) + b"\0" + bytes(16)
+    decoder = Decoder(topics.topic("sales.raw").schema(), {1: topics.topic("sales.raw").schema()})
+    assert decoder.record(1, body) is not None
+    refund = {**topics.topic("sales.raw").schema(), "name": "Refund"}
+    assert Decoder(topics.topic("sales.raw").schema(), {1: refund}).record(1, body) is None
 
 
 def test_milliseconds_beyond_64_bits_are_no_record():

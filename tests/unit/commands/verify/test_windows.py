@@ -37,13 +37,13 @@ def stream(engine: Engine, *sales: Sale, setting: str = "1m", delay: int = 0, wa
     """Judge sales; record i of them has the raw and the clean offset i."""
     rows = ", ".join(
         f"({s.partition}, {i}, {round(s.ts * S)}, {s.transaction or i + 1}, {s.store}, {round(s.at * S)}, 1, 7,"
-        f" {s.quantity}, 'cash', 1.0::DOUBLE, {s.total}::DOUBLE, 0.25::DOUBLE, 0.1::DOUBLE, NULL::BLOB)"
+        f" {s.quantity}, 'cash', 1.0::DOUBLE, {s.total}::DOUBLE, 0.25::DOUBLE, 0.1::DOUBLE, NULL::BLOB, NULL::VARCHAR)"
         for i, s in enumerate(sales)
     )
     engine.execute(f"""
         CREATE TABLE raw_sales AS SELECT * FROM (VALUES {rows}) t(partition, "offset", ts, transaction_id, store_id,
             event_time, customer_id, product_id, quantity, payment_method, unit_price, total_amount, discount_applied,
-            tax_amount, replay_of)
+            tax_amount, replay_of, extra)
     """)
     engine.execute('CREATE TABLE places_sales AS SELECT partition, "offset", true AS good FROM raw_sales')
     engine.execute('CREATE TABLE first_sales AS SELECT partition, "offset", "offset" AS source_offset FROM raw_sales')

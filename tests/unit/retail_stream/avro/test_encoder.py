@@ -148,7 +148,7 @@ def test_a_derived_schema_needs_no_other_and_keeps_the_writers_types_apart():
     parsed = parse(schema)
     fastavro.parse_schema(json.loads(json.dumps(schema)))
     types = {f.name: f.type for f in parsed.fields}
-    assert types["inside"].parts[1].name == "retail_stream.Store_written"
+    assert types["inside"].parts[1].name == "retail_stream.written.Store"
     assert len(types["inside"].parts[1].fields) == len(RAW["fields"]) + len(extra)
     assert types["more"].parts[0] is types["price"]
     assert types["price"].fields[0].type.name == "retail_stream.Money"

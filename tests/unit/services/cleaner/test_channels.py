@@ -31,7 +31,7 @@ def run(work: Any, *foreign: int, concurrency: int = 1) -> tuple[list[str], Base
 
     async def main() -> BaseException | None:
         app = App("test")
-        channel = app.channel()
+        channel: Any = app.channel()
 
         @app.agent(channel, name="agent", concurrency=concurrency)
         async def agent(chunks: Any) -> None:

@@ -17,6 +17,7 @@ from retail_stream.kafka.headers import SOURCE_OFFSET
 from retail_stream.kafka.limits import BatchLimits
 from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.kafka.record_batches.reference import Record
+from retail_stream.rules.rule_set import load
 from services.cleaner.forward import Forwarder
 from tests.harness.examples import CLEAN_ID, RAW_ID, Raw, examples, schema
 from tests.harness.record_batches import read_all
@@ -201,3 +202,20 @@ def test_an_unknown_schema_id_is_looked_up_once_for_each_chunk(two: Raw):
     assert asyncio.run(run([RAW_ID, RAW_ID])) == 1
     # It may be registered by the next one.
     assert asyncio.run(run([99, 99])) == 2
+
+
+def test_every_clean_record_names_the_rules_that_judged_it_and_so_does_a_dead_letter():
+    sale = next(e for e in examples("valid") if str(e) == "products-product").raw
+    brokers = Brokers()
+    raw = Raw(Entity.PRODUCTS, [*sale.values, b"not avro"], [*sale.keys] * 2, [*sale.timestamps] * 2)
+    asyncio.run(forwarder(brokers).forward([raw.columns()]))
+    names = [headers(r)["rules.version"] for topic in (CLEAN, DEAD) for r in brokers.records(topic)]
+    assert names == [load(Entity.PRODUCTS).version.encode()] * 2
+
+
+def test_a_replayed_dead_letter_that_is_still_bad_does_not_count_for_the_ratio():
+    bad = next(e for e in examples("invalid") if str(e) == "products-nan_price").raw
+    replay = {1: ((b"replay.of", b"products.raw/0/0"),)}
+    raw = Raw(Entity.PRODUCTS, [*bad.values] * 2, [*bad.keys] * 2, [*bad.timestamps] * 2, replay)
+    delivered = asyncio.run(forwarder(Brokers()).forward([raw.columns()] * 2))
+    assert (sorted(delivered.rejected), delivered.fresh) == ([0, 1, 2, 3], [0, 2])

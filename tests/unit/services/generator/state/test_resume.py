@@ -8,6 +8,7 @@ import pytest
 from retail_stream.avro.decode import RecordSchema, frame
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.errors import RetailStreamError
+from retail_stream.kafka.headers import SEQUENCE_TIME, big_endian
 from services.generator.faults import Fault
 from services.generator.records import ProducerRecord
 from services.generator.retailer.dimension import LAST_ID, DimensionState
@@ -54,8 +55,10 @@ def published(entity: Entity, records: Sequence[ProducerRecord]) -> PublishedRec
 
 
 def golden(example: Example) -> PublishedRecords:
-    raw = example.raw
-    return on_topic(raw.entity, raw.keys, raw.values, raw.timestamps, RAW_ID, sequence_us=raw.sequence_times)
+    raw, name = example.raw, SEQUENCE_TIME.encode()
+    headers = {i: dict(own) for i, own in raw.headers.items()}
+    sequence_us = {i: big_endian(own[name]) for i, own in headers.items() if name in own}
+    return on_topic(raw.entity, raw.keys, raw.values, raw.timestamps, RAW_ID, sequence_us=sequence_us)
 
 
 def row(entity: Entity, **fields: Any) -> dict[str, Any]:

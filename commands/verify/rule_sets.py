@@ -1,0 +1,102 @@
+"""The rule sets that judged records, as tables of the engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import polars as pl
+
+from commands.audit import engine as duck
+from commands.audit.conditions import define
+from commands.verify.compare import Differences, listed
+from commands.verify.report import Check
+from retail_stream.entities import Entity
+from retail_stream.rules import built_in
+from retail_stream.rules.built_in import Action
+from retail_stream.rules.rule_set import RuleSet
+
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class RuleSets:
+    """The rule sets of one entity: ``today``'s, and those that `cleaner.rules` holds, by version."""
+
+    today: RuleSet
+    published: Mapping[str, RuleSet] = field(default_factory=dict)
+
+    @property
+    def entity(self) -> Entity:
+        """Whose rules these are."""
+        return self.today.entity
+
+    @property
+    def foreign(self) -> list[str]:
+        """Versions whose rules beside the files were others: their verdicts cannot be recomputed."""
+        return [v for v, r in self.published.items() if r.built_in != built_in.VERSION]
+
+    @cached_property
+    def conditions(self) -> Mapping[str, int]:
+        """Each condition that decides about a record → its number."""
+        sets = (self.today, *self.published.values())
+        texts = dict.fromkeys(rule.must for rules in sets for rule in rules.rules if rule.action is not Action.WARN)
+        return {must: number for number, must in enumerate(texts)}
+
+    def unmet(self, engine: duck.Engine) -> str:
+        """SQL: the numbers of the conditions that a row of ``raw_<entity>`` does not meet; none if it has no fields."""
+        calls = [
+            f"CASE WHEN coalesce({define(engine, self.entity, f'rule_{self.entity}_{number}', must)}, false)"
+            f" THEN NULL ELSE {number} END"
+            for must, number in self.conditions.items()
+        ]
+        every = f"[number FOR number IN [{', '.join(calls)}] IF number IS NOT NULL]"
+        return f"CASE WHEN decoded THEN {every} ELSE [] END::INTEGER[]" if calls else "[]::INTEGER[]"
+
+    def load(self, engine: duck.Engine) -> None:
+        """Make ``rules_<entity>``: version, ``number`` of the condition, name, action, field, ``value``."""
+        sets = {self.today.version: self.today, **self.published}
+        rows = [
+            (version, self.conditions[r.must], r.name, r.action.value, r.field, r.default)
+            for version, rules in sets.items()
+            for r in rules.rules
+            if r.action is not Action.WARN
+        ]
+        names = ("version", "number", "name", "action", "field", "value")
+        schema: dict[str, pl.DataType] = {n: pl.Int32() if n == "number" else pl.String() for n in names}
+        duck.create(engine, f"rules_{self.entity}", schema)
+        duck.insert(engine, f"rules_{self.entity}", pl.DataFrame(rows, schema=schema, orient="row"))
+
+
+def version_check(engine: duck.Engine, books: Mapping[Entity, RuleSets]) -> Check:
+    """The line of ``cleaner.rules``: every version that a record names is there, with how many it judged."""
+    named: list[tuple[Entity, str, int]] = []
+    missing = Differences()
+    for entity, book in books.items():
+        rows = engine.execute(f"""
+            SELECT coalesce(rules_version, ''), count(*) FROM (
+                SELECT rules_version FROM first_{entity} UNION ALL SELECT rules_version FROM letters_{entity}
+            ) GROUP BY 1 ORDER BY 2 DESC, 1
+        """).fetchall()
+        named += [(entity, version, judged) for version, judged in rows]
+        missing += _unpublished(engine, book)
+    there = sum(version in books[entity].published for entity, version, _ in named)
+    judged = [f"{entity} {version or '?'} judged {n:,}" for entity, version, n in named]
+    rest = f", and {len(judged) - _SHOWN} more" if len(judged) > _SHOWN else ""
+    return Check("cleaner.rules", len(named), there, missing.count, missing.examples, ", ".join(judged[:_SHOWN]) + rest)
+
+
+def _unpublished(engine: duck.Engine, book: RuleSets) -> Differences:
+    known = ", ".join(f"'{v}'" for v in (*book.published, "")) or "''"
+    topics = {f"{book.entity}.clean": f"clean_{book.entity}", f"{book.entity}.dlq": f"dead_{book.entity}"}
+    return listed(
+        engine,
+        " UNION ALL ".join(
+            f"""
+            SELECT '{topic}/' || partition || '@' || "offset" || CASE
+                WHEN coalesce(rules_version, '') = '' THEN ': has no header rules.version'
+                ELSE ': names the rules.version ' || rules_version || ', and cleaner.rules holds no such rules' END
+            FROM {table} WHERE rules_version IS NULL OR rules_version = '' OR rules_version NOT IN ({known})
+            """
+            for topic, table in topics.items()
+        ),
+    )
