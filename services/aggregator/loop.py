@@ -29,8 +29,8 @@ from services.aggregator.ownership import OwnedPartition
 from services.aggregator.quiet import QuietPartitions
 from services.aggregator.upstream import Upstream
 
-#: About 250,000 sales: the windows of a batch are read and written once.
-MOST_BYTES = 2**25
+#: About 100,000 sales, with their positions.
+MOST_BYTES = 2**24
 _LINGER_S = 0.05
 _TICK_S = 0.5
 _RETRY_S = 1.0
