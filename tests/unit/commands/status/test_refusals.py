@@ -53,7 +53,7 @@ def test_missing_tables_and_rights_say_who_gives_them() -> None:
 
 @pytest.mark.parametrize("kind", [errors.InsufficientPrivilege, errors.InvalidParameterValue])
 def test_a_role_that_a_session_may_not_take_or_that_is_not_there_says_why(kind: type[psycopg.Error]) -> None:
-    words = {
+    words: dict[type[psycopg.Error], tuple[str, str]] = {
         errors.InsufficientPrivilege: ('permission denied to set role "retail_stream_reader"', "which grants"),
         errors.InvalidParameterValue: ('role "retail_stream_reader" does not exist', "run `retail-stream init`"),
     }
