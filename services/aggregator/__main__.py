@@ -1,6 +1,5 @@
 """`python -m services.aggregator`: the one place that builds real clients."""
 
-import sys
 import threading
 from functools import partial
 
@@ -12,7 +11,7 @@ from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.kafka.blocking_membership import BlockingMembership
 from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import readiness
-from retail_stream.service.program import Program, run_program
+from retail_stream.service.program import Program, leave, run_program
 from retail_stream.topics import TOPICS, Group, Result, topic
 from retail_stream.warehouse import postgres
 from services.aggregator import outbox, settings, warehouse
@@ -89,4 +88,4 @@ def build(program: Program, config: settings.AggregatorSettings) -> tuple[Loop, 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -1,7 +1,6 @@
 """`python -m services.cleaner`: the one place that builds real clients."""
 
 import asyncio
-import sys
 from functools import partial
 
 from retail_stream.avro.registry import Registry
@@ -12,7 +11,7 @@ from retail_stream.kafka.limits import BatchLimits, largest_batches
 from retail_stream.kafka.offsets import require_topics
 from retail_stream.rules import published
 from retail_stream.service import readiness
-from retail_stream.service.program import Program, collect_garbage_rarely, run_program
+from retail_stream.service.program import Program, collect_garbage_rarely, leave, run_program
 from retail_stream.topics import TOPICS, Group, clean, dlq, raw, topic
 from services.cleaner.app import build
 from services.cleaner.expectations import rule_sets
@@ -71,4 +70,4 @@ async def _work(program: Program, settings: CleanerSettings, registry: Registry,
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -2,7 +2,6 @@
 
 import random
 import secrets
-import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from retail_stream.avro.schema import AvroSchema
 from retail_stream.entities import JOINED, Entity
 from retail_stream.kafka.offsets import require_topics, topic_partitions
 from retail_stream.service import readiness
-from retail_stream.service.program import Program, run_program
+from retail_stream.service.program import Program, leave, run_program
 from retail_stream.topics import Result
 from services.generator.loop import publish_changes, publish_sales, wait_for_threads
 from services.generator.publishing import evolution
@@ -145,4 +144,4 @@ def _timeline(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -1,12 +1,10 @@
 """`python -m services.scd_merger`: the one place that builds real clients."""
 
-import sys
-
 from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.kafka.blocking_membership import BlockingMembership
 from retail_stream.kafka.offsets import require_topics
 from retail_stream.service import readiness
-from retail_stream.service.program import Program, run_program
+from retail_stream.service.program import Program, leave, run_program
 from retail_stream.topics import Group, topic
 from retail_stream.warehouse import postgres
 from services.scd_merger.batch import Merger
@@ -47,4 +45,4 @@ def merge(program: Program, settings: MergerSettings) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
