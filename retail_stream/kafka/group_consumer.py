@@ -6,7 +6,6 @@ tells only to callers of `getmany`; its client, to close it and to pace metadata
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -48,6 +47,7 @@ class GroupConsumer:
         """``revoked``: waits until its partitions may go to others. ``assigned``: gets the new ones, paused."""
         fetched_record_sets.install()
         keepalive.install()
+        asyncio.get_running_loop().set_exception_handler(_without_refusals)
         self._consumer: Any = AIOKafkaConsumer(
             bootstrap_servers=connections.kafka_bootstrap_servers,
             client_id=f"retail-stream-{group}",
@@ -91,10 +91,14 @@ class GroupConsumer:
         parts = [consumer.stop]
         parts += [part.close for part in (consumer._fetcher, consumer._client) if part is not None]
         for close in parts:
-            # What a stop that takes too long leaves open, the next ones close.
-            with suppress(Exception):
-                async with asyncio.timeout(_CLOSE_S):
-                    await close()
+            # In a task of its own: the fetcher raises CancelledError when it ends a fetch in flight, and the
+            # coordinator takes a cancellation for one of its own tasks. What takes too long, the next ones close.
+            closing = asyncio.ensure_future(close())
+            done, _ = await asyncio.wait({closing}, timeout=_CLOSE_S)
+            if not done:
+                closing.cancel()
+            elif not closing.cancelled():
+                closing.exception()
         coordinator = consumer._coordinator
         for name in ("_coordination_task", "_heartbeat_task", "_commit_refresh_task"):
             if (task := getattr(coordinator, name, None)) is not None:
@@ -218,3 +222,9 @@ def _paced(update: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bo
         return await update(*arguments)
 
     return paced
+
+
+def _without_refusals(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of a refused commit that is no longer waited for: it would be a traceback."""
+    if not isinstance(context.get("exception"), KafkaError):
+        loop.default_exception_handler(context)

@@ -63,6 +63,13 @@ class GroupMember:
             running.cancel()
             await asyncio.wait({running})
 
+    def check(self) -> None:
+        """Raise what has ended the task that keeps the member alive, so that its program ends, too."""
+        if self._running is not None and self._running.done():
+            raise RuntimeError("The task of a group's member has ended.") from (
+                None if self._running.cancelled() else self._running.exception()
+            )
+
     def refuse(self, error: KafkaError) -> None:
         """Replace the member soon, because of this."""
         self._refused = error

@@ -124,6 +124,7 @@ class Membership(Generic[Owned]):
         Raises:
             Exception: what ``claim`` or ``before_rebalance`` raised.
         """
+        self._member.check()
         generation = self._generation
         batch: dict[TopicPartitionKey, PartitionRecords] = {}
         try:

@@ -1,16 +1,19 @@
 """Membership on a real broker: commits, rebalances and fences. The store of positions is a dictionary with epochs."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 from confluent_kafka.admin import NewTopic
 
 from retail_stream.errors import Fenced
 from retail_stream.kafka import clients
 from retail_stream.kafka.blocking_membership import BlockingMembership
+from retail_stream.kafka.group_consumer import GroupConsumer
 from retail_stream.kafka.offsets import TopicPartitionKey, committed_offsets, topic_partitions
 from retail_stream.kafka.partition_records import PartitionRecords
 from retail_stream.settings import Connections
@@ -183,3 +186,31 @@ def test_a_claim_again_reads_on_at_positions_that_moved_meanwhile(
     member.reclaim()
     work(store, member, until=lambda: len(store.values) == 46)
     assert sorted(store.values[40:]) == [16, 20, 24, 28, 32, 36]
+
+
+def test_a_member_stops_while_a_fetch_that_failed_waits_for_its_retry(initialised: Connections, topic: str) -> None:
+    places = [(topic, number) for number in range(PARTITIONS)]
+
+    async def nothing() -> None: ...
+
+    async def stop_while_it_waits() -> bool:
+        assigned = asyncio.Event()
+        consumer = GroupConsumer(initialised, topic, nothing, lambda _: assigned.set())
+        await consumer.start([topic])
+        await asyncio.wait_for(assigned.wait(), PATIENCE_S)
+        for place in places:
+            consumer.seek(place, 0)
+            consumer.resume(place)
+        refused = asyncio.Event()
+
+        async def refuse(*_: object, **__: object) -> None:
+            refused.set()
+            raise KafkaConnectionError
+
+        # As if the broker had died: aiokafka sends the next fetch a fifth of a second later.
+        consumer._consumer._client.send = refuse
+        await asyncio.wait_for(refused.wait(), PATIENCE_S)
+        await consumer.stop()
+        return True
+
+    assert asyncio.run(stop_while_it_waits())

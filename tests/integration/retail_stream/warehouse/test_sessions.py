@@ -134,14 +134,14 @@ def test_no_sentence_quotes_a_record(url: str) -> None:
     engine = postgres.engine(url)
     with postgres.outages(engine), engine.begin() as connection:
         connection.execute(text("CREATE TABLE secrets (id int PRIMARY KEY, word text)"))
-        connection.execute(text("INSERT INTO secrets VALUES (1, 'hidden')"))
+        connection.execute(text("INSERT INTO secrets VALUES (1, 'kept')"))
     with pytest.raises(IntegrityError, match="duplicate key") as caught, engine.begin() as connection:
-        connection.execute(text("INSERT INTO secrets VALUES (1, :word)"), {"word": "hidden"})
-    assert "hidden" not in str(caught.value)
+        connection.execute(text("INSERT INTO secrets VALUES (1, :word)"), {"word": "kept"})
+    assert "kept" not in str(caught.value)
     with pytest.raises(Unavailable) as away, postgres.outages(engine), engine.begin() as connection:
-        connection.execute(text("SET LOCAL transaction_read_only = on; DELETE FROM secrets WHERE word = 'hidden'"))
+        connection.execute(text("SET LOCAL transaction_read_only = on; DELETE FROM secrets WHERE word = 'kept'"))
     engine.dispose()
-    assert "hidden" not in str(away.value)
+    assert "kept" not in str(away.value)
 
 
 def test_the_role_of_a_session_is_taken_whatever_the_defaults(odd: str) -> None:

@@ -123,8 +123,9 @@ def day(number: int) -> pl.DataFrame:
             "transaction_id": [number], "store_id": [1], "event_time": [number * DAY], "customer_id": [1],
             "product_id": [1], "quantity": [1], "unit_price": [1.0], "total_amount": [1.0], "discount_applied": [0.0],
             "tax_amount": [0.0], "payment_method": ["card"], "expires": [number * DAY + 1], "watermark_before": [None],
+            "extra": [None],
         },
-        schema_overrides={"watermark_before": pl.Int64},
+        schema_overrides={"watermark_before": pl.Int64, "extra": pl.String},
     )  # fmt: skip
 
 
