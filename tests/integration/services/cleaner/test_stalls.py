@@ -116,7 +116,7 @@ def test_a_member_that_its_group_does_not_know_any_more_joins_again(stack, log, 
     eventually(log.is_drained, "committed = end")
     remove_members(log.admin, log.kafka, log.group)
     # Until its next heartbeat it cannot know.
-    eventually(lambda: worker.of("unsettled"), "it notices", within_s=AFTER_S)
+    eventually(lambda: worker.stderr.count("assigned") == 2, "it is a member anew", within_s=AFTER_S)
     eventually(worker.is_ready, "it is a member again", within_s=AFTER_S)
     log.fill(100)
     eventually(log.is_drained, "committed = end", within_s=AFTER_S)

@@ -103,8 +103,8 @@ def test_it_is_ready_when_it_has_its_share_and_not_before(world: World):
 
 
 def test_it_is_not_ready_while_partitions_are_given_anew(world: World):
-    # The first has to hand its share back, which takes until the stopped one is given up.
-    first, second = world.started(), world.started()
+    # The first has to hand its share back, which takes until the stopped one is given up: by then a third has come.
+    first, second = (world.started(KAFKA_SESSION_TIMEOUT_S="20") for _ in range(2))
     second.process.send_signal(signal.SIGSTOP)
     world.start()
     eventually(lambda: first.at.ask("/readyz")[0] == 503, "it has no share any more")

@@ -99,8 +99,8 @@ async def watch(feed: Feed) -> None:
         if member.joined != was_settled:
             was_settled = member.joined
             say("settled" if was_settled else "unsettled")
-        if member.reading != was_reading:
-            was_reading = member.reading
+        if (member.joined and member.reading) != was_reading:
+            was_reading = not was_reading
             say("ready", reads=was_reading)
         for place, position in member.owned.items():
             at = {"acknowledged": position.next_offset, "committed": member._committed.get(place)}
