@@ -183,6 +183,6 @@ def assert_commits_keep_up(worker: Worker, partitions: Iterable[int]) -> None:
     for partition in partitions:
         seen = [s for s in samples if s["partition"] == partition]
         for now in seen:
-            # The commit interval is 1 s; the rest is for the commit itself on a busy machine.
-            before = [s["acknowledged"] for s in seen if s["at"] < now["at"] - 1.5]
+            # The commit interval is 1 s; the rest is for the commit itself on a machine that other tests keep busy.
+            before = [s["acknowledged"] for s in seen if s["at"] < now["at"] - 5]
             assert (now["committed"] or 0) >= max(before, default=0)
