@@ -47,7 +47,7 @@ _OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_]+)=")
 _LOCK_TIMEOUT = "55P03"
 #: SQLSTATE classes of a statement or a value that the server will never take (Postgres' manual, appendix A).
 _REFUSED: Final = frozenset({"0A", "21", "22", "23", "26", "2D", "34", "3B", "42", "44", "54", "P0"})
-#: Of these classes, what somebody else changes: a right, a table that is made or replaced beside us.
+#: Of these classes, what others change: a right, a table that is made or replaced beside us.
 _MENDED: Final = frozenset({"42501", "42P01", "42P07", "42710"})
 #: Of the class 25, what only wrong code does: statements outside a transaction, or in one that has failed.
 _MISUSED: Final = frozenset({"25P01", "25P02", "25001"})

@@ -363,8 +363,8 @@ def test_every_version_that_a_record_names_must_be_published(engine):
     books = {Entity.CUSTOMERS: BOOKS[Entity.CUSTOMERS]}
     versions = version_check(engine, books)
     assert (versions.ok, versions.note) == (True, f"customers {TODAY} judged 4")
-    nobody = [CLEAN[0], cleaned(1, 1, version="abc"), Record(2, None, heads=[("source.offset", big_endian(3))])]
-    check(engine, nobody, DEAD)
+    unpublished = [CLEAN[0], cleaned(1, 1, version="abc"), Record(2, None, heads=[("source.offset", big_endian(3))])]
+    check(engine, unpublished, DEAD)
     versions = version_check(engine, books)
     assert (versions.expected, versions.actual, versions.differ) == (3, 1, 2)
     assert versions.examples == (
