@@ -28,6 +28,8 @@ from services.generator.retailer.supply import Supply
 TICK_S = 0.02
 #: The longest that a record waits for others to share its transaction.
 _SHARE_S = 0.15
+#: How long published records may stay unreadable before what depends on them goes on.
+_READABLE_S = 30.0
 #: The most records that wait; a thread that makes more waits for the previous transaction.
 _FULL = 16_384
 #: The key decides on the partition.
@@ -92,7 +94,7 @@ class Publisher:
             self._start_transaction()
         self._finish_transaction()
         self._worker.shutdown()
-        self._transactions.wait_until_readable(self._topic, topics.Result.FAULTS)
+        self._transactions.wait_until_readable(self._topic, topics.Result.FAULTS, patience_s=_READABLE_S)
 
     def _start_transaction(self) -> None:
         self._finish_transaction()
@@ -109,7 +111,7 @@ class Publisher:
         self._transactions.run(partial(self._write, batch))
         self.counts.published(batch)
         if self._supply is not None and self._supply.waits_for(batch.ids):
-            self._transactions.wait_until_readable(self._topic)
+            self._transactions.wait_until_readable(self._topic, patience_s=_READABLE_S)
             self._supply.delivered(batch.ids)
 
     def _write(self, batch: ProducerBatch, producer: Producer) -> None:

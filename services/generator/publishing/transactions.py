@@ -7,6 +7,7 @@ lost may have worked: before anything is sent again, the topic is asked for a re
 """
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -112,14 +113,16 @@ class Transactions:
         while producer.flush(TICK_S):
             self._check_stop()
 
-    def wait_until_readable(self, *names: str) -> None:
-        """Wait until readers of `read_committed` see what was committed to these topics.
+    def wait_until_readable(self, *names: str, patience_s: float = math.inf) -> None:
+        """Wait, at most ``patience_s`` seconds, until readers of `read_committed` see what was committed to these topics.
 
-        The markers of a transaction follow the answer to its commit.
+        The markers of a transaction follow the answer to its commit. A broker that died may have left one open for good
+        (a hanging transaction, KIP-664); the markers of our next transaction end it.
 
         Raises:
             RetailStreamError: 30 s have passed since the stop.
         """
+        until = time.monotonic() + patience_s
 
         def wait() -> None:
             client, partitions = self._admin_for(names)
@@ -128,6 +131,9 @@ class Transactions:
             # No transaction of ours is open, so the offsets that `read_committed` sees reach the current log ends.
             while any(seen < ends[place] for place, seen in ask(committed=True).items()):
                 self._check_stop()
+                if time.monotonic() > until:
+                    _log.warning("not readable yet", topics=" ".join(names), waited_s=round(patience_s))
+                    return
                 time.sleep(_MARKER_S)
 
         self._wait_for(wait)

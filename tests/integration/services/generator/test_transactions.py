@@ -1,6 +1,7 @@
 """The generator's transactions and its lease, with a real broker."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -92,3 +93,22 @@ def test_a_generator_that_cannot_know_the_lease_does_not_have_it(connections: Co
     for ask in (away.take, away.check):
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9 does not answer"):
             ask()
+
+
+def test_a_transaction_that_hangs_on_the_topic_is_waited_for_within_limits(
+    connections: Connections, new_log: Callable[..., Log]
+) -> None:
+    log = new_log(1)
+    hanging = clients.producer(connections, **{"transactional.id": f"hangs-{log.topic}"})
+    hanging.init_transactions(30)
+    hanging.begin_transaction()
+    hanging.produce(log.topic, "1")
+    assert hanging.flush(30) == 0
+    transactions = Transactions(
+        connections, f"test-{log.topic}", threading.Event(), Outage(connections), Lease(connections)
+    )
+    began = time.monotonic()
+    transactions.wait_until_readable(log.topic, patience_s=0.5)
+    assert time.monotonic() - began >= 0.5
+    hanging.abort_transaction(30)
+    transactions.wait_until_readable(log.topic)

@@ -66,7 +66,7 @@ class Committed:
     def run(self, write: Callable[[Any], None]) -> None:
         pass
 
-    def wait_until_readable(self, *names: str) -> None:
+    def wait_until_readable(self, *names: str, patience_s: float) -> None:
         pass
 
 
