@@ -114,7 +114,7 @@ class Transactions:
             self._check_stop()
 
     def wait_until_readable(self, *names: str, patience_s: float = math.inf) -> None:
-        """Wait, at most ``patience_s`` seconds, until readers of `read_committed` see what was committed to these topics.
+        """Wait until readers of `read_committed` see what these topics hold, at most ``patience_s`` seconds.
 
         The markers of a transaction follow the answer to its commit. A broker that died may have left one open for good
         (a hanging transaction, KIP-664); the markers of our next transaction end it.
