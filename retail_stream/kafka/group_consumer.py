@@ -47,7 +47,6 @@ class GroupConsumer:
         """``revoked``: waits until its partitions may go to others. ``assigned``: gets the new ones, paused."""
         fetched_record_sets.install()
         keepalive.install()
-        asyncio.get_running_loop().set_exception_handler(_without_refusals)
         self._consumer: Any = AIOKafkaConsumer(
             bootstrap_servers=connections.kafka_bootstrap_servers,
             client_id=f"retail-stream-{group}",
@@ -79,6 +78,7 @@ class GroupConsumer:
         Raises:
             KafkaError: no broker answers, or a topic is not there.
         """
+        asyncio.get_running_loop().set_exception_handler(_without_refusals)
         await self._consumer.start()
         # A leader of the group that does not know the partitions yet would assign none of them.
         for topic in (names := list(topics)):
