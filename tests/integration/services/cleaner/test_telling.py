@@ -91,7 +91,7 @@ def test_lag_is_what_is_left_to_do(world: World):
 
 def test_it_is_ready_when_it_has_its_share_and_not_before(world: World):
     # One that is not told apart from a dead one for ten seconds: so long the group gives the other nothing.
-    stuck = world.started()
+    stuck = world.started(KAFKA_SESSION_TIMEOUT_S="10")
     stuck.process.send_signal(signal.SIGSTOP)
     stopped_at = time.monotonic()
     cleaner = world.start()
