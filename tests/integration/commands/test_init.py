@@ -15,6 +15,8 @@ STRANGE = {"type": "record", "name": "Store", "namespace": "retail_stream", "fie
 def test_every_subject_gets_its_mode_and_a_looser_one_of_a_raw_subject_is_named(empty_stack: Servers) -> None:
     settings = init_settings_of(empty_stack)
     registry = Registry(settings.schema_registry_url)
+    # Whatever modes earlier tests left.
+    initialise(settings)
     registry.set_mode(SUBJECT, "BACKWARD")
     with capture_logs() as logs:
         initialise(settings)
