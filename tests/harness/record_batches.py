@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from retail_stream.kafka.record_batches.batch import APPEND_TIME, CHECKED, CONTROL, HEADER, HEADER_BYTES, TRANSACTIONAL
 from retail_stream.kafka.record_batches.codecs import Codec
-from retail_stream.kafka.record_batches.columns import Columns, pieces
+from retail_stream.kafka.record_batches.columns import Columns
 from retail_stream.kafka.record_batches.headers import headers_of
+from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import RecordSet, record_set
 from retail_stream.kafka.record_batches.reference import Record, encode
 

@@ -18,8 +18,8 @@ from retail_stream.kafka import keepalive
 from retail_stream.kafka.delivery import BatchRefused, Delivery, KafkaPartitions
 from retail_stream.kafka.limits import largest_batches
 from retail_stream.kafka.record_batches.added_headers import alike
-from retail_stream.kafka.record_batches.columns import pieces
 from retail_stream.kafka.record_batches.outgoing import build
+from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.kafka.record_batches.reference import Record
 from retail_stream.settings import Connections
