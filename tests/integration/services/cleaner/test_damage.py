@@ -1,6 +1,5 @@
 """A hundred thousand damaged records through a running cleaner: it stays alive, and each of them can be found again."""
 
-import asyncio
 import random
 import time
 from collections import Counter
@@ -9,9 +8,8 @@ import pytest
 
 from retail_stream import topics
 from retail_stream.entities import Entity
-from retail_stream.kafka.delivery import KafkaPartitions
 from retail_stream.kafka.record_batches.reference import Record
-from tests.harness.record_batches import batch
+from tests.harness.record_batches import batch, store
 from tests.integration.services.cleaner.damage import Damage
 from tests.integration.services.cleaner.world import PARTITIONS, World, assert_nothing_lost_or_invented, good_key, rules
 
@@ -107,7 +105,7 @@ def test_batches_that_expand_to_70_mb_are_read_in_parts_and_a_record_of_65_mb_is
     cleaner = world.started()
     for values in batches:
         records = [Record(i, now, good_key(Entity.PRODUCTS), value, ()) for i, value in enumerate(values)]
-        store(world, topics.raw(Entity.PRODUCTS), batch(records, "zstd"))
+        store(world.connections, topics.raw(Entity.PRODUCTS), batch(records, "zstd"))
     world.drain()
     out = world.outcome()
     assert_nothing_lost_or_invented(out)
@@ -115,14 +113,3 @@ def test_batches_that_expand_to_70_mb_are_read_in_parts_and_a_record_of_65_mb_is
     assert [rules(m) for _, m in out.dead] == [{"size_forwardable"}]
     assert cleaner.peak_mb() < LIMIT_MB
     assert cleaner.stop() == 0
-
-
-def store(world: World, topic: str, data: bytes) -> None:
-    """Store one batch as it is in partition 0; clients would make several of so many bytes."""
-
-    async def run() -> None:
-        partitions = KafkaPartitions(world.connections, "test")
-        await partitions.produce(topic, 0, data)
-        await partitions.stop()
-
-    asyncio.run(run())

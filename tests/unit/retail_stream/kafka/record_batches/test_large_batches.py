@@ -104,6 +104,17 @@ def test_a_size_beyond_the_end_of_the_batch_is_corrupt():
     assert read_in_parts(bytes(whole)) == ([], "it is cut off")
 
 
+def test_bytes_behind_the_last_record_are_noticed_wherever_they_begin():
+    record = Record(3, 0, None, b"v", ())
+    for behind in (1, 100):
+        body = encode(record, 3, 0) + bytes(behind)
+        whole = bytearray(batch([record])[:HEADER_BYTES] + COMPRESSORS["zstd"][1](body))
+        whole[8:12] = (len(whole) - 12).to_bytes(4, "big")
+        whole[22] |= COMPRESSORS["zstd"][0]
+        wrong = "record 0 is followed by bytes that belong to no record"
+        assert read_in_parts(bytes(whole), piece_bytes=1) == ([record], wrong)
+
+
 @pytest.mark.parametrize("codec", ["gzip", "lz4", "zstd"])
 def test_memory_is_bounded_whatever_a_batch_expands_to(codec, monkeypatch):
     monkeypatch.setattr(codecs, "BLOCK_BYTES", 2**20)
