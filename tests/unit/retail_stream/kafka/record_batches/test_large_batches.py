@@ -57,7 +57,7 @@ def test_a_batch_in_parts_is_the_batch(codec, found, lowest, piece_bytes, piece_
     assert read == ([r for r in found if r.offset >= lowest], "")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_damaged_records_are_read_up_to_the_damage(data):
     found = data.draw(records(smallest=1))
