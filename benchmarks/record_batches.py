@@ -22,8 +22,9 @@ from benchmarks.decode import payloads
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.kafka import clients, fetched_record_sets
 from retail_stream.kafka.record_batches.added_headers import alike
-from retail_stream.kafka.record_batches.columns import Columns, pieces
+from retail_stream.kafka.record_batches.columns import Columns
 from retail_stream.kafka.record_batches.outgoing import build
+from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import RecordSet, record_set
 
 RECORDS = 500_000

@@ -13,7 +13,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from retail_stream.avro.decode import RecordSchema, frame
 from retail_stream.avro.schema import plain_schema
 from retail_stream.entities import Entity
-from retail_stream.kafka.record_batches.columns import Columns, pieces
+from retail_stream.kafka.record_batches.columns import Columns
+from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.rules.built_in import Action, Expectation
 from retail_stream.rules.rule_set import Rule, RuleSet, load

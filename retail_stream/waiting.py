@@ -3,6 +3,7 @@
 Both log one sentence that names the server, not one for each attempt.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,33 @@ class Stopped(Exception):
     """The program is to stop, and no longer waits for a server."""
 
 
+class Outage:
+    """Logs why something waits: at once, every 30 s after that, and once when it is over. Any thread may use it."""
+
+    def __init__(self, settling_s: float = 0.0) -> None:
+        """``settling_s``: how long after an end nothing begins: who has not noticed the end yet says the same again."""
+        self._settling_s = settling_s
+        self._since: float | None = None
+        self._said_at = self._ended_at = -math.inf
+
+    def says(self, why: str) -> None:
+        """It waits, because of this; a sentence."""
+        now = time.monotonic()
+        if self._since is None:
+            if now - self._ended_at < self._settling_s:
+                return
+            self._since, self._said_at = now, -math.inf
+        if now - self._said_at >= _REMIND_EVERY_S:
+            self._said_at = now
+            _log.warning("waiting", why=why, waited_s=round(now - self._since))
+
+    def ends(self) -> None:
+        """It no longer waits."""
+        if self._since is not None:
+            self._since, self._ended_at = None, time.monotonic()
+            _log.info("answered", after="waiting")
+
+
 class Wait(Protocol):
     """:func:`wait_for` with its limits: what waits for a server on behalf of a caller that knows no limits."""
 
@@ -47,7 +75,7 @@ def wait_for(action: Callable[[], T], patience_s: float | None = None, stop: thr
         Unavailable: ``patience_s`` seconds have passed; None waits without a limit.
         Stopped: ``stop`` is set. It is looked at before each attempt, and it ends a pause.
     """
-    warned_at = -_REMIND_EVERY_S
+    outage = Outage()
 
     def attempt() -> T:
         if stop is not None and stop.is_set():
@@ -55,11 +83,8 @@ def wait_for(action: Callable[[], T], patience_s: float | None = None, stop: thr
         return action()
 
     def warn(state: RetryCallState) -> None:
-        nonlocal warned_at
-        waited = state.seconds_since_start or 0.0
-        if waited - warned_at >= _REMIND_EVERY_S and state.outcome is not None:
-            warned_at = waited
-            _log.warning("waiting", why=str(state.outcome.exception()), waited_s=round(waited))
+        assert state.outcome is not None
+        outage.says(str(state.outcome.exception()))
 
     result = Retrying(
         retry=retry_if_exception_type(Unavailable),
@@ -69,6 +94,5 @@ def wait_for(action: Callable[[], T], patience_s: float | None = None, stop: thr
         before_sleep=warn,
         reraise=True,
     )(attempt)
-    if warned_at >= 0:
-        _log.info("answered", after="waiting")
+    outage.ends()
     return result

@@ -19,6 +19,7 @@ from retail_stream.kafka.headers import REPLAY_OF as REPLAY_HEADER
 from retail_stream.kafka.headers import SEQUENCE_TIME, SOURCE_OFFSET
 from retail_stream.kafka.record_batches.columns import Columns, Integers, Row
 from retail_stream.kafka.record_batches.headers import find_headers
+from retail_stream.kafka.record_batches.reference import RECORD_BYTES
 
 OFFSET = "offset"
 TIMESTAMP = "timestamp"
@@ -44,13 +45,20 @@ def table(
     the text of a JSON object with the fields that a newer writer adds and that are not null; null if there are none.
 
     Raises:
-        PoisonRecord: a value is not Avro of the topic's subject, so the cleaner did not write it.
+        PoisonRecord: a value is not Avro of the topic's subject, or a record is too large to be read, so the cleaner
+            did not write it.
     """
-    frames = [_piece(columns, writers, reader, keep_extra=keep_extra) for columns in pieces]
+    frames = []
+    # Not a comprehension: it would free frames while a PoisonRecord passes, when polars cannot call Python back.
+    for columns in pieces:
+        frames.append(_piece(columns, writers, reader, keep_extra=keep_extra))
     return frames[0] if len(frames) == 1 else pl.concat(frames)
 
 
 def _piece(columns: Columns, writers: SubjectSchemas, reader: RecordSchema, *, keep_extra: bool) -> pl.DataFrame:
+    if columns.is_unread:
+        place = f"{columns.topic}/{columns.partition}@{columns.offset[0]}"
+        raise PoisonRecord(f"{place} is not a clean record: it is larger than {RECORD_BYTES:,} bytes uncompressed.")
     begins, sizes = columns.table[Row.VALUE_AT], columns.table[Row.VALUE_SIZE]
     deleted = sizes < 0
     values = Values(columns.buffer, begins, begins + np.maximum(sizes, 0))

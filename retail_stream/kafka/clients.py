@@ -40,6 +40,8 @@ def consumer(connections: Connections, group: str, **config: Any) -> Consumer:
             "fetch.wait.max.ms": 50,
             "fetch.queue.backoff.ms": 20,
             "queued.max.messages.kbytes": 32768,
+            # The largest possible: what a batch may expand to, too. A producer may send 1 GB that zstd makes small.
+            "receive.message.max.bytes": 2**31 - 1,
             "session.timeout.ms": int(connections.kafka_session_timeout_s * 1000),
             "heartbeat.interval.ms": int(connections.kafka_heartbeat_s * 1000),
             **config,

@@ -11,8 +11,8 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError,
 
 from retail_stream.kafka.group_consumer import GroupConsumer
 from retail_stream.kafka.offsets import TopicPartitionKey
-from retail_stream.kafka.outage import Outage
 from retail_stream.settings import Connections
+from retail_stream.waiting import Outage
 
 #: A member that no broker answers for so long is replaced; so is one that the group does not let in for `OUTSIDE_S`.
 SILENT_S, OUTSIDE_S = 20.0, 60.0

@@ -12,7 +12,7 @@ from retail_stream.kafka.group_consumer import PARTITION_BYTES, GroupConsumer
 from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.kafka.partition_records import PartitionRecords, Unread
 from retail_stream.kafka.record_batches.columns import Columns
-from retail_stream.kafka.record_batches.errors import CorruptBatch, UnreadableBatch
+from retail_stream.kafka.record_batches.errors import CorruptBatch
 from retail_stream.kafka.record_batches.record_set import RecordSet
 
 #: Compressed bytes that are read ahead, all partitions together. The client holds one fetch more of each.
@@ -157,7 +157,7 @@ class GroupReader:
             key = turns.popleft()
             try:
                 piece = self._unread[key].piece()
-            except UnreadableBatch as error:
+            except CorruptBatch as error:
                 self._stop(key, error)
                 continue
             if piece is not None:
@@ -201,7 +201,7 @@ class GroupReader:
         if position is not None and position >= end:
             unread.position = position
 
-    def _stop(self, key: TopicPartitionKey, error: UnreadableBatch) -> None:
+    def _stop(self, key: TopicPartitionKey, error: CorruptBatch) -> None:
         """Leave a partition where it is for a while; its neighbours go on."""
         assert self._consumer is not None
         before = self._stops.get(key)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from retail_stream.kafka.record_batches.columns import Columns, pieces
+from retail_stream.kafka.record_batches.columns import Columns
+from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import RecordSet
 
 
@@ -74,7 +75,7 @@ class Unread:
         """The next piece, and move behind it; None when no records are left.
 
         Raises:
-            UnreadableBatch: the batch at ``position`` cannot be read.
+            CorruptBatch: the batch at ``position`` cannot be read.
         """
         while self:
             if self._reading is None:

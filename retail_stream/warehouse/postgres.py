@@ -3,7 +3,8 @@
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -14,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from retail_stream.errors import Unavailable
+from retail_stream.warehouse.stopping import CutAtStop
 
 _SLICE = 10_000
 _FROZEN_S = 20
@@ -53,11 +55,13 @@ _MENDED: Final = frozenset({"42501", "42P01", "42P07", "42710"})
 _MISUSED: Final = frozenset({"25P01", "25P02", "25001"})
 
 
-def engine(database_url: str, **session: str) -> Engine:
+def engine(
+    database_url: str, opened: Callable[[psycopg.Connection], object] = lambda _: None, /, **session: str
+) -> Engine:
     """An engine on psycopg whose sessions have the same settings on every server, and notice a dead one within seconds.
 
     ``database_url``: as libpq reads it, several hosts, ``options``, ``connect_timeout`` and ``sslmode`` included. With
-    several hosts, the one that takes writes is used, unless the URL says otherwise.
+    several hosts, the one that takes writes is used, unless the URL says otherwise. ``opened``: gets each connection.
     ``session``: further settings of Postgres for every session, e.g. ``statement_timeout="5s"``.
     """
     given = {name: str(value) for name, value in conninfo_to_dict(database_url).items() if value is not None}
@@ -79,6 +83,7 @@ def engine(database_url: str, **session: str) -> Engine:
     @event.listens_for(made, "do_connect")
     def connect(_: Any, __: Any, ___: Any, params: Mapping[str, Any]) -> psycopg.Connection:
         connection = psycopg.connect(dsn, autocommit=True, context=params.get("context"))
+        opened(connection)
         try:
             connection.execute(statement, values)
             connection.autocommit = False
@@ -102,15 +107,17 @@ def _shown(given: Mapping[str, str]) -> URL:
     return URL.create("postgresql+psycopg", user, None, several, None, database)
 
 
-def service_engine(database_url: str, service: str, **session: str) -> Engine:
+def service_engine(database_url: str, service: str, stop: threading.Event, **session: str) -> Engine:
     """An :func:`engine` for the short transactions of a service, whose replicas wait for each other's locks.
 
     A process that froze in mid-transaction (SIGSTOP, a paused machine) loses its session, and with it its locks: after
     20 s, or, in the middle of a statement, after 20 s when another session wants a lock. A wait for a lock raises
-    :class:`Unavailable` every 5 s, so that a stop is noticed.
+    :class:`Unavailable` every 5 s, so that a stop is noticed. A while after ``stop`` is set, connections are cut: see
+    :class:`CutAtStop`.
     """
     return engine(
         database_url,
+        CutAtStop(stop).add,
         application_name=f"retail_stream.{service}",
         idle_in_transaction_session_timeout="20s",
         lock_timeout="5s",

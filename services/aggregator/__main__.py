@@ -62,10 +62,10 @@ def aggregate(program: Program, config: settings.AggregatorSettings) -> None:
 
 def build(program: Program, config: settings.AggregatorSettings) -> tuple[Loop, Relay, Engine]:
     """Wait for the servers, check the stored settings, and build the loop, the relay and the engine of the loop."""
-    engine = postgres.service_engine(config.database_url, "aggregator")
+    engine = postgres.service_engine(config.database_url, "aggregator", program.stop)
     registry = Registry(config.schema_registry_url)
     # A relay keeps its lock between transactions; a relay that froze loses it after five minutes.
-    outbox_engine = postgres.service_engine(config.database_url, "outbox", idle_session_timeout="5min")
+    outbox_engine = postgres.service_engine(config.database_url, "outbox", program.stop, idle_session_timeout="5min")
     relay = Relay(config, outbox_engine, program.stop)
     writers, rise_writers = (
         SubjectSchemas(registry, topic(t).subject, program.wait) for t in (CLEAN, Result.WATERMARKS)

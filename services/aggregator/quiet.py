@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from retail_stream.errors import Unavailable
-from retail_stream.kafka.outage import Outage
+from retail_stream.waiting import Outage
 from services.aggregator import idleness
 
 _LOOK_EVERY_S = 1.0

@@ -57,7 +57,7 @@ async def _work(program: Program, settings: CleanerSettings, registry: Registry,
     LAG.read = feed.membership.lag
     program.health.needs(
         assigned=lambda: feed.membership.joined,
-        reading=lambda: feed.membership.reading or not feed.membership.joined,
+        reading=lambda: feed.membership.reading,
         delivering=lambda: feed.oldest_s < _WAITING_S,
         kafka=readiness.kafka_answers(settings),
     )

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Se
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from retail_stream import topics
 from retail_stream.avro.decode import RecordSchema
 from retail_stream.avro.registry import Registry, SubjectSchemas
@@ -20,6 +22,7 @@ from retail_stream.kafka.record_batches.added_headers import Header, alike
 from retail_stream.kafka.record_batches.columns import Columns
 from retail_stream.kafka.record_batches.headers import find_header
 from retail_stream.kafka.record_batches.outgoing import build
+from retail_stream.kafka.record_batches.reference import RECORD_BYTES
 from retail_stream.rules.built_in import SIZE_FORWARDABLE, Action
 from retail_stream.waiting import Wait, wait_for
 from services.cleaner.clean import Cleaned, clean, values_of
@@ -170,6 +173,8 @@ class Forwarder:
             FailedExpectation: a record broke a rule with the action ``fail``.
             TooLargeLetter: the dead letter topic takes less than a letter's headers.
         """
+        if columns.is_unread:
+            return self._batches(_too_large(columns))
         writers, targets = self._writers.get(()), self._targets.get({})
         ids = set(values_of(columns).ids())
         if not ids <= targets.keys() | asked:
@@ -186,7 +191,9 @@ class Forwarder:
         clean_topic, limit = topics.clean(self.entity), self._limits[topics.clean(self.entity)]
         sources = {SOURCE_OFFSET: columns.offset[cleaned.good]}
         outgoing = build(columns, cleaned.good, alike(len(cleaned.good), self._added, sources), limit)
-        why = f"its clean record is larger than {clean_topic} takes: {limit:,} bytes"
+        why = (
+            f"its clean record is larger than {clean_topic} takes: {limit:,} bytes, {RECORD_BYTES:,} before compression"
+        )
         for row in outgoing.too_large.tolist():
             rejected[row] = Rejected((SIZE_FORWARDABLE,), Stage.TRANSFORMATION, why)
             counts[Action.REJECT, SIZE_FORWARDABLE] += 1
@@ -202,3 +209,10 @@ class Forwarder:
             fresh=[row for row in rejected if not replays[row]],
             counts=counts,
         )
+
+
+def _too_large(columns: Columns) -> Cleaned:
+    """A record that was not read."""
+    why = f"it is larger than {RECORD_BYTES:,} bytes before compression"
+    rejected = Rejected((SIZE_FORWARDABLE,), Stage.VALUE_CONVERTER, why)
+    return Cleaned(columns, np.zeros(0, np.int64), {0: rejected}, Counter({(Action.REJECT, SIZE_FORWARDABLE): 1}))

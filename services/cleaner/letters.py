@@ -24,13 +24,16 @@ def letters(
 ) -> list[OutgoingBatch]:
     """Batches of the rejected records, in order, with the headers that say why.
 
-    ``bare``: rejected records whose letters have no key and value. So have those that exceed ``limit``, the largest
-    batch of the topic; a header says that the raw topic has them. ``version``: of the rules that judged them.
+    ``bare``: rejected records whose letters have no key and value. So have those that were not read, and those that
+    exceed ``limit``, the largest batch of the topic; a header says that the raw topic has them. ``version``: of the
+    rules that judged them.
 
     Raises:
         TooLargeLetter: ``limit`` is smaller than the headers of a letter.
     """
     rows = np.array(sorted(rejected), np.int64)
+    if columns.is_unread:
+        bare = rows
     whole = rows[~np.isin(rows, bare)]
     made = build(columns, whole, _headers(columns, whole.tolist(), rejected, version), limit)
     batches = [*made.batches]

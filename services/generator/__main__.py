@@ -17,12 +17,13 @@ from retail_stream.kafka.offsets import require_topics, topic_partitions
 from retail_stream.service import readiness
 from retail_stream.service.program import Program, leave, run_program
 from retail_stream.topics import Result
+from retail_stream.waiting import Outage
 from services.generator.loop import publish_changes, publish_sales, wait_for_threads
 from services.generator.publishing import evolution
 from services.generator.publishing.encoding import ColumnEncoder, RowEncoder
 from services.generator.publishing.lease import Lease
 from services.generator.publishing.ledger import Ledger
-from services.generator.publishing.producers import Outage
+from services.generator.publishing.producers import SETTLING_S
 from services.generator.publishing.publisher import Publisher
 from services.generator.publishing.transactions import Transactions
 from services.generator.records import Evolution
@@ -53,7 +54,7 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
     schema_ids = {e: _register(program, registry, topics.raw(e), schemas[e]) for e in Entity}
     faults_schema = topics.topic(Result.FAULTS).schema()
     ledger = Ledger(faults_schema, _register(program, registry, Result.FAULTS, faults_schema))
-    outage = Outage(settings)
+    outage = Outage(SETTLING_S)
     lease = Lease(settings)
     transactions = {e: Transactions(settings, e, stop, outage, lease) for e in Entity}
     program.wait(partial(require_topics, settings, [*map(topics.raw, Entity), Result.FAULTS]))

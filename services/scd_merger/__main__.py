@@ -27,7 +27,7 @@ def merge(program: Program, settings: MergerSettings) -> None:
     program.wait(lambda: require_topics(settings, declared))
     for known in writers.values():
         program.wait(known.learn)
-    engine = postgres.service_engine(settings.database_url, "scd_merger")
+    engine = postgres.service_engine(settings.database_url, "scd_merger", program.stop)
     merger = Merger(engine, declared.values(), writers, program.wait)
     membership = BlockingMembership(settings, Group.SCD_MERGER, declared, merger.claim)
     LAG.read = membership.lag

@@ -10,7 +10,8 @@ from typing import Any
 from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.entities import Entity
 from retail_stream.kafka.headers import SEQUENCE_TIME, big_endian
-from retail_stream.kafka.record_batches.columns import Columns, pieces
+from retail_stream.kafka.record_batches.columns import Columns
+from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.kafka.record_batches.reference import Headers, Record
 from retail_stream.topics import SCHEMAS, raw

@@ -1,5 +1,6 @@
 """Record batches for tests: made by the plain reference, and random records to put in them."""
 
+import asyncio
 import zlib
 from collections.abc import Sequence
 
@@ -8,12 +9,15 @@ import lz4.frame
 from aiokafka.record.util import calc_crc32c
 from hypothesis import strategies as st
 
+from retail_stream.kafka.delivery import KafkaPartitions
 from retail_stream.kafka.record_batches.batch import APPEND_TIME, CHECKED, CONTROL, HEADER, HEADER_BYTES, TRANSACTIONAL
 from retail_stream.kafka.record_batches.codecs import Codec
-from retail_stream.kafka.record_batches.columns import Columns, pieces
+from retail_stream.kafka.record_batches.columns import Columns
 from retail_stream.kafka.record_batches.headers import headers_of
+from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import RecordSet, record_set
 from retail_stream.kafka.record_batches.reference import Record, encode
+from retail_stream.settings import Connections
 
 small = st.binary(max_size=12)
 nullable = st.none() | small
@@ -101,3 +105,16 @@ def read_all(found: RecordSet, **limits: int) -> list[Record]:
 def encoded_record(record: Record, count: int, base_time: int, added: Sequence[tuple[bytes, bytes | None]]) -> bytes:
     """A record as the `count`-th of a batch, with headers added."""
     return encode(Record(count, record.timestamp, record.key, record.value, (*record.headers, *added)), 0, base_time)
+
+
+def store(connections: Connections, topic: str, data: bytes) -> int:
+    """Store one batch as it is in partition 0, where clients would make several; returns its first offset."""
+
+    async def run() -> int:
+        partitions = KafkaPartitions(connections, "test")
+        try:
+            return await partitions.produce(topic, 0, data)
+        finally:
+            await partitions.stop()
+
+    return asyncio.run(run())

@@ -4,7 +4,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from commands.embedded.stack import Stack
+from tests.harness.servers import private_stack
 from tests.integration.services.cleaner.transport import Log, Worker
+
+
+@pytest.fixture(scope="module")
+def own_stack() -> Iterator[Stack]:
+    """Embedded servers of the module's own, whose processes it may freeze and kill."""
+    with private_stack() as running:
+        assert isinstance(running, Stack)
+        yield running
 
 
 @pytest.fixture

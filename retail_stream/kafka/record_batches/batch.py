@@ -11,7 +11,7 @@ Attributes: bits 0 to 2 codec, 3 LogAppendTime (all records have the largest tim
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiokafka.record.util import calc_crc32c
 
@@ -22,8 +22,7 @@ HEADER = struct.Struct(">qiibIhiqqqhii")
 #: What the checksum covers of the header.
 CHECKED = struct.Struct(">hiqqqhii")
 HEADER_BYTES = HEADER.size
-#: Bytes before the part that `length` counts.
-OVERHEAD = 12
+OVERHEAD = legacy.OVERHEAD
 CHECKED_AT = HEADER_BYTES - CHECKED.size
 MAGIC_AT = 16
 
@@ -91,14 +90,25 @@ class Batch:
     def body(self, limit: int) -> Body:
         """The records, decompressed to at most `limit` bytes. Raises `TooLarge` or `Malformed`."""
         if self.magic < 2:
-            records, count = legacy.as_format_2(self.data, limit)
-            return Body(records, count, 0, 0, self.last_offset)
+            body, blocks = self.in_blocks()
+            return replace(body, data=codecs.join(blocks, limit))
         data = codecs.decompress(self.attributes & CODEC, self.data[HEADER_BYTES:], limit)
         if self.count * SHORTEST_RECORD > len(data):
             raise Malformed(f"{self.count:,} records do not fit in {len(data):,} bytes")
+        return replace(self._empty, data=data)
+
+    def in_blocks(self) -> tuple[Body, Iterator[codecs.Bytes]]:
+        """The body without its records, and these decompressed block by block. Both raise `Malformed`."""
+        if self.magic < 2:
+            count, records = legacy.as_format_2(self.data)
+            return Body(b"", count, 0, 0, self.last_offset), records
+        return self._empty, codecs.blocks(self.attributes & CODEC, self.data[HEADER_BYTES:])
+
+    @property
+    def _empty(self) -> Body:
         append = bool(self.attributes & APPEND_TIME)
         time = self.max_time if append else self.base_time
-        return Body(data, self.count, self.base_offset, time, self.last_delta, append)
+        return Body(b"", self.count, self.base_offset, time, self.last_delta, append)
 
 
 def split(data: codecs.Bytes) -> Iterator[Batch]:

@@ -1,16 +1,22 @@
-"""Kafka's five codecs. Decompression stops at a limit, so a few kilobytes cannot fill the memory."""
+"""Kafka's five codecs. Decompression goes block by block, so a few kilobytes cannot fill the memory."""
 
+import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from struct import Struct
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import cramjam
 import lz4.frame
 import numpy as np
 
 from retail_stream.kafka.record_batches.errors import Malformed, TooLarge
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
@@ -30,6 +36,11 @@ class Codec(IntEnum):
 _XERIAL = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES = 16
 _SIZE = Struct(">i")
+# Its densest element: three bytes that copy 64.
+_SNAPPY_RATIO = 22
+
+#: What is decompressed at a time, at most.
+BLOCK_BYTES = 2**20
 
 
 def decompress(codec: int, data: Bytes, limit: int) -> Bytes:
@@ -37,19 +48,37 @@ def decompress(codec: int, data: Bytes, limit: int) -> Bytes:
 
     Raises:
         TooLarge: the result is larger than `limit` bytes.
-        Malformed: `data` is not of that codec, is cut off, or the codec is unknown.
+        Malformed: as `blocks`.
     """
     if codec == Codec.NONE:
         return data
+    return join(blocks(codec, data), limit)
+
+
+def join(parts: Iterable[Bytes], limit: int) -> Bytes:
+    """All of `parts`. Raises `TooLarge` once they have more than `limit` bytes."""
+    kept: list[Bytes] = []
+    for part in parts:
+        limit -= len(part)
+        if limit < 0:
+            raise TooLarge
+        kept.append(part)
+    return kept[0] if len(kept) == 1 else b"".join(kept)
+
+
+def blocks(codec: int, data: Bytes) -> Iterator[Bytes]:
+    """Decompressed `data` in blocks, in order; each is decompressed when it is asked for.
+
+    A block has at most `BLOCK_BYTES`. A raw block of snappy comes whole; it is at most 22 times as large as `data`.
+
+    Raises:
+        Malformed: `data` is not of that codec, is cut off, or the codec is unknown.
+    """
+    if codec not in _READERS:
+        raise Malformed(f"its codec {codec} is unknown")
     try:
-        reader = _READERS[codec]
-    except KeyError:
-        raise Malformed(f"its codec {codec} is unknown") from None
-    try:
-        return reader(data, limit)
-    except OverflowError:
-        raise TooLarge(limit) from None
-    except (zlib.error, cramjam.DecompressionError, RuntimeError, EOFError) as error:
+        yield from _READERS[codec](data)
+    except (zlib.error, zstd.ZstdError, cramjam.DecompressionError, RuntimeError, EOFError) as error:
         raise Malformed(f"it is not valid {Codec(codec).name.lower()} ({error})") from error
 
 
@@ -66,53 +95,59 @@ def compress_lz4(data: Bytes | np.ndarray) -> bytes:
     )
 
 
-def _gzip(data: Bytes, limit: int) -> bytes:
-    parts: list[bytes] = []
+def _none(data: Bytes) -> Iterator[Bytes]:
+    view = memoryview(data)
+    for at in range(0, len(view), BLOCK_BYTES):
+        yield view[at : at + BLOCK_BYTES]
+
+
+def _gzip(data: Bytes) -> Iterator[bytes]:
     rest: Bytes = data
-    while rest or not parts:  # a file may have several members
+    reader = None
+    while rest or reader is None:  # a file may have several members
         reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        parts.append(reader.decompress(rest, limit + 1))
-        limit = _left(limit, len(parts[-1]))
-        if not reader.eof:
-            raise EOFError("it is cut off")
+        while not reader.eof:
+            block = reader.decompress(rest, BLOCK_BYTES)
+            rest = reader.unconsumed_tail
+            if not block and not rest and not reader.eof:
+                raise EOFError("it is cut off")
+            yield block
         rest = reader.unused_data
-    return b"".join(parts)
 
 
-def _lz4(data: Bytes, limit: int) -> bytes:
-    parts: list[bytes] = []
-    rest: Bytes = data
-    while rest or not parts:
-        reader = lz4.frame.LZ4FrameDecompressor()
-        parts.append(reader.decompress(rest, max_length=limit + 1))
-        limit = _left(limit, len(parts[-1]))
-        if not reader.eof:
-            raise EOFError("it is cut off")
-        rest = reader.unused_data or b""
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+class _FrameReader(Protocol):
+    """What the decompressors of lz4 and zstd have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes | None: ...
+
+    def decompress(self, data: Bytes, max_length: int) -> bytes: ...
 
 
-def _left(limit: int, size: int) -> int:
-    if size > limit:
-        raise OverflowError
-    return limit - size
+def _frames(new_reader: Callable[[], _FrameReader]) -> Callable[[Bytes], Iterator[bytes]]:
+    def read(data: Bytes) -> Iterator[bytes]:
+        rest: Bytes = data
+        reader = None
+        while rest or reader is None:  # frames may follow each other
+            reader = new_reader()
+            while not reader.eof:
+                block = reader.decompress(rest, BLOCK_BYTES)
+                rest = b""  # the reader keeps what it has not used
+                if not block and not reader.eof:
+                    raise EOFError("it is cut off")
+                yield block
+            rest = reader.unused_data or b""
+
+    return read
 
 
-def _zstd(data: Bytes, limit: int) -> memoryview:
-    out = np.empty(limit, np.uint8)  # address space only: pages that are not written to take no memory
-    try:
-        size = cramjam.zstd.decompress_into(data, out.data)
-    except cramjam.DecompressionError as error:
-        if "failed to write whole buffer" in str(error):
-            raise OverflowError from error
-        raise
-    return out[:size].data
-
-
-def _snappy(data: Bytes, limit: int) -> bytes:
+def _snappy(data: Bytes) -> Iterator[bytes]:
     if bytes(data[: len(_XERIAL)]) != _XERIAL:
-        return _snappy_block(data, limit)
-    parts: list[bytes] = []
+        yield _snappy_block(data)
+        return
     at = _XERIAL_HEADER_BYTES
     while at < len(data):
         if bytes(data[at : at + len(_XERIAL)]) == _XERIAL:  # streams may follow each other
@@ -124,22 +159,22 @@ def _snappy(data: Bytes, limit: int) -> bytes:
         at += _SIZE.size
         if not 0 <= size <= len(data) - at:
             raise EOFError(f"a block of {size} bytes does not fit")
-        parts.append(_snappy_block(data[at : at + size], limit))
-        limit -= len(parts[-1])
+        yield _snappy_block(data[at : at + size])
         at += size
-    return b"".join(parts)
 
 
-def _snappy_block(data: Bytes, limit: int) -> bytes:
+def _snappy_block(data: Bytes) -> bytes:
     # The size that a block announces is exact: a block with more or less in it is refused by the library.
-    if int(cramjam.snappy.decompress_raw_len(data)) > limit:
-        raise OverflowError
+    size = int(cramjam.snappy.decompress_raw_len(data))
+    if size > _SNAPPY_RATIO * len(data):
+        raise EOFError(f"{len(data):,} bytes cannot hold {size:,}")
     return bytes(cramjam.snappy.decompress_raw(data))
 
 
-_READERS: dict[int, Callable[[Bytes, int], Bytes]] = {
+_READERS: dict[int, Callable[[Bytes], Iterator[Bytes]]] = {
+    Codec.NONE: _none,
     Codec.GZIP: _gzip,
     Codec.SNAPPY: _snappy,
-    Codec.LZ4: _lz4,
-    Codec.ZSTD: _zstd,
+    Codec.LZ4: _frames(lz4.frame.LZ4FrameDecompressor),
+    Codec.ZSTD: _frames(zstd.ZstdDecompressor),
 }

@@ -1,6 +1,5 @@
 """Records as columns: numbers, and positions into one buffer."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -9,23 +8,14 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from retail_stream.kafka.record_batches.batch import Batch, Body
-from retail_stream.kafka.record_batches.errors import BatchTooLarge, CorruptBatch, Malformed, TooLarge
-from retail_stream.kafka.record_batches.record_set import RecordSet
-from retail_stream.kafka.record_batches.reference import Fault, FaultyRecord
 from retail_stream.wasm.module import Module
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 #: The compiled passes.
 PASSES = Module(Path(__file__).with_name("passes.wasm"))
 
-#: What one batch may expand to. A text of 18 MB in a batch of 1 MiB is read; a decompression bomb is an error.
-BATCH_BYTES = 2**26
-#: A piece ends with the batch that reaches this many decompressed bytes, so it has at most this and one batch more.
-#: Larger ones leave the processor's caches, and cost half as much again for a record.
-PIECE_BYTES = 2**21
-#: Records of a piece, at most.
-PIECE_RECORDS = 2**15
+#: The size of a value that was not read, because its record is larger than `reference.RECORD_BYTES`.
+UNREAD = -2
 
 
 class Row(IntEnum):
@@ -47,7 +37,8 @@ class Row(IntEnum):
 class Columns:
     """Records of one partition in offset order.
 
-    `buffer`: uint8, read-only. `table`: int64 of shape (9, records), contiguous; `Row` names its rows.
+    `buffer`: uint8, read-only. `table`: int64 of shape (9, records), contiguous; `Row` names its rows. A record that is
+    too large to be read is alone in its columns: see `is_unread`.
     """
 
     topic: str
@@ -69,6 +60,11 @@ class Columns:
         """Milliseconds since 1970: the producer's, or the broker's where the topic says LogAppendTime. -1 for none."""
         timestamps: Integers = self.table[Row.TIMESTAMP]
         return timestamps
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether this is one record that is larger than `RECORD_BYTES`; its key, value and headers were not read."""
+        return len(self) == 1 and int(self.table[Row.VALUE_SIZE, 0]) == UNREAD
 
     @property
     def size(self) -> int:
@@ -111,75 +107,3 @@ class Columns:
         table = self.table.copy()
         table[Row.HEADERS_SIZE, records] = table[Row.HEADER_COUNT, records] = 0
         return Columns(self.topic, self.partition, self.buffer, table)
-
-
-def pieces(
-    records: RecordSet,
-    *,
-    piece_bytes: int = PIECE_BYTES,
-    piece_records: int = PIECE_RECORDS,
-    batch_bytes: int = BATCH_BYTES,
-) -> Iterator[Columns]:
-    """Decompress and parse a record set piece by piece, in order.
-
-    A piece is decompressed when it is asked for: memory is bounded by `piece_bytes` and one batch, whatever the record
-    set expands to. Every piece has at least one record. What is before an unreadable batch comes before the error.
-
-    Raises:
-        CorruptBatch: a batch is not what the format says.
-        BatchTooLarge: a batch expands to more than `batch_bytes`.
-    """
-    group: list[tuple[Batch, Body]] = []
-    size = 0
-    for batch in records.batches:
-        try:
-            body = batch.body(batch_bytes)
-        except (Malformed, TooLarge) as error:
-            yield from _parse(records, group, piece_records)
-            kind = BatchTooLarge if isinstance(error, TooLarge) else CorruptBatch
-            raise kind(records.topic, records.partition, batch.base_offset, str(error)) from error
-        group.append((batch, body))
-        size += len(body.data)
-        if size >= piece_bytes:
-            yield from _parse(records, group, piece_records)
-            group, size = [], 0
-    yield from _parse(records, group, piece_records)
-
-
-def _parse(records: RecordSet, group: Sequence[tuple[Batch, Body]], capacity: int) -> Iterator[Columns]:
-    if not group:
-        return
-    bodies = [body.data for _, body in group]
-    buffer = np.frombuffer(bodies[0] if len(bodies) == 1 else b"".join(bodies), np.uint8)
-    buffer.flags.writeable = False
-    ends = np.cumsum([len(data) for data in bodies])
-    batches = np.array(
-        [
-            (end - len(b.data), end, b.count, b.base_offset, b.last_delta, b.base_time, b.append_time)
-            for end, (_, b) in zip(ends.tolist(), group, strict=True)
-        ],
-        np.int64,
-    )
-    state = np.array([0, 0, -1, 0], np.int64)
-    while state[0] < len(group):
-        table = _parse_once(buffer, batches, records.fetch_offset, capacity, state)
-        if table.shape[1]:
-            yield Columns(records.topic, records.partition, buffer, table)
-        if state[3]:
-            error = FaultyRecord(int(state[1]), Fault(int(state[3])))
-            batch, _ = group[int(state[0])]
-            raise CorruptBatch(records.topic, records.partition, batch.base_offset, str(error))
-
-
-def _parse_once(
-    buffer: npt.NDArray[np.uint8], batches: Integers, lowest: int, capacity: int, state: Integers
-) -> Integers:
-    """At most `capacity` records from `state` on (batch, record, position, fault), which moves behind them."""
-    capacity = min(capacity, int(batches[int(state[0]) :, 2].sum()))
-    with PASSES.memory() as memory:
-        start = memory.put(buffer)
-        table = memory.reserve(8 * len(Row) * capacity)
-        at_batches, at_state = memory.put(batches), memory.put(state)
-        rows = memory.call("parse", start, at_batches, len(batches), lowest, table, capacity, at_state)
-        state[:] = memory.view(at_state, np.int64, len(state))
-        return memory.view(table, np.int64, (len(Row), capacity))[:, :rows].copy()

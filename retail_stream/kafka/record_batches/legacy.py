@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from retail_stream.kafka.record_batches import codecs, reference
+from retail_stream.kafka.record_batches.blocks import Blocks
 from retail_stream.kafka.record_batches.errors import Malformed
 
 #: The smallest length of a message: CRC, magic, attributes and two lengths.
 SMALLEST = 14
+#: Bytes before the part that the length counts.
+OVERHEAD = 12
 _FRAME = struct.Struct(">qiIBB")
 _TIME = struct.Struct(">q")
 _SIZE = struct.Struct(">i")
@@ -34,6 +37,8 @@ class _Message:
     timestamp: int
     key: bytes | None
     value: bytes | None
+    #: Bytes of a message that is too large to be read; then key and value are None.
+    unread: int = 0
 
 
 def check_crc(data: memoryview) -> None:
@@ -42,56 +47,83 @@ def check_crc(data: memoryview) -> None:
         raise Malformed("its checksum is wrong")
 
 
-def as_format_2(data: memoryview, limit: int) -> tuple[bytes, int]:
-    """A message, or the set compressed in it, as (records of format 2, their number).
+def as_format_2(data: memoryview) -> tuple[int, Iterator[codecs.Bytes]]:
+    """A message, or the set compressed in it: (number of records, the records in format 2, block by block).
 
-    Offset and timestamp deltas are the offsets and timestamps themselves: both bases are 0. Raises `TooLarge` or
+    Offset and timestamp deltas are the offsets and timestamps themselves: both bases are 0. Of a message larger than
+    `reference.RECORD_BYTES` the record has the size, the offset and the timestamp; zeros stand for the rest. Both raise
     `Malformed`.
     """
-    (outer,) = _messages(data)
-    messages = [outer]
-    if outer.attributes & _CODEC:
-        if outer.value is None:
-            raise Malformed("it is compressed and has no value")
-        messages = list(_messages(memoryview(codecs.decompress(outer.attributes & _CODEC, outer.value, limit))))
-    if not messages or any(m.attributes & _CODEC for m in messages[1 if messages[0] is outer else 0 :]):
-        raise Malformed("its compressed messages are none, or compressed again")
-    shift = outer.offset - messages[-1].offset if outer.magic else 0
+    (outer,) = _messages(iter([data]))
+    if not outer.attributes & _CODEC:
+        return 1, _encoded(outer, 0, outer.timestamp)
+    # Twice: the offsets of format 1 count back from the last one.
+    count, last = 0, 0
+    for message in _inner(outer):
+        count, last = count + 1, message.offset
+    if not count:
+        raise Malformed("its compressed messages are none")
+    shift = outer.offset - last if outer.magic else 0
     append = outer.attributes & _APPEND_TIME
-    return b"".join(
-        reference.encode(
-            reference.Record(m.offset + shift, outer.timestamp if append else m.timestamp, m.key, m.value, ()),
-            0,
-            0,
-        )
-        for m in messages
-    ), len(messages)
+    return count, (
+        block for m in _inner(outer) for block in _encoded(m, shift, outer.timestamp if append else m.timestamp)
+    )
 
 
-def _messages(data: memoryview) -> Iterator[_Message]:
-    at = 0
-    while at < len(data):
-        if len(data) - at < _FRAME.size:
+def _inner(outer: _Message) -> Iterator[_Message]:
+    if outer.value is None:
+        raise Malformed("it is compressed and has no value")
+    for message in _messages(codecs.blocks(outer.attributes & _CODEC, outer.value)):
+        if message.attributes & _CODEC:
+            raise Malformed("its compressed messages are compressed again")
+        yield message
+
+
+def _encoded(message: _Message, shift: int, timestamp: int) -> Iterator[bytes]:
+    if not message.unread:
+        record = reference.Record(message.offset + shift, timestamp, message.key, message.value, ())
+        yield reference.encode(record, 0, 0)
+        return
+    head = b"\0" + reference.varint(timestamp) + reference.varint(message.offset + shift)
+    yield reference.varint(message.unread) + head
+    zeros, rest = divmod(message.unread - len(head), codecs.BLOCK_BYTES)
+    yield from [bytes(codecs.BLOCK_BYTES)] * zeros + [bytes(rest)]
+
+
+def _messages(blocks: Iterator[codecs.Bytes]) -> Iterator[_Message]:
+    text = Blocks(blocks)
+    while True:
+        text.fill(_FRAME.size + _TIME.size)
+        if not text.data:
+            return
+        if len(text.data) < _FRAME.size:
             raise Malformed("a message is cut off")
-        offset, length, _, magic, attributes = _FRAME.unpack_from(data, at)
-        end = at + 12 + length
-        if length < SMALLEST or end > len(data) or magic > 1:
+        offset, length, _, magic, attributes = _FRAME.unpack_from(text.data)
+        at, end = _FRAME.size, OVERHEAD + length
+        if length < SMALLEST or magic > 1:
             raise Malformed("a message is cut off")
-        at += _FRAME.size
         timestamp = -1
         if magic:
-            if end - at < _TIME.size:
+            if min(end, len(text.data)) - at < _TIME.size:
                 raise Malformed("a message is cut off")
-            (timestamp,) = _TIME.unpack_from(data, at)
+            (timestamp,) = _TIME.unpack_from(text.data, at)
             at += _TIME.size
-        key, at = _field(data, at, end)
-        value, at = _field(data, at, end)
+        if end > reference.RECORD_BYTES:
+            text.drop(end)
+            yield _Message(offset, magic, attributes, timestamp, None, None, end)
+            continue
+        text.fill(end)
+        if end > len(text.data):
+            raise Malformed("a message is cut off")
+        key, at = _field(text.data, at, end)
+        value, at = _field(text.data, at, end)
         if at != end:
             raise Malformed("a message is longer than its key and value")
+        text.drop(end)
         yield _Message(offset, magic, attributes, timestamp, key, value)
 
 
-def _field(data: memoryview, at: int, end: int) -> tuple[bytes | None, int]:
+def _field(data: codecs.Bytes, at: int, end: int) -> tuple[bytes | None, int]:
     if end - at < _SIZE.size:
         raise Malformed("a message is cut off")
     (size,) = _SIZE.unpack_from(data, at)

@@ -11,6 +11,7 @@ from retail_stream.kafka.record_batches.added_headers import AddedHeaders
 from retail_stream.kafka.record_batches.batch import CHECKED, CHECKED_AT, HEADER, HEADER_BYTES, OVERHEAD, TRANSACTIONAL
 from retail_stream.kafka.record_batches.codecs import Codec, compress_lz4
 from retail_stream.kafka.record_batches.columns import PASSES, Columns, Integers
+from retail_stream.kafka.record_batches.reference import RECORD_BYTES
 from retail_stream.wasm.module import Memory
 
 #: A batch before compression, at most: larger ones save nothing and keep more in memory.
@@ -56,7 +57,7 @@ class OutgoingBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outgoing:
-    """What `build` made: `batches` in order, and the numbers of records that exceed the limit even alone."""
+    """What `build` made: `batches` in order, and the numbers of records that are too large even alone."""
 
     batches: tuple[OutgoingBatch, ...]
     too_large: Integers
@@ -66,15 +67,16 @@ def build(columns: Columns, chosen: Integers, added: AddedHeaders, limit: int) -
     """Batches of the chosen records, each at most `limit` bytes compressed, headers included.
 
     `chosen`: record numbers in the order to send; keys, values, headers and timestamps are copied. `added`: headers of
-    the i-th chosen record. `limit`: the target topic's `max.message.bytes`.
+    the i-th chosen record. `limit`: the target topic's `max.message.bytes`. A record beyond `RECORD_BYTES` is
+    too large, too: consumers would pass over it.
     """
     assert len(chosen) == len(added)
     batches: list[OutgoingBatch] = []
     too_large: list[int] = []
     with PASSES.memory() as memory:
         builder = _Builder(memory, columns, chosen, added, min(limit, UNCOMPRESSED_BYTES))
-        for first, batch in builder.batches(limit):
-            if batch.size > limit:
+        for first, batch, uncompressed in builder.batches(limit):
+            if batch.size > limit or uncompressed > RECORD_BYTES:
                 too_large.append(int(chosen[first]))
             else:
                 batches.append(batch)
@@ -91,15 +93,15 @@ class _Builder:
         self._made = memory.reserve(8 * 5)
         self._room, self._out = size, memory.reserve(size)
 
-    def batches(self, limit: int) -> Iterator[tuple[int, OutgoingBatch]]:
-        """(first chosen record, batch) for all of them in order; a batch of one record may exceed `limit`."""
+    def batches(self, limit: int) -> Iterator[tuple[int, OutgoingBatch, int]]:
+        """(first chosen record, batch, bytes before compression) for all in order; one record may exceed `limit`."""
         first, size = 0, min(limit, UNCOMPRESSED_BYTES)
         while first < len(self._chosen):
             batch, uncompressed = self._batch(first, len(self._chosen), size)
             while batch.size > limit and len(batch) > 1:
                 fewer = max(1, int(len(batch) * _AIM * limit / batch.size))
                 batch, uncompressed = self._batch(first, first + fewer, size)
-            yield first, batch
+            yield first, batch, uncompressed
             first += len(batch)
             size = min(max(limit, int(limit * _AIM * uncompressed / batch.size)), UNCOMPRESSED_BYTES)
 

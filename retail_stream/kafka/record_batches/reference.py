@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
+from retail_stream.kafka.record_batches import codecs
+
+#: What a record may take in its batch, its size included. A larger one is passed over: see `Columns.is_unread`.
+RECORD_BYTES = 2**26
+
 Headers: TypeAlias = tuple[tuple[bytes, bytes | None], ...]
 
 
@@ -110,7 +115,7 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+def read_varint(data: codecs.Bytes, at: int, end: int) -> tuple[int, int]:
     """(number, position behind it) of the zigzag varint at `at`. Raises `ValueError` if none ends before `end`."""
     raw = 0
     for i in range(10):
@@ -124,6 +129,34 @@ def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
                 break
             return (raw >> 1) ^ -(raw & 1), at
     raise ValueError("no varint")
+
+
+#: What :func:`read_size` and :func:`read_head` look at: three varints and a byte.
+HEAD_BYTES = 31
+
+
+def read_size(data: codecs.Bytes) -> int:
+    """Bytes of the record at the begin of `data`, its size included; 0 if they do not begin with a size."""
+    try:
+        size, at = read_varint(data, 0, len(data))
+    except ValueError:
+        return 0
+    return max(0, at + size)
+
+
+def read_head(data: codecs.Bytes, number: int, base_offset: int, last_delta: int, base_time: int) -> tuple[int, int]:
+    """(offset, timestamp) of the record at the begin of `data`, as `decode` reads them. Raises `FaultyRecord`."""
+    _, at = read_varint(data, 0, len(data))
+    fault = Fault.TIME_DELTA
+    try:
+        time_delta, at = read_varint(data, at + 1, len(data))
+        fault = Fault.OFFSET_DELTA
+        delta, _ = read_varint(data, at, len(data))
+        if not 0 <= delta <= last_delta:
+            raise ValueError(delta)
+    except ValueError as error:
+        raise FaultyRecord(number, fault) from error
+    return _int64(base_offset + delta), _int64(base_time + time_delta)
 
 
 def _record(

@@ -1,25 +1,24 @@
-"""Transactional producers, and the log lines about a broker that is away."""
+"""Transactional producers."""
 
 import logging
-import time
 
-import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from retail_stream.errors import RetailStreamError
 from retail_stream.kafka import clients
 from retail_stream.settings import Connections
+from retail_stream.waiting import Outage
 
 #: How long a transaction may stay open. A killed generator delays readers of `read_committed` for as long.
 #: Kafka's default: a busy cluster that lost a broker needs this time to elect new leaders.
 TIMEOUT_MS = 60_000
 #: Calls of the client wait no longer than this, so that a stop is noticed.
 TICK_S = 1.0
+#: Each producer notices the end of an outage by itself; the others may still report the same one for so long.
+SETTLING_S = 10.0
 #: Small batches cost producer and broker more than this delay costs.
 _LINGER_MS = 10
 _IN_FLIGHT = 200_000
-_REMIND_EVERY_S = 30.0
-_SETTLING_S = 10.0
 #: Errors that no retry resolves.
 REFUSED = frozenset({
     KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD,
@@ -29,42 +28,24 @@ REFUSED = frozenset({
 })  # fmt: skip
 #: Errors of a producer that has lost its transactional id or its transaction.
 FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
-_log = structlog.get_logger(__name__)
 _silent = logging.Logger("librdkafka")
 _silent.addHandler(logging.NullHandler())
-
-
-class Outage:
-    """Logs once that the broker is away, and once that it is back, whichever producer notices."""
-
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
-        self._logged_at: float | None = None
-        self._over_at = -_SETTLING_S
-
-    def noticed(self, error: KafkaError) -> None:
-        """Handle an error of librdkafka that concerns no single record."""
-        now = time.monotonic()
-        # Each producer notices the end of an outage by itself; the others may still report the same outage.
-        away = error.code() == KafkaError._ALL_BROKERS_DOWN and now - self._over_at > _SETTLING_S
-        if away and (self._logged_at is None or now - self._logged_at > _REMIND_EVERY_S):
-            self._logged_at = now
-            _log.warning("waiting", why=str(clients.unavailable(self._connections)))
-
-    def over(self) -> None:
-        """Note that records were delivered."""
-        if self._logged_at is not None:
-            self._logged_at, self._over_at = None, time.monotonic()
-            _log.info("answered", after="waiting")
 
 
 def transactional(connections: Connections, transactional_id: str, outage: Outage) -> Producer:
     """A producer that has taken over the id. Open transactions of the id's earlier producer are aborted.
 
+    ``outage``: says that no broker answers.
+
     Raises:
         RetailStreamError: Kafka refuses transactions of the id.
         Unavailable: the broker does not answer.
     """
+
+    def noticed(error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            outage.says(str(clients.unavailable(connections)))
+
     producer = clients.producer(
         connections,
         **{
@@ -73,7 +54,7 @@ def transactional(connections: Connections, transactional_id: str, outage: Outag
             "message.timeout.ms": TIMEOUT_MS,
             "queue.buffering.max.messages": _IN_FLIGHT,
             "linger.ms": _LINGER_MS,
-            "error_cb": outage.noticed,
+            "error_cb": noticed,
             # librdkafka writes about a fenced producer to stderr at any log level; we log it ourselves.
             "logger": _silent,
         },

@@ -23,8 +23,9 @@ from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import TopicPartitionKey, latest_offsets, topic_partitions
 from retail_stream.kafka.reading import record_at
 from retail_stream.settings import Connections
+from retail_stream.waiting import Outage
 from services.generator.publishing.lease import Lease
-from services.generator.publishing.producers import FENCED, REFUSED, TICK_S, Outage, transactional
+from services.generator.publishing.producers import FENCED, REFUSED, TICK_S, transactional
 
 #: How long publishing may go on after a stop.
 FLUSH_S = 30.0
@@ -96,7 +97,7 @@ class Transactions:
                 if aborted or not self._wait_for(self._was_committed):
                     _log.info("sends again", producer=self._id, why=cause.args[0].str())
                     continue
-            self._outage.over()
+            self._outage.ends()
             return
 
     def delivered(self, error: KafkaError | None, message: Message) -> None:

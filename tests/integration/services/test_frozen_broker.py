@@ -1,6 +1,7 @@
 """A broker that freezes (SIGSTOP) at the worst moments: merger and aggregator lose nothing and go on by themselves.
 
-Both run, as their membership is the same; a frozen broker answers nothing and closes no connection.
+Both run, as their membership is the same; a frozen broker answers nothing and closes no connection. A frozen Postgres
+does not keep them from a stop.
 """
 
 import os
@@ -27,7 +28,7 @@ from tests.harness.servers import Servers
 from tests.harness.services import Services, servers_of
 from tests.integration.services.aggregator.world import Source
 
-pytestmark = pytest.mark.skipif(servers.CONTAINERS, reason="it freezes the embedded broker")
+pytestmark = pytest.mark.skipif(servers.CONTAINERS, reason="it freezes embedded servers")
 SESSION_S = 3
 #: Freezes are longer than a session and than a request; the contract gives 30 s after them.
 SHORT_S, LONG_S, WITHIN_S = 13.0, 45.0, 30.0
@@ -78,13 +79,18 @@ class Pair(Services):
         return all(stored.get(place, 0) >= end for place, end in ends.items())
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
-        broker = self.stack.pid(Server.KAFKA)  # type: ignore[attr-defined]
-        os.kill(broker, signal.SIGSTOP)
+    def frozen(self, server: Server = Server.KAFKA) -> Iterator[None]:
+        """Freeze a server, its child processes included."""
+        parent = self.stack.pid(server)  # type: ignore[attr-defined]
+        os.kill(parent, signal.SIGSTOP)
+        frozen = [parent, *map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())]
         try:
+            for pid in frozen:
+                os.kill(pid, signal.SIGSTOP)
             yield
         finally:
-            os.kill(broker, signal.SIGCONT)
+            for pid in frozen:
+                os.kill(pid, signal.SIGCONT)
 
     def freeze(self, seconds: float) -> None:
         """Freeze the broker for so long; both notice it."""
@@ -142,6 +148,22 @@ def test_between_heartbeats_of_quiet_members_and_a_stop_in_it_ends_in_time(pair:
             service.send_signal(signal.SIGTERM)
         assert [service.wait(15) for service in pair.started] == [0, 0]
         assert time.monotonic() - began < 15
+
+
+def test_a_stop_while_both_wait_for_a_frozen_postgres_ends_in_time_and_loses_nothing(pair: Pair) -> None:
+    pair.begin()
+    pair.goes_on()
+    with pair.frozen(Server.POSTGRES):
+        pair.publish()
+        eventually(lambda: not any(pair.ready()), "both have noticed", 12)
+        began = time.monotonic()
+        for service in pair.started:
+            service.send_signal(signal.SIGTERM)
+        assert [service.wait(15) for service in pair.started] == [0, 0]
+        assert time.monotonic() - began < 15
+    pair.started.clear()
+    pair.begin()
+    pair.goes_on()
 
 
 @long_too

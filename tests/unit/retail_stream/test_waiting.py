@@ -10,7 +10,7 @@ from tenacity import wait_fixed
 
 from retail_stream import waiting
 from retail_stream.errors import Unavailable
-from retail_stream.waiting import Stopped, wait_for
+from retail_stream.waiting import Outage, Stopped, wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,26 @@ def test_a_server_that_answers_at_once_is_not_mentioned() -> None:
     with capture_logs() as logged:
         assert wait_for(lambda: 7, stop=threading.Event()) == 7
     assert logged == []
+
+
+def test_an_outage_is_one_sentence_each_30_s_and_one_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(waiting.time, "monotonic", lambda: clock[0])
+    outage = Outage(settling_s=10)
+    with capture_logs() as logged:
+        outage.ends()
+        for clock[0] in (1000, 1029, 1030, 1059, 1061):
+            outage.says("Kafka does not answer.")
+        outage.ends()
+        for clock[0] in (1062, 1070, 1071):
+            outage.says("Kafka does not answer.")
+    assert [(line["event"], line.get("why"), line.get("waited_s")) for line in logged] == [
+        ("waiting", "Kafka does not answer.", 0),
+        ("waiting", "Kafka does not answer.", 30),
+        ("waiting", "Kafka does not answer.", 61),
+        ("answered", None, None),
+        ("waiting", "Kafka does not answer.", 0),
+    ]
 
 
 def test_a_command_gives_up_with_the_sentence() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,30 +18,23 @@ from retail_stream.kafka import keepalive
 from retail_stream.kafka.delivery import BatchRefused, Delivery, KafkaPartitions
 from retail_stream.kafka.limits import largest_batches
 from retail_stream.kafka.record_batches.added_headers import alike
-from retail_stream.kafka.record_batches.columns import pieces
 from retail_stream.kafka.record_batches.outgoing import build
+from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.kafka.record_batches.reference import Record
 from retail_stream.settings import Connections
 from tests.harness.eventually import eventually
 from tests.harness.record_batches import batch
-from tests.harness.servers import CONTAINERS, private_stack
+from tests.harness.servers import CONTAINERS
 
 pytestmark = pytest.mark.skipif(CONTAINERS, reason="freezes the broker's process")
 TOPIC = "delivered"
 BATCHES, RECORDS = 400, 5
 
 
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with private_stack() as running:
-        assert isinstance(running, Stack)
-        yield running
-
-
 @pytest.fixture
-def connections(stack: Stack) -> Connections:
-    connections = Connections(**{name.lower(): value for name, value in stack.env.items()})  # type: ignore[arg-type]
+def connections(own_stack: Stack) -> Connections:
+    connections = Connections(**{name.lower(): value for name, value in own_stack.env.items()})  # type: ignore[arg-type]
     admin = AdminClient({"bootstrap.servers": connections.kafka_bootstrap_servers})
     if TOPIC not in admin.list_topics(timeout=30).topics:
         admin.create_topics([NewTopic(TOPIC, 2, 1)])[TOPIC].result(30)
@@ -78,7 +71,7 @@ def without_repeats(offsets: list[int]) -> list[int]:
     return kept
 
 
-def test_nothing_is_missing_after_a_broker_froze_and_was_killed(stack, connections):
+def test_nothing_is_missing_after_a_broker_froze_and_was_killed(own_stack, connections):
     loop_errors: list[object] = []
 
     sent = 0
@@ -95,17 +88,17 @@ def test_nothing_is_missing_after_a_broker_froze_and_was_killed(stack, connectio
 
     async def trouble(delivery: Delivery) -> None:
         await until(lambda: sent >= BATCHES // 4)
-        broker = stack.pid(Server.KAFKA)
+        broker = own_stack.pid(Server.KAFKA)
         os.kill(broker, signal.SIGSTOP)
         # Three attempts that get no answer, and may be stored later.
         await until(lambda: delivery.waiting_s > 2.0)
         os.kill(broker, signal.SIGCONT)
         before = sent
         await until(lambda: sent >= before + BATCHES // 4)
-        await asyncio.to_thread(stack.kill, Server.KAFKA)
+        await asyncio.to_thread(own_stack.kill, Server.KAFKA)
         assert sent < 2 * BATCHES
-        await asyncio.to_thread(stack.start, Server.KAFKA)
-        await asyncio.to_thread(stack.wait_ready, Server.KAFKA)
+        await asyncio.to_thread(own_stack.start, Server.KAFKA)
+        await asyncio.to_thread(own_stack.wait_ready, Server.KAFKA)
 
     async def run() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_errors.append(context))

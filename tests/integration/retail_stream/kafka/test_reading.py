@@ -11,7 +11,9 @@ from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 from retail_stream.errors import Unavailable
 from retail_stream.kafka import reading
 from retail_stream.kafka.reading import count_records, read, read_to_end, record_at
+from retail_stream.kafka.record_batches.reference import Record
 from retail_stream.settings import Connections
+from tests.harness.record_batches import batch, store
 from tests.harness.servers import Servers
 from tests.integration.services.cleaner.transport import Log
 
@@ -149,3 +151,10 @@ def test_only_records_count(connections: Connections, new_log: NewLog) -> None:
         }
         counts = count_records(connections, ranges)
     assert [counts[log.topic, p] for p in log.all()] == [1, 0, 1, 0, 9]
+
+
+def test_a_batch_that_expands_to_130_mb_is_read(connections: Connections, new_log: NewLog) -> None:
+    log = new_log(1)
+    found = [Record(i, 0, None, bytes(130_000_000 if i == 1 else 1), ()) for i in range(3)]
+    store(connections, log.topic, batch(found, "zstd"))
+    assert [len(m.value() or b"") for m in read_to_end(connections, log.topic)] == [1, 130_000_000, 1]

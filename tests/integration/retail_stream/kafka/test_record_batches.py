@@ -18,8 +18,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from retail_stream.kafka import fetched_record_sets
 from retail_stream.kafka.record_batches.added_headers import alike
-from retail_stream.kafka.record_batches.columns import Columns, pieces
+from retail_stream.kafka.record_batches.columns import Columns
 from retail_stream.kafka.record_batches.outgoing import build
+from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import RecordSet
 from retail_stream.kafka.record_batches.reference import Record
 from tests.harness.record_batches import as_records, batch

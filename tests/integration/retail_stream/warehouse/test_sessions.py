@@ -1,5 +1,6 @@
 """Sessions of the warehouse: the same on every server, and what a server answers is passed on in its words."""
 
+import threading
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -89,7 +90,7 @@ def test_defaults_of_the_database_change_no_session(url: str, odd: str, name: st
 
 
 def test_a_service_keeps_its_limits_and_its_name_after_a_rollback(odd: str) -> None:
-    engine = postgres.service_engine(odd, "tester")
+    engine = postgres.service_engine(odd, "tester", threading.Event())
     with engine.connect() as connection:
         connection.rollback()
         settings = [connection.exec_driver_sql(f"SHOW {n}").scalar_one() for n in ("lock_timeout", "application_name")]

@@ -1,6 +1,7 @@
 """An aggregator that waits for the lock of the stream: behind one that froze, and at its own stop."""
 
 import signal
+import threading
 
 import pytest
 from sqlalchemy import Engine, text
@@ -18,7 +19,7 @@ def test_a_replica_that_froze_with_the_lock_does_not_stop_the_others(
     connections: Connections, warehouse: Engine, aggregators: Aggregators, within_a_copy: bool
 ) -> None:
     Source(connections, seed=7).publish(50)
-    frozen = postgres.service_engine(connections.database_url, "aggregator").connect()
+    frozen = postgres.service_engine(connections.database_url, "aggregator", threading.Event()).connect()
     lock(frozen, "sales.clean")
     if within_a_copy:
         copying = postgres.cursor(frozen).copy("COPY replayed_rises FROM STDIN")

@@ -1,14 +1,17 @@
 """A hundred thousand damaged records through a running cleaner: it stays alive, and each of them can be found again."""
 
 import random
+import time
 from collections import Counter
 
 import pytest
 
 from retail_stream import topics
 from retail_stream.entities import Entity
+from retail_stream.kafka.record_batches.reference import Record
+from tests.harness.record_batches import batch, store
 from tests.integration.services.cleaner.damage import Damage
-from tests.integration.services.cleaner.world import PARTITIONS, World, assert_nothing_lost_or_invented, rules
+from tests.integration.services.cleaner.world import PARTITIONS, World, assert_nothing_lost_or_invented, good_key, rules
 
 RECORDS = 100_000
 #: What a cleaner may take beyond what it has when it starts: buffers, a few chunks and their columns.
@@ -87,6 +90,26 @@ def test_a_text_of_18_mb_that_came_as_less_than_one_is_a_letter_without_payload_
     out = world.outcome()
     assert_nothing_lost_or_invented(out)
     assert [m.value() for _, m in out.clean] == [good, good]
+    assert [rules(m) for _, m in out.dead] == [{"size_forwardable"}]
+    assert cleaner.peak_mb() < LIMIT_MB
+    assert cleaner.stop() == 0
+
+
+def test_batches_that_expand_to_70_mb_are_read_in_parts_and_a_record_of_65_mb_is_a_letter(world: World):
+    def product(size: int) -> bytes:
+        return world.value(Entity.PRODUCTS, description="text " * (size // 5))
+
+    now = int(time.time() * 1000)
+    small, medium, large = product(10), product(2_000_000), product(65 * 2**20)
+    batches = [[small, *[medium] * 35, small], [small, large, small]]
+    cleaner = world.started()
+    for values in batches:
+        records = [Record(i, now, good_key(Entity.PRODUCTS), value, ()) for i, value in enumerate(values)]
+        store(world.connections, topics.raw(Entity.PRODUCTS), batch(records, "zstd"))
+    world.drain()
+    out = world.outcome()
+    assert_nothing_lost_or_invented(out)
+    assert [m.value() for _, m in out.clean] == [*batches[0], small, small]
     assert [rules(m) for _, m in out.dead] == [{"size_forwardable"}]
     assert cleaner.peak_mb() < LIMIT_MB
     assert cleaner.stop() == 0

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from confluent_kafka import Consumer
@@ -12,23 +12,16 @@ from commands.embedded.servers import Server
 from commands.embedded.stack import Stack
 from tests.harness.eventually import eventually
 from tests.harness.groups import remove_members
-from tests.harness.servers import CONTAINERS, private_stack
+from tests.harness.servers import CONTAINERS
 from tests.integration.services.cleaner.transport import Log, assert_no_gap, counts
 
 pytestmark = pytest.mark.skipif(CONTAINERS, reason="freezes the broker's process")
 AFTER_S = 30.0
 
 
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with private_stack() as running:
-        assert isinstance(running, Stack)
-        yield running
-
-
 @pytest.fixture
-def log(stack: Stack) -> Log:
-    return Log(stack.env["KAFKA_BOOTSTRAP_SERVERS"], 2)
+def log(own_stack: Stack) -> Log:
+    return Log(own_stack.env["KAFKA_BOOTSTRAP_SERVERS"], 2)
 
 
 def lasts(seconds: float, condition: Callable[[], bool]) -> None:
@@ -39,9 +32,9 @@ def lasts(seconds: float, condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("frozen_s", [15, pytest.param(40, marks=pytest.mark.long)])
-def test_offsets_that_are_not_answered_after_an_assignment_are_waited_for(stack, log, start, frozen_s: int):
+def test_offsets_that_are_not_answered_after_an_assignment_are_waited_for(own_stack, log, start, frozen_s: int):
     log.fill(100)
-    broker = stack.pid(Server.KAFKA)
+    broker = own_stack.pid(Server.KAFKA)
     worker = start(log, f"freeze={broker}")
     try:
         eventually(lambda: worker.of("frozen"), "the broker is frozen")
@@ -55,8 +48,8 @@ def test_offsets_that_are_not_answered_after_an_assignment_are_waited_for(stack,
     assert counts(worker) == {0: 100, 1: 100}
 
 
-def test_a_stop_ends_the_wait_for_offsets(stack, log, start):
-    broker = stack.pid(Server.KAFKA)
+def test_a_stop_ends_the_wait_for_offsets(own_stack, log, start):
+    broker = own_stack.pid(Server.KAFKA)
     worker = start(log, f"freeze={broker}")
     try:
         eventually(lambda: worker.of("frozen"), "the broker is frozen")
@@ -67,10 +60,10 @@ def test_a_stop_ends_the_wait_for_offsets(stack, log, start):
         os.kill(broker, signal.SIGCONT)
 
 
-def test_a_frozen_broker_is_one_sentence_and_no_work(stack, log, start):
+def test_a_frozen_broker_is_one_sentence_and_no_work(own_stack, log, start):
     worker = start(log)
     eventually(worker.is_ready, "it reads")
-    broker = stack.pid(Server.KAFKA)
+    broker = own_stack.pid(Server.KAFKA)
     os.kill(broker, signal.SIGSTOP)
     try:
         eventually(lambda: not worker.is_ready(), "it says that it does not read", within_s=AFTER_S)
@@ -86,7 +79,7 @@ def test_a_frozen_broker_is_one_sentence_and_no_work(stack, log, start):
     assert worker.stop() == 0, worker.stderr
 
 
-def test_a_member_with_another_assignor_is_one_sentence_and_is_waited_for(stack, log, start):
+def test_a_member_with_another_assignor_is_one_sentence_and_is_waited_for(own_stack, log, start):
     log.fill(10)
     foreign = Consumer(
         {
@@ -110,7 +103,7 @@ def test_a_member_with_another_assignor_is_one_sentence_and_is_waited_for(stack,
     assert worker.stop() == 0, worker.stderr
 
 
-def test_a_member_that_its_group_does_not_know_any_more_joins_again(stack, log, start):
+def test_a_member_that_its_group_does_not_know_any_more_joins_again(own_stack, log, start):
     log.fill(100)
     worker = start(log)
     eventually(log.is_drained, "committed = end")

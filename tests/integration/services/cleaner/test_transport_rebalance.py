@@ -97,13 +97,19 @@ def test_a_chunk_in_hand_is_finished_before_its_partition_goes_to_another_worker
 
 def test_a_chunk_that_takes_too_long_is_read_again_by_whoever_owns_it_next(new_log, start):
     log = new_log(2)
-    # Enough for the first one to be in the middle of a chunk when the second one comes, however long that takes.
     log.fill(500)
     options = ("work_s=3", "grace_s=0.2")
     first = start(log, *options)
     eventually(lambda: first.of("begin"), "it has a chunk in hand")
     second = start(log, *options)
-    eventually(lambda: second.of("begin"), "the second one has a share")
+
+    def has_a_share() -> bool:
+        # However long it takes to start, the first one has a chunk in hand.
+        if not second.of("settled"):
+            log.fill(10)
+        return bool(second.of("begin"))
+
+    eventually(has_a_share, "the second one has a share", every_s=0.5)
 
     def begun_again() -> set[tuple[int, int]]:
         begun = Counter((e["partition"], e["first"]) for w in (first, second) for e in w.of("begin"))

@@ -12,8 +12,8 @@ from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import topic_partitions
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
+from retail_stream.waiting import Outage
 from services.generator.publishing.lease import TOPIC, Lease
-from services.generator.publishing.producers import Outage
 from services.generator.publishing.transactions import Transactions
 from tests.harness.eventually import eventually
 from tests.integration.services.cleaner.transport import Log
@@ -49,7 +49,7 @@ def test_after_a_commit_without_an_answer_each_record_is_there_once(
 ) -> None:
     log, lease = new_log(2), Lease(connections)
     lease.take()
-    transactions = Transactions(connections, f"test-{log.topic}", threading.Event(), Outage(connections), lease)
+    transactions = Transactions(connections, f"test-{log.topic}", threading.Event(), Outage(), lease)
     transactions.open()
 
     def send(*values: str) -> None:
@@ -104,9 +104,7 @@ def test_a_transaction_that_hangs_on_the_topic_is_waited_for_within_limits(
     hanging.begin_transaction()
     hanging.produce(log.topic, "1")
     assert hanging.flush(30) == 0
-    transactions = Transactions(
-        connections, f"test-{log.topic}", threading.Event(), Outage(connections), Lease(connections)
-    )
+    transactions = Transactions(connections, f"test-{log.topic}", threading.Event(), Outage(), Lease(connections))
     began = time.monotonic()
     transactions.wait_until_readable(log.topic, patience_s=0.5)
     assert time.monotonic() - began >= 0.5

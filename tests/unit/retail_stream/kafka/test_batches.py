@@ -10,8 +10,11 @@ from retail_stream.errors import PoisonRecord
 from retail_stream.kafka.batches import REPLAY_OF, SEQUENCE, SOURCE, table
 from retail_stream.kafka.headers import REPLAY_OF as REPLAY_HEADER
 from retail_stream.kafka.headers import SEQUENCE_TIME, SOURCE_OFFSET, as_big_endian
+from retail_stream.kafka.record_batches import codecs
+from retail_stream.kafka.record_batches.pieces import pieces
+from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.kafka.record_batches.reference import Record
-from tests.harness.record_batches import columns
+from tests.harness.record_batches import batch, columns
 
 WRITER = RecordSchema({"type": "record", "name": "r", "fields": [{"name": "n", "type": "int"}]})
 USUAL = [(SOURCE_OFFSET, as_big_endian(5))]
@@ -54,8 +57,8 @@ def test_a_record_with_unusual_headers_is_read_as_well_as_its_neighbours(headers
 
 
 def test_pieces_are_read_as_one_table() -> None:
-    pieces = [columns("t", 0, [record(i, USUAL)]) for i in range(3)]
-    assert table(pieces, Known(), WRITER).equals(read(*(record(i, USUAL) for i in range(3))))  # type: ignore[arg-type]
+    three = [columns("t", 0, [record(i, USUAL)]) for i in range(3)]
+    assert table(three, Known(), WRITER).equals(read(*(record(i, USUAL) for i in range(3))))  # type: ignore[arg-type]
 
 
 def test_a_delete_has_its_key_and_time_and_no_attributes() -> None:
@@ -71,3 +74,16 @@ def test_a_delete_has_its_key_and_time_and_no_attributes() -> None:
 def test_a_value_that_the_cleaner_did_not_write_is_named() -> None:
     with pytest.raises(PoisonRecord, match="t/0@1 is not a clean record: no Confluent header"):
         read(record(0, USUAL), Record(1, 1, b"k", b"text", ()))
+    two = columns("t", 0, [record(0, USUAL)]), columns("t", 0, [Record(1, 1, b"k", b"text", ())])
+    with pytest.raises(PoisonRecord, match="t/0@1 is not a clean record: no Confluent header"):
+        table(two, Known(), WRITER)  # type: ignore[arg-type]
+
+
+def test_a_record_that_is_too_large_to_be_read_is_named_and_not_taken_for_a_delete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(codecs, "BLOCK_BYTES", 100)
+    data = batch([record(0, USUAL), Record(1, 1, b"k", bytes(5000), ())], "zstd")
+    found = list(pieces(record_set("t", 0, data, 0), batch_bytes=0, record_bytes=1000))
+    with pytest.raises(PoisonRecord, match="t/0@1 is not a clean record: it is larger than 67,108,864 bytes"):
+        table(found, Known(), WRITER)  # type: ignore[arg-type]

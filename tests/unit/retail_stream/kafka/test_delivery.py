@@ -42,6 +42,11 @@ class Broker:
         self.refreshed += 1
 
 
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LONGEST_PAUSE_S", 0.01)
+
+
 def delivery(broker: Broker) -> Delivery:
     return Delivery(broker, "kafka:9092", pause_s=0.001)
 

@@ -15,12 +15,14 @@ from retail_stream.errors import Unavailable
 from retail_stream.kafka.delivery import BatchRefused, Delivery
 from retail_stream.kafka.headers import SOURCE_OFFSET
 from retail_stream.kafka.limits import BatchLimits
+from retail_stream.kafka.record_batches import codecs
+from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.kafka.record_batches.reference import Record
 from retail_stream.rules.rule_set import load
 from services.cleaner.forward import Forwarder
 from tests.harness.examples import CLEAN_ID, RAW_ID, Raw, examples, schema
-from tests.harness.record_batches import read_all
+from tests.harness.record_batches import as_records, batch, read_all
 
 CLEAN, DEAD = "products.clean", "products.dlq"
 
@@ -158,7 +160,26 @@ def test_a_record_that_the_clean_topic_cannot_take_is_a_letter_without_payload_a
     assert found[Header.PAYLOAD] == IN_RAW_TOPIC
     assert (found[Header.TOPIC], found[Header.OFFSET]) == (b"products.raw", b"1")
     assert found[Header.RULES] == b"size_forwardable"
-    assert found[Header.MESSAGE] == b"its clean record is larger than products.clean takes: 4,000 bytes"
+    assert found[Header.MESSAGE] == (
+        b"its clean record is larger than products.clean takes: 4,000 bytes, 67,108,864 before compression"
+    )
+
+
+def test_a_record_that_is_too_large_to_be_read_is_a_letter_without_payload_and_its_neighbours_pass(monkeypatch):
+    monkeypatch.setattr(codecs, "BLOCK_BYTES", 100)
+    brokers = Brokers()
+    raw = products("a", "b" * 6000, "c")
+    data = batch(as_records(raw.columns()), "zstd")
+    read = list(pieces(record_set("products.raw", 0, data, 0), batch_bytes=0, record_bytes=4000))
+    delivered = asyncio.run(forwarder(brokers).forward(read))
+    assert (delivered.records, delivered.rejected, delivered.fresh) == (3, [1], [1])
+    assert brokers.sources() == [0, 2]
+    (letter,) = brokers.records(DEAD)
+    assert (letter.key, letter.value, letter.timestamp) == (None, None, raw.timestamps[1])
+    found = headers(letter)
+    assert found[Header.PAYLOAD] == IN_RAW_TOPIC
+    assert (found[Header.RULES], found[Header.OFFSET]) == (b"size_forwardable", b"1")
+    assert found[Header.MESSAGE] == b"it is larger than 67,108,864 bytes before compression"
 
 
 def test_a_letter_that_its_topic_cannot_take_has_no_payload_and_its_reasons():

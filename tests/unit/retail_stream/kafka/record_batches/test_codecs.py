@@ -10,7 +10,7 @@ from aiokafka.codec import snappy_encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retail_stream.kafka.record_batches.codecs import Codec, compress_lz4, decompress
+from retail_stream.kafka.record_batches.codecs import BLOCK_BYTES, Codec, blocks, compress_lz4, decompress
 from retail_stream.kafka.record_batches.errors import Malformed, TooLarge
 from tests.harness.record_batches import COMPRESSORS, xerial
 
@@ -22,8 +22,24 @@ CODECS = sorted(set(COMPRESSORS) - {"none"})
 def test_the_limit_is_exact(name):
     codec, compress = COMPRESSORS[name]
     assert bytes(decompress(codec, compress(TEXT), len(TEXT))) == TEXT
-    with pytest.raises(TooLarge, match=r"it expands to more than 3,699 bytes"):
+    with pytest.raises(TooLarge):
         decompress(codec, compress(TEXT), len(TEXT) - 1)
+
+
+@pytest.mark.parametrize("name", sorted(set(COMPRESSORS) - {"snappy, raw"}))
+def test_blocks_are_small_whatever_they_expand_to(name):
+    codec, compress = COMPRESSORS[name]
+    text = bytes(9_000_000) if name != "snappy, framed" else TEXT
+    sizes = [len(block) for block in blocks(codec, compress(text))]
+    assert sum(sizes) == len(text)
+    assert max(sizes) <= BLOCK_BYTES
+
+
+def test_a_snappy_block_that_announces_more_than_it_can_hold_is_malformed_before_memory_is_reserved():
+    whole = bytes(cramjam.snappy.compress_raw(bytes(9_000_000)))
+    assert len(decompress(Codec.SNAPPY, whole, 9_000_000)) == 9_000_000
+    with pytest.raises(Malformed, match=r"15 bytes cannot hold 4,294,967,295"):
+        decompress(Codec.SNAPPY, bytes([255, 255, 255, 255, 15]) + bytes(10), 2**40)
 
 
 @pytest.mark.parametrize("name", CODECS)

@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retail_stream.kafka.record_batches.columns import pieces
 from retail_stream.kafka.record_batches.headers import find_header, readable_names
+from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.kafka.record_batches.reference import Record
 from tests.harness.record_batches import batch, records

@@ -7,7 +7,8 @@ from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retail_stream.kafka.record_batches.errors import BatchTooLarge, CorruptBatch
+from retail_stream.kafka.record_batches import codecs, reference
+from retail_stream.kafka.record_batches.errors import CorruptBatch
 from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.kafka.record_batches.reference import Record
 from tests.harness.record_batches import batch, read_all
@@ -54,11 +55,22 @@ def test_the_checksum_is_compared():
         record_set("t", 0, bytes(data), 2)
 
 
-def test_old_messages_expand_to_a_limit_only():
-    builder = LegacyRecordBatchBuilder(1, 1, 2**22)
-    builder.append(0, 0, None, bytes(2**20))
-    with pytest.raises(BatchTooLarge, match=r"more than 65,536 bytes"):
-        read_all(record_set("t", 0, bytes(builder.build()), 0), batch_bytes=2**16)
+@pytest.mark.parametrize("magic", [0, 1])
+def test_old_messages_that_expand_too_far_are_read_in_parts(magic, monkeypatch):
+    data = messages(magic, CODECS["gzip"], 20)
+    expected = [Record(20 + i, 1000 + i if magic else -1, key, value, ()) for i, (key, value) in enumerate(ROWS)]
+    assert read_all(record_set("t", 0, data, 21), batch_bytes=0) == expected[1:]
+    monkeypatch.setattr(reference, "RECORD_BYTES", 1000)
+    monkeypatch.setattr(codecs, "BLOCK_BYTES", 100)
+    builder = LegacyRecordBatchBuilder(magic, CODECS["gzip"], 2**20)
+    for i, size in enumerate((1, 5000, 1)):
+        builder.append(i, 7, None, bytes(size))
+    large = bytearray(builder.build())
+    large[:8] = (2).to_bytes(8, "big")
+    read = read_all(record_set("t", 0, bytes(large), 0, check_crc=False), batch_bytes=0, record_bytes=1000)
+    assert [(r.offset, r.timestamp, r.value) for r in read] == [
+        (i, 7 if magic else -1, value) for i, value in enumerate((b"\0", None, b"\0"))
+    ]
 
 
 @settings(deadline=None)
@@ -67,5 +79,5 @@ def test_damaged_messages_are_read_or_refused(data):
     whole = bytearray(messages(data.draw(st.integers(0, 1)), data.draw(st.sampled_from([0, 1, 2]))))
     for _ in range(data.draw(st.integers(1, 3))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    with contextlib.suppress(CorruptBatch, BatchTooLarge):
+    with contextlib.suppress(CorruptBatch):
         read_all(record_set("t", 0, bytes(whole), 0, check_crc=False), batch_bytes=2**16)

@@ -8,10 +8,12 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retail_stream.kafka.record_batches import outgoing
 from retail_stream.kafka.record_batches.added_headers import AddedHeaders, alike, one_by_one
 from retail_stream.kafka.record_batches.codecs import Codec, decompress
-from retail_stream.kafka.record_batches.columns import Columns, pieces
+from retail_stream.kafka.record_batches.columns import Columns
 from retail_stream.kafka.record_batches.outgoing import UNCOMPRESSED_BYTES, build
+from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.kafka.record_batches.reference import Record
 from tests.harness.record_batches import batch, encoded_record, read_all, records
@@ -124,3 +126,12 @@ def test_nothing_chosen_builds_nothing():
     columns = columns_of([Record(0, 0, b"k", b"v", ())])
     assert build(columns, numbers(), AddedHeaders(np.empty(0, np.uint8), numbers(0), 0), LIMIT).batches == ()
     assert build(columns, numbers(), one_by_one([]), LIMIT).batches == ()
+
+
+def test_a_record_that_consumers_would_pass_over_is_too_large(monkeypatch):
+    monkeypatch.setattr(outgoing, "RECORD_BYTES", 1000)
+    columns = columns_of([Record(i, 0, None, bytes(2000 if i == 1 else 900), ()) for i in range(3)])
+    monkeypatch.setattr(outgoing, "UNCOMPRESSED_BYTES", 1000)
+    made = build(columns, numbers(0, 1, 2), one_by_one([()] * 3), LIMIT)
+    assert made.too_large.tolist() == [1]
+    assert [b.records.tolist() for b in made.batches] == [[0], [2]]
