@@ -1,11 +1,40 @@
 """Migrations that have to do something about what they find."""
 
+import polars as pl
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, text
 
 from commands.init import MIGRATIONS, migrate
 from retail_stream.settings import Connections
+from services.aggregator import identities
+from services.aggregator.duplicates import as_bytes
+
+
+def test_identities_of_a_batch_each_become_few_rows(connections: Connections, warehouse: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with warehouse.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0007")
+        for partition, first in ((1, 0), (0, 100), (1, 40_000), (1, 70_000), (0, 7)):
+            ids = pl.DataFrame(
+                {"transaction_id": range(first, first + 30_000), "event_time": 5, "store_id": first},
+                schema_overrides={"store_id": pl.Int32},
+            )
+            connection.execute(
+                text("INSERT INTO sale_identities (partition, expires, identities) VALUES (:p, to_timestamp(:at), :b)"),
+                {"p": partition, "at": first, "b": as_bytes(ids)},
+            )
+    migrate(connections)
+    with warehouse.connect() as connection:
+        found = {p: identities.held(connection, p) for p in (0, 1)}
+    assert [(c.size, c.low, c.high, c.expires) for c in found[0]] == [(60_000, 7, 30_099, 100_000_000)]
+    sizes = [(c.size, c.low, c.high, c.expires) for c in found[1]]
+    assert sizes == [(60_000, 0, 69_999, 40_000_000_000), (30_000, 70_000, 99_999, 70_000_000_000)]
+    assert found[0][0].rows is not None
+    assert found[0][0].rows["store_id"].to_list() == [100] * 30_000 + [7] * 30_000
 
 
 def test_a_dimension_with_overlaps_is_emptied_for_the_merger_to_make_it_anew(

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from commands.init import InitSettings, create_topics
 from retail_stream.avro.decode import RecordSchema, encode, frame
-from retail_stream.errors import SettingsError
+from retail_stream.errors import Fenced, SettingsError
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import SOURCE_OFFSET, as_big_endian
 from retail_stream.kafka.offsets import TopicPartitionKey
@@ -21,7 +21,7 @@ from retail_stream.kafka.partition_records import PartitionRecords
 from retail_stream.kafka.record_batches.reference import Record
 from retail_stream.settings import Connections
 from retail_stream.topics import AHEAD, SCHEMAS, Result
-from services.aggregator import facts, outbox, ownership, settings, warehouse
+from services.aggregator import duplicates, facts, outbox, ownership, settings, warehouse
 from services.aggregator.batch import CLEAN, Aggregator
 from services.aggregator.ownership import OwnedPartition
 from services.aggregator.watermark import Rise
@@ -56,18 +56,21 @@ class Replica:
         self.owned = {(CLEAN, p): o for p, o in owned.items()}
         return owned
 
-    def store(self, partition: int, *times: int, stamp: int = NOW) -> None:
-        """Sales of these event times, in one transaction."""
+    def store(self, partition: int, *times: int, stamp: int = NOW, first_id: int | None = None) -> int:
+        """Sales of these event times, in one transaction; returns how many of them are duplicates."""
         start = self.owned[CLEAN, partition].next_offset
-        sales = [self._record(partition, start + i, time, stamp) for i, time in enumerate(times)]
+        first_id = start if first_id is None else first_id
+        sales = [self._record(partition, start + i, first_id + i, time, stamp) for i, time in enumerate(times)]
         pieces = (columns(CLEAN, partition, sales),) if sales else ()
         records = {(CLEAN, partition): PartitionRecords(pieces, start, start + len(sales))}
         rows = self.aggregator.rows(records)
-        self.owned = self.aggregator.store(self.owned, records, rows, frozenset()).owned
+        applied = self.aggregator.store(self.owned, records, rows, frozenset())
+        self.owned = applied.owned
+        return applied.step.duplicates
 
-    def _record(self, partition: int, offset: int, time: int, stamp: int) -> Record:
+    def _record(self, partition: int, offset: int, number: int, time: int, stamp: int) -> Record:
         sale = {
-            "transaction_id": offset, "store_id": partition, "event_time": time, "customer_id": 1, "product_id": 1,
+            "transaction_id": number, "store_id": partition, "event_time": time, "customer_id": 1, "product_id": 1,
             "quantity": 1, "unit_price": 1.0, "total_amount": 1.0, "payment_method": "card", "discount_applied": 0.0,
             "tax_amount": 0.0,
         }  # fmt: skip
@@ -103,6 +106,39 @@ def test_the_first_claim_of_an_empty_warehouse_keeps_the_rises_of_all_partitions
     with warehouse.connect() as connection:
         assert not ownership.is_fresh(connection, CLEAN)
     assert {p: o.recorded_rises for p, o in other.claim([1, 2]).items()} == {1: (), 2: (Rise(2, 5, NOW + SECOND),)}
+
+
+def test_identities_of_a_day_are_few_rows_and_a_claim_reads_only_the_newest_of_them(
+    connections: Connections, warehouse: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"LARGE": 8, "IN_MEMORY": 8, "MOST_CHUNKS": 5}.items():
+        monkeypatch.setattr(duplicates, name, value)
+    replica = Replica(connections, warehouse, sales_windows="1m,1d")
+    replica.claim([0])
+    for i in range(60):
+        replica.store(0, NOW + i)
+    assert asked(warehouse, "SELECT count(*) <= 6, sum(number) FROM sale_identities") == [(True, 60)]
+    (claimed,) = replica.claim([0]).values()
+    assert sum(c.size for c in claimed.held if c.rows is not None) <= 8
+    # The first sale again, one between that is new, and the last one again.
+    assert [replica.store(0, NOW + i, first_id=i) for i in (0, 60, 59)] == [1, 0, 1]
+    assert asked(warehouse, "SELECT sum(transactions) FROM sales_by_window WHERE window_size = '1 day'") == [(61,)]
+    assert sum(c.size for o in replica.owned.values() for c in o.held if c.rows is not None) <= 8
+
+
+def test_an_owner_that_lost_its_partition_does_not_use_identities_that_the_next_one_has_merged(
+    connections: Connections, warehouse: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (Replica(connections, warehouse, sales_windows="1d") for _ in range(2))
+    first.claim([0])
+    first.store(0, NOW, NOW + 1)
+    monkeypatch.setattr(duplicates, "IN_MEMORY", 0)
+    first.store(0, NOW + 2, NOW + 3)
+    second.claim([0])
+    second.store(0, NOW + 4, NOW + 5, NOW + 6)
+    assert asked(warehouse, "SELECT count(*), sum(number) FROM sale_identities") == [(1, 7)]
+    with pytest.raises(Fenced):
+        first.store(0, NOW, first_id=0)
 
 
 @pytest.mark.parametrize("windows", ["1m", "366d"])
