@@ -37,6 +37,38 @@ def test_identities_of_a_batch_each_become_few_rows(connections: Connections, wa
     assert found[0][0].rows["store_id"].to_list() == [100] * 30_000 + [7] * 30_000
 
 
+def test_days_of_facts_stay_and_those_of_the_default_partition_get_their_own(
+    connections: Connections, warehouse: Engine
+) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with warehouse.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0008")
+        connection.execute(
+            text("""
+            CREATE TABLE fact_sales_2026_01_05 PARTITION OF fact_sales FOR VALUES FROM ('2026-01-05') TO ('2026-01-06');
+            CREATE TABLE fact_sales_2026_01_06 (LIKE fact_sales);
+            CREATE TABLE fact_sales_9999_12_31 PARTITION OF fact_sales FOR VALUES FROM ('9999-12-31') TO (MAXVALUE);
+            CREATE TABLE fact_sales_other_days PARTITION OF fact_sales DEFAULT;
+            INSERT INTO fact_sales
+            SELECT 1, 1, at::timestamptz, 1, 1, 1, 1, 1, '', 0, 0
+            FROM unnest(ARRAY['1900-02-01', '2026-01-05', '2026-01-07', '2026-02-01', '2026-02-28', '9999-12-30',
+                              '9999-12-31']) at
+        """)
+        )
+    migrate(connections)
+    with warehouse.begin() as connection:
+        rows = connection.execute(text("SELECT tableoid::regclass::text FROM fact_sales ORDER BY event_time"))
+        assert [name.removeprefix("fact_sales_") for name in rows.scalars()] == [
+            "1900s", "2026_01_05", "2026_01_07", "2026_02", "2026_02", "9999_12_30", "9999_12_31",
+        ]  # fmt: skip
+        assert connection.execute(text("SELECT to_regclass('fact_sales_other_days')")).scalar_one() is None
+        archived = text("SELECT partition::text FROM fact_partitions WHERE first_day = '2026-01-06'")
+        assert connection.execute(archived).scalar_one() == "fact_sales_2026_01_06"
+
+
 def test_a_dimension_with_overlaps_is_emptied_for_the_merger_to_make_it_anew(
     connections: Connections, warehouse: Engine
 ) -> None:
