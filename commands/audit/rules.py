@@ -6,7 +6,7 @@ The rules have the names that the cleaner gives them, so that they can be compar
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from commands.audit.layouts import Holds, named
+from commands.audit.layouts import Holds, holds
 from retail_stream.entities import FIELDS, Entity
 
 UNKNOWN = "Unknown"
@@ -17,6 +17,7 @@ VALID_AVRO = "valid_avro"
 #: The field that may be null or blank in raw records and is ``UNKNOWN`` then in clean ones.
 DEFAULTED: Mapping[Entity, str] = {Entity.CUSTOMERS: "email", Entity.STORES: "manager"}
 
+_LIMITED = (Holds.TEXT, Holds.AMOUNT, Holds.TIME)
 _FIVE_MINUTES = 5 * 60 * 1_000_000
 # A blank is all of Unicode's White_Space: RE2 has the separators as a class and needs the six controls by name.
 _SOMETHING = r"[^\t-\r\x{85}\p{Z}]"
@@ -43,17 +44,26 @@ def _or_null(field: str, condition: str) -> str:
 
 
 def of_values(entity: Entity) -> tuple[Rule, ...]:
-    """The rules of a record that can be decoded; columns as in ``raw_<entity>``."""
+    """The rules of a record that can be decoded, whatever its schema was; columns as in ``raw_<entity>``."""
     key, time = FIELDS[entity].key, FIELDS[entity].time
-    texts, amounts = named(entity, Holds.TEXT), named(entity, Holds.AMOUNT)
-    dates = tuple(d for d in named(entity, Holds.TIME) if d != time)
-    return (
-        Rule("key_matches", f"key_text = {key}::VARCHAR"),
-        Rule("time_in_range", _in_years(time)),
+    return Rule("key_matches", f"key_text = {key}::VARCHAR"), Rule("time_in_range", _in_years(time))
+
+
+def limited(entity: Entity) -> Mapping[str, Holds]:
+    """The fields that must be storable by today's schema, and what they hold."""
+    own = FIELDS[entity].time
+    return {name: held for name, held in holds(entity).items() if held is not Holds.OTHER and name != own}
+
+
+def storable(limits: Mapping[str, Holds]) -> tuple[Rule, ...]:
+    """The rules that values of these fields must meet, as Postgres would refuse others."""
+    texts, amounts, dates = ([n for n, held in limits.items() if held is kind] for kind in _LIMITED)
+    rules = (
         _all("text_without_nul", (f"coalesce(instr({t}, chr(0)), 0) = 0" for t in texts)),
         _all("amounts_in_range", (_or_null(a, f"isfinite({a}) AND abs({a}) < 1e9") for a in amounts)),
         _all("dates_in_range", (_or_null(d, _in_years(d)) for d in dates)),
     )
+    return tuple(rule for rule, fields in zip(rules, (texts, amounts, dates), strict=True) if fields)
 
 
 def of_tombstones() -> tuple[Rule, ...]:

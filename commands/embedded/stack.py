@@ -26,7 +26,7 @@ from commands.embedded.programs import Programs, install
 from commands.embedded.servers import Launch, Server
 from commands.embedded.settings import LOOPBACK, EmbeddedSettings, Ports
 
-_READY_S = 90.0
+_READY_S = 180.0
 _LOOK_EVERY_S = 0.1
 # The least time between two starts of one server.
 _RESTART_PAUSE_S = 5.0

@@ -1,21 +1,31 @@
 """The rule sets that judged records, as tables of the engine."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import polars as pl
 
 from commands.audit import engine as duck
 from commands.audit.conditions import define
+from commands.audit.layouts import Holds, holds
+from commands.audit.rules import limited, storable
 from commands.verify.compare import Differences, listed
 from commands.verify.report import Check
 from retail_stream.entities import Entity
 from retail_stream.rules import built_in
 from retail_stream.rules.built_in import Action
-from retail_stream.rules.rule_set import RuleSet
+from retail_stream.rules.rule_set import Rule, RuleSet
 
 _SHOWN = 12
+
+
+class Condition(NamedTuple):
+    """What a good record meets. ``is_code``: the SQL is ours, over the columns of ``raw_<entity>`` as they are."""
+
+    sql: str
+    is_code: bool
 
 
 @dataclass(frozen=True)
@@ -32,34 +42,59 @@ class RuleSets:
 
     @property
     def foreign(self) -> list[str]:
-        """Versions whose rules beside the files were others: their verdicts cannot be recomputed."""
-        return [v for v, r in self.published.items() if r.built_in != built_in.VERSION]
+        """Versions whose verdicts cannot be recomputed: the rules that are code were others, or a field is gone."""
+        known = {*holds(self.entity)}
+        return [
+            v for v, r in self.published.items() if r.built_in != built_in.VERSION or not {*(r.limits or ())} <= known
+        ]
 
     @cached_property
-    def conditions(self) -> Mapping[str, int]:
+    def conditions(self) -> Mapping[Condition, int]:
         """Each condition that decides about a record → its number."""
-        sets = (self.today, *self.published.values())
-        texts = dict.fromkeys(rule.must for rules in sets for rule in rules.rules if rule.action is not Action.WARN)
-        return {must: number for number, must in enumerate(texts)}
+        rows = (row for rules in self._versions.values() for row in self._deciding(rules))
+        return {condition: number for number, condition in enumerate(dict.fromkeys(c for c, _ in rows))}
+
+    @property
+    def _versions(self) -> Mapping[str, RuleSet]:
+        foreign = self.foreign
+        others = {v: r for v, r in self.published.items() if v not in foreign}
+        return {self.today.version: self.today, **others}
+
+    def _deciding(self, rules: RuleSet) -> Iterator[tuple[Condition, Rule]]:
+        """The rules of a version that decide about a record, those that follow from its schema first."""
+        # Today's follow from the schema as `verify` reads it, not from what the cleaner wrote.
+        is_today = rules.limits is None or rules.version == self.today.version
+        limits = (
+            limited(self.entity) if is_today else {name: Holds(held) for name, held in (rules.limits or {}).items()}
+        )
+        for rule in storable(limits):
+            yield Condition(rule.condition, is_code=True), Rule(rule.name, rule.condition, Action.REJECT, "")
+        for own in rules.rules:
+            if own.action is not Action.WARN:
+                yield Condition(own.must, is_code=False), own
 
     def unmet(self, engine: duck.Engine) -> str:
         """SQL: the numbers of the conditions that a row of ``raw_<entity>`` does not meet; none if it has no fields."""
         calls = [
-            f"CASE WHEN coalesce({define(engine, self.entity, f'rule_{self.entity}_{number}', must)}, false)"
-            f" THEN NULL ELSE {number} END"
-            for must, number in self.conditions.items()
+            f"CASE WHEN coalesce({self._call(engine, condition, number)}, false) THEN NULL ELSE {number} END"
+            for condition, number in self.conditions.items()
         ]
         every = f"[number FOR number IN [{', '.join(calls)}] IF number IS NOT NULL]"
         return f"CASE WHEN decoded THEN {every} ELSE [] END::INTEGER[]" if calls else "[]::INTEGER[]"
 
+    def _call(self, engine: duck.Engine, condition: Condition, number: int) -> str:
+        return (
+            condition.sql
+            if condition.is_code
+            else define(engine, self.entity, f"rule_{self.entity}_{number}", condition.sql)
+        )
+
     def load(self, engine: duck.Engine) -> None:
         """Make ``rules_<entity>``: version, ``number`` of the condition, name, action, field, ``value``."""
-        sets = {self.today.version: self.today, **self.published}
         rows = [
-            (version, self.conditions[r.must], r.name, r.action.value, r.field, r.default)
-            for version, rules in sets.items()
-            for r in rules.rules
-            if r.action is not Action.WARN
+            (version, self.conditions[condition], r.name, r.action.value, r.field, r.default)
+            for version, rules in self._versions.items()
+            for condition, r in self._deciding(rules)
         ]
         names = ("version", "number", "name", "action", "field", "value")
         schema: dict[str, pl.DataType] = {n: pl.Int32() if n == "number" else pl.String() for n in names}

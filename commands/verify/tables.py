@@ -31,7 +31,7 @@ class RawTable:
     """``raw_<entity>``: a row per raw record, with its fields as they must be in the clean record.
 
     ``broken``: the names of the rules that are code and that it breaks, sorted, with commas between; '' for none.
-    ``unmet``: the numbers of the conditions of `schemas/rules` that it does not meet.
+    ``unmet``: the numbers of the conditions that it does not meet and that versions of the rules differ in.
     """
 
     def __init__(self, engine: Engine, entity: Entity, decoder: Decoder, book: RuleSets) -> None:

@@ -68,11 +68,16 @@ def upgrade() -> None:
             'its century; where others overlap these, the day. Runs as its owner, for roles that own nothing.';
     """)
     connection = op.get_bind()
-    default = text("SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass('fact_sales_other_days'))")
-    if not connection.execute(default).scalar_one():
+    default = connection.execute(
+        text("""
+            SELECT partdefid::regclass::text FROM pg_partitioned_table
+            WHERE partrelid = 'fact_sales'::regclass AND partdefid <> 0
+        """)
+    ).scalar_one_or_none()
+    if default is None:
         return
-    op.execute("ALTER TABLE fact_sales DETACH PARTITION fact_sales_other_days")
-    days = text("SELECT DISTINCT (event_time AT TIME ZONE 'UTC')::date FROM fact_sales_other_days ORDER BY 1")
+    op.execute(f"ALTER TABLE fact_sales DETACH PARTITION {default}")
+    days = text(f"SELECT DISTINCT (event_time AT TIME ZONE 'UTC')::date FROM {default} ORDER BY 1")
     for day in connection.execute(days).scalars().all():
         connection.execute(text("SELECT make_fact_partition(:day)"), {"day": day})
-    op.execute("INSERT INTO fact_sales SELECT * FROM fact_sales_other_days; DROP TABLE fact_sales_other_days")
+    op.execute(f"INSERT INTO fact_sales SELECT * FROM {default}; DROP TABLE {default}")

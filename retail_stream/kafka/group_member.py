@@ -52,6 +52,11 @@ class GroupMember:
         """Whether the group has it as a member now."""
         return self.consumer is not None and self.consumer.is_member
 
+    @property
+    def has_coordinator(self) -> bool:
+        """Whether a broker is known that takes commits."""
+        return self.consumer is not None and self.consumer.has_coordinator
+
     def start(self) -> None:
         """Begin to join the group."""
         self._running = asyncio.create_task(self._run(), name=f"{self._group} member")

@@ -237,6 +237,9 @@ class Membership(Generic[Owned]):
         try:
             if self.owned:
                 await self._before_rebalance()
+                # The group takes it until the partitions have a new owner, whose own commit may be seconds away.
+                if self.reading and self._member.has_coordinator:
+                    await self.commit_now(_LAST_COMMIT_S)
         except Exception as error:
             self._failure = error
         finally:

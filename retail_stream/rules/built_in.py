@@ -72,15 +72,20 @@ STORABLE: Mapping[Holds, tuple[str, Callable[[pl.Expr], pl.Expr]]] = {
 
 
 @cache
-def of_values(entity: Entity) -> tuple[Expectation, ...]:
-    """What a record must meet that can be decoded."""
+def limited(entity: Entity) -> Mapping[str, Holds]:
+    """The fields of the raw schema whose values Postgres has limits for; not the time, which has a rule of its own."""
+    held = {f["name"]: holds_of(f["type"]) for f in topic(raw(entity)).schema()["fields"]}
+    return {name: kind for name, kind in held.items() if kind and name != FIELDS[entity].time}
+
+
+def of_values(entity: Entity, limits: Mapping[str, Holds]) -> tuple[Expectation, ...]:
+    """What a record must meet that can be decoded. ``limits``: the fields that must be storable, and what they hold."""
     fields = FIELDS[entity]
     key = pl.col("key") == pl.col(fields.key).cast(pl.String)
-    held = {f["name"]: holds_of(f["type"]) for f in topic(raw(entity)).schema()["fields"] if f["name"] != fields.time}
     return (
         Expectation("key_matches", f"the key is {fields.key} in decimal digits", key),
         Expectation("time_in_range", f"{fields.time} in the years 1900 to 9999", _in_years(pl.col(fields.time))),
-        *_storable({name: kind for name, kind in held.items() if kind}),
+        *_storable(limits),
     )
 
 

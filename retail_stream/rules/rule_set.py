@@ -5,12 +5,13 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from retail_stream import topics
+from retail_stream.avro.schema import Holds
 from retail_stream.entities import Entity
 from retail_stream.errors import SettingsError
 from retail_stream.rules import built_in
@@ -42,11 +43,16 @@ class Rule:
 
 @dataclass(frozen=True)
 class RuleSet:
-    """The rules of one entity, in the order of the file. ``built_in``: the version of the rules that are code."""
+    """The rules of one entity, in the order of the file. ``built_in``: the version of the rules that are code.
+
+    ``limits``: the fields that must be storable and what they hold, by the raw schema of that time; None in what was
+    published before versions held them, which means today's.
+    """
 
     entity: Entity
     rules: tuple[Rule, ...]
     built_in: int = built_in.VERSION
+    limits: Mapping[str, Holds] | None = field(default=None, hash=False)
 
     @cached_property
     def version(self) -> str:
@@ -61,7 +67,8 @@ class RuleSet:
     @property
     def _content(self) -> dict[str, Any]:
         rules = [{n: v for n, v in asdict(rule).items() if v} for rule in self.rules]
-        return {"entity": self.entity, "built_in": self.built_in, "rules": rules}
+        limits = {} if self.limits is None else {"limits": dict(self.limits)}
+        return {"entity": self.entity, "built_in": self.built_in, "rules": rules, **limits}
 
     def as_json(self) -> bytes:
         """The value of its record on `cleaner.rules`."""
@@ -74,7 +81,8 @@ class RuleSet:
         Raises:
             ValueError: a condition is not valid.
         """
-        return (*built_in.of_values(self.entity), *(_expectation(self.entity, rule) for rule in self.rules))
+        limits = built_in.limited(self.entity) if self.limits is None else self.limits
+        return (*built_in.of_values(self.entity, limits), *(_expectation(self.entity, rule) for rule in self.rules))
 
 
 class RuleError(SettingsError):
@@ -118,7 +126,7 @@ def read(entity: Entity, path: Path) -> RuleSet:
             rules.append(_rule(entity, name, table))
         except ValueError as e:
             raise RuleError(f"{shown}: rule {name}: {e}.") from None
-    rule_set = RuleSet(entity, tuple(rules))
+    rule_set = RuleSet(entity, tuple(rules), limits=built_in.limited(entity))
     try:
         _check(rule_set)
     except ValueError as e:
@@ -137,7 +145,10 @@ def parse(value: bytes) -> RuleSet:
         raise ValueError("it is not a rule set")
     entity = Entity(str(data.get("entity")))
     rules = tuple(_rule(entity, r.get("name"), {n: v for n, v in r.items() if n != "name"}) for r in data["rules"])
-    rule_set = RuleSet(entity, rules, int(data.get("built_in", 0)))
+    limits = data.get("limits")
+    if limits is not None:
+        limits = {str(name): Holds(kind) for name, kind in dict(limits).items()}
+    rule_set = RuleSet(entity, rules, int(data.get("built_in", 0)), limits)
     _check(rule_set)
     return rule_set
 

@@ -23,6 +23,7 @@ from retail_stream.kafka.record_batches.outgoing import build
 from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.kafka.record_batches.reference import Record
 from retail_stream.settings import Connections
+from tests.harness.eventually import eventually
 from tests.harness.record_batches import batch
 from tests.harness.servers import CONTAINERS, private_stack
 
@@ -128,7 +129,8 @@ def test_a_limit_that_was_lowered_refuses_a_batch_and_takes_smaller_ones(connect
     resource = ConfigResource(ResourceType.TOPIC, TOPIC, incremental_configs=[lower])
     assert largest_batches(admin, {TOPIC: 7}) == {TOPIC: 1_048_588}
     admin.incremental_alter_configs([resource])[resource].result(30)
-    assert largest_batches(admin, {TOPIC: 7}) == {TOPIC: 200}
+    # The broker reads its changed configuration a moment later.
+    eventually(lambda: largest_batches(admin, {TOPIC: 7}) == {TOPIC: 200}, "the limit is lower")
 
     async def run() -> None:
         partitions = KafkaPartitions(connections, "test")

@@ -189,8 +189,9 @@ class World:
             assert cleaner.is_running(), cleaner.log()[-3000:]
         return self.committed() == self._ends(topics.raw)
 
-    def drain(self, within_s: float = 60) -> None:
-        eventually(self.is_drained, "committed = end of every raw partition", within_s)
+    def drain(self, within_s: float = 120) -> None:
+        # A coordinator that has just started may not answer yet.
+        eventually(self.is_drained, "committed = end of every raw partition", within_s, retry_on=KafkaException)
 
     def delivered(self, entity: Entity) -> int:
         """How many clean records there are by now, repeats included."""

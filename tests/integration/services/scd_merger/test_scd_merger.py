@@ -452,11 +452,11 @@ def test_two_mergers_killed_and_fenced_agree_with_the_oracle(
             connection.execute(text("UPDATE consumer_positions SET epoch = epoch + 1"))
         publish(connections, events[2 * third :])
         eventually(lambda: versions(warehouse, keys) == oracle(events), "the table is the oracle's", 120, every_s=0.2)
+        eventually(lambda: replacement.at.ask("/readyz")[0] == 200, "it handles signals")
         for service in (second, replacement):
             service.send_signal(signal.SIGTERM)
-        # The replacement may not have come as far as to handle signals.
         assert second.wait() == 0
-        replacement.wait()
+        assert replacement.wait() == 0
         ends = end_offsets(connections, [(TOPIC, p) for p in range(4)])
         committed = committed_offsets(connections, Group.SCD_MERGER, ends)
         assert {tp: committed[tp] for tp in ends} == ends

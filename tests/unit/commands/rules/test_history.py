@@ -1,8 +1,11 @@
 """Versions of rules, and how two of them differ."""
 
+from dataclasses import replace
+
 import pytest
 
 from commands.rules.history import differences, pair, versions
+from retail_stream.avro.schema import Holds
 from retail_stream.entities import Entity
 from retail_stream.errors import SettingsError
 from retail_stream.rules.built_in import Action
@@ -13,6 +16,7 @@ ADULT = Rule("adult", "age >= 18", Action.REJECT, "Only adults.")
 NAMED = Rule("named", "LENGTH(name) > 0", Action.WARN, "A name.")
 OLD = RuleSet(Entity.CUSTOMERS, (ADULT, NAMED))
 NEW = RuleSet(Entity.CUSTOMERS, (Rule("adult", "age >= 16", Action.REJECT, "Nearly adults."),))
+MORE = {"nickname": Holds.TEXT}
 STORES = RuleSet(Entity.STORES, ())
 TODAY = {Entity.CUSTOMERS: NEW, Entity.STORES: STORES}
 THERE = {OLD.key: Published(OLD, 1_700_000_000_000), STORES.key: Published(STORES, 1_700_000_000_000)}
@@ -38,6 +42,8 @@ def test_rules_are_added_dropped_changed_and_renamed() -> None:
     assert differences(OLD, RuleSet(Entity.CUSTOMERS, OLD.rules, built_in=2)) == [
         "~ the rules that are code: version 1 → 2"
     ]
+    knew, knows = (replace(OLD, limits=limits) for limits in ({"name": Holds.TEXT}, {"name": Holds.TEXT, **MORE}))
+    assert differences(knew, knows) == ["+ the limits of text hold for nickname"]
 
 
 def test_two_versions_of_one_entity_are_compared() -> None:

@@ -12,6 +12,7 @@ from commands.verify import cleaning
 from commands.verify.rule_sets import RuleSets, version_check
 from commands.verify.tables import CleanTable, DeadLetterTable, RawTable, recode
 from retail_stream import topics
+from retail_stream.avro.schema import Holds
 from retail_stream.entities import FIELDS, Entity
 from retail_stream.rules.built_in import Action
 from retail_stream.rules.rule_set import Rule, RuleSet
@@ -332,6 +333,40 @@ def test_records_of_an_older_version_stay_green_when_a_rule_is_added(engine):
     due, _ = check(engine, [], [], [Record(0, GOOD)], now)
     assert due.ok
     assert not check(engine, [], [], [Record(0, GOOD)], now)[1].ok
+
+
+NAMELESS = {"email": Holds.TEXT, "join_date": Holds.TIME}
+
+
+def test_limits_hold_for_the_fields_that_the_named_rules_knew(engine):
+    torn = encode(Entity.CUSTOMERS, "raw", RAW_ID, name="a\0b")
+    older = RuleSet(Entity.CUSTOMERS, (), limits=NAMELESS)
+    customer = encode(Entity.CUSTOMERS, "clean", CLEAN_ID, name="a\0b")
+    raw = [Record(n, torn) for n in range(3)]
+    both = book(older=older)
+    clean = [cleaned(0, 0, customer, version=older.version)]
+    dead = [letter(0, 1, torn, "text_without_nul"), letter(1, 2, torn, "text_without_nul")]
+    assert [c.examples for c in check(engine, clean, dead, raw, both)] == [(), ()]
+    swapped = [letter(0, 0, torn, "text_without_nul", older.version), *dead[1:]]
+    wrong = check(engine, [cleaned(0, 1, customer)], swapped, raw, both)
+    assert [tuple(sorted(c.examples, reverse=True)) for c in wrong] == [
+        (
+            "customers.raw/0@1: breaks text_without_nul, and is in customers.clean",
+            "customers.raw/0@0: good, and missing in customers.clean",
+        ),
+        (
+            "customers.raw/0@1: breaks text_without_nul, and is missing in customers.dlq",
+            "customers.raw/0@0: breaks no rule, and is in customers.dlq",
+        ),
+    ]
+
+
+def test_verdicts_on_a_field_that_is_gone_are_only_accounted_for(engine):
+    gone = RuleSet(Entity.CUSTOMERS, (), limits={"nickname": Holds.TEXT})
+    dead = [*DEAD, letter(1, 0, GOOD, "text_without_nul", gone.version)]
+    clean, letters = check(engine, CLEAN[1:], dead, book=book(gone=gone))
+    assert (clean.ok, letters.ok) == (True, True), (clean, letters)
+    assert letters.note == "1 that cannot be judged anew"
 
 
 def test_a_record_that_breaks_a_rule_which_stops_the_cleaner_is_nowhere(engine):

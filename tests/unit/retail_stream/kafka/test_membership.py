@@ -102,11 +102,21 @@ def test_a_commit_that_fails_is_repeated_a_second_later(run: Callable) -> None:
 
 def test_a_stop_without_a_broker_does_not_wait_for_a_commit(run: Callable) -> None:
     async def story(group: Group) -> None:
-        group.consumer.is_member = False
+        group.consumer.is_member = group.consumer.has_coordinator = False
 
     consumer = ScriptedConsumer()
     run(consumer, story, 5)
     assert consumer.commits == []
+
+
+def test_positions_are_committed_before_partitions_go(run: Callable) -> None:
+    async def story(group: Group) -> None:
+        group.membership.advance({KEY: Owned(7)})
+        group.consumer.rebalance()
+        await group.until(lambda: group.finished == 1 and group.membership.joined)
+        assert group.consumer.commits == [{KEY: 7}]
+
+    run(ScriptedConsumer(), story, 5)
 
 
 def test_a_batch_that_does_not_follow_the_stored_position_is_read_again(run: Callable) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from retail_stream.avro.schema import Holds
 from retail_stream.entities import Entity
 from retail_stream.rules import built_in
 from retail_stream.rules.built_in import Action
@@ -88,9 +89,18 @@ def test_the_same_rules_have_the_same_version_and_any_change_another(tmp_path: P
     others = [
         replace(rules, built_in=built_in.VERSION + 1),
         replace(rules, entity=Entity.STORES),
+        replace(rules, limits={**(rules.limits or {}), "more": Holds.TEXT}),
+        replace(rules, limits=None),
         *(replace(rules, rules=(replace(rule, **changed),)) for changed in CHANGES),
     ]
     assert rules.version not in {other.version for other in others}
+
+
+def test_a_rule_set_that_was_published_without_limits_keeps_its_version(tmp_path: Path) -> None:
+    older = replace(load(Entity.SALES, write(tmp_path, GOOD)), limits=None)
+    assert b"limits" not in older.as_json()
+    assert parse(older.as_json()) == older
+    assert [e.name for e in older.expectations][2:4] == ["amounts_in_range", "text_without_nul"]
 
 
 def test_a_published_rule_set_that_someone_else_wrote_is_checked() -> None:
