@@ -8,6 +8,8 @@
 | `counted_or_late` | as `kept`; a window may be without it where `sales.late` says so |
 | `counted_once` | the sale has one fact and counts once in its windows, and its copy is not a dead letter |
 | `merged_in_order` | as `kept`, and its id has the history that all changes make in order of time |
+
+Where the rules that a record names decide otherwise than the ledger, `rules` has changed what is expected of it.
 """
 
 from collections.abc import Iterator

@@ -3,19 +3,21 @@
 1  the cleaner's committed offsets, if it has any     records before them are clean or dead letters by now
 2  the warehouse, in one snapshot                     its positions say which clean records it contains
 3  the ledger and the pipeline's topics               with what the warehouse had still to publish
-4  the raw records that the ledger names
+4  the raw records that the ledger names               with the rules that judged them
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from commands.audit import engine as duck
+from commands.audit import rule_sets
 from commands.audit.avro import Decoder
 from commands.audit.reading import ends, load
 from commands.audit.results import OutboxRecord
+from commands.audit.rule_sets import RuleSets
 from commands.progress import Shown
-from commands.score import warehouse
+from commands.score import rules, warehouse
 from commands.score.tables import planted_tables, tables
 from retail_stream import topics
 from retail_stream.avro.registry import Registry
@@ -47,7 +49,11 @@ def gather(connections: Connections, engine: duck.Engine, progress: Shown) -> No
         postgres_engine.dispose()
     decoders = _decoders(connections)
     _topics(connections, engine, decoders, unpublished, progress)
-    _planted(connections, engine, decoders, progress)
+    # After the topics' ends: the rules of every record before them are published by now.
+    books = rule_sets.read(connections)
+    _planted(connections, engine, decoders, books, progress)
+    for book in books.values():
+        rules.expect(engine, book)
 
 
 def _committed(connections: Connections, engine: duck.Engine) -> None:
@@ -84,9 +90,15 @@ def _topics(
     by_topic[Result.LATE].take(unpublished)
 
 
-def _planted(connections: Connections, engine: duck.Engine, decoders: Decoders, progress: Shown) -> None:
+def _planted(
+    connections: Connections,
+    engine: duck.Engine,
+    decoders: Decoders,
+    books: Mapping[Entity, RuleSets],
+    progress: Shown,
+) -> None:
     """Load the raw topics, up to the last record of each partition that the ledger names."""
     raw_ends = wait_for(lambda: ends(connections, map(topics.raw, Entity)), COMMAND_PATIENCE_S)
     named = engine.execute("SELECT entity || '.raw', partition, max(\"offset\") FROM planted GROUP BY ALL").fetchall()
     until = {(topic, p): min(last + 1, raw_ends.get((topic, p), 0)) for topic, p, last in named}
-    load(connections, until, planted_tables(engine, decoders), progress, "reading what was planted, records")
+    load(connections, until, planted_tables(engine, decoders, books), progress, "reading what was planted, records")

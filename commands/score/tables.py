@@ -7,17 +7,27 @@ from confluent_kafka import Message
 
 from commands.audit.avro import HEADER_BYTES, AvroRecord, Decoder, layout, schema_number
 from commands.audit.engine import Engine, create, insert
+from commands.audit.raw_table import RawTable
 from commands.audit.reading import TopicTable
 from commands.audit.records import FrameSchema, Row, decimal, field_columns, frame, text
+from commands.audit.rule_sets import RuleSets
 from commands.audit.versions import attributes
 from commands.score.late import MissedWindowsTable
 from retail_stream.dead_letters import Header
 from retail_stream.entities import FIELDS, Entity
-from retail_stream.kafka.headers import REPLAY_OF, SEQUENCE_TIME, SOURCE_OFFSET, big_endian, headers_by_name
+from retail_stream.kafka.headers import (
+    REPLAY_OF,
+    RULES_VERSION,
+    SEQUENCE_TIME,
+    SOURCE_OFFSET,
+    big_endian,
+    headers_by_name,
+)
 from retail_stream.topics import Result, clean, dlq, raw
 
 _PLACE: FrameSchema = {"partition": pl.Int64(), "offset": pl.Int64()}
-_RECORD: FrameSchema = {**_PLACE, "position": pl.Int64(), "replay_of": pl.Binary()}
+_JUDGED: FrameSchema = {**_PLACE, "rules_version": pl.String()}
+_RECORD: FrameSchema = {**_JUDGED, "position": pl.Int64(), "replay_of": pl.Binary()}
 _PLANTED: FrameSchema = {
     "entity": pl.String(),
     **_PLACE,
@@ -44,12 +54,12 @@ class PlantedTable:
 
 
 class DeadPlaceTable:
-    """``dead_<entity>``: the raw partition and offset of each dead letter."""
+    """``dead_<entity>``: the raw partition and offset of each dead letter, and which rules it names."""
 
     def __init__(self, engine: Engine, entity: Entity) -> None:
         self._engine = engine
         self._entity = entity
-        create(engine, f"dead_{entity}", _PLACE)
+        create(engine, f"dead_{entity}", _JUDGED)
 
     def take(self, messages: Sequence[Message]) -> None:
         """Append dead letters of the entity's raw topic; one whose headers name no place is left out."""
@@ -58,8 +68,8 @@ class DeadPlaceTable:
             named = headers_by_name(m)
             place = [decimal(text(named.get(h))) for h in (Header.PARTITION, Header.OFFSET)]
             if named.get(Header.TOPIC) == raw(self._entity).encode() and None not in place:
-                rows.append(tuple(place))
-        insert(self._engine, f"dead_{self._entity}", frame(rows, _PLACE))
+                rows.append((*place, text(named.get(RULES_VERSION))))
+        insert(self._engine, f"dead_{self._entity}", frame(rows, _JUDGED))
 
 
 class RecordTable:
@@ -92,7 +102,7 @@ class RecordTable:
             named = headers_by_name(m)
             offset = m.offset() if self._wanted is not None else big_endian(named.get(SOURCE_OFFSET))
             if offset is not None:
-                record = (m.partition(), offset, m.offset(), named.get(REPLAY_OF))
+                record = (m.partition(), offset, text(named.get(RULES_VERSION)), m.offset(), named.get(REPLAY_OF))
                 rows.append((*record, *(self._sale(m) if self._entity is Entity.SALES else self._change(m, named))))
         insert(self._engine, self._name, frame(rows, self._schema))
 
@@ -124,16 +134,30 @@ def tables(engine: Engine, decoders: Mapping[str, Decoder]) -> dict[str, TopicTa
     return by_topic
 
 
-def planted_tables(engine: Engine, decoders: Mapping[str, Decoder]) -> dict[str, TopicTable]:
-    """Raw topic → the table of its records, which keeps those that the loaded ledger names."""
-    by_topic: dict[str, TopicTable] = {}
-    for entity in Entity:
-        wanted: dict[int, set[int]] = {}
+class PlantedRecords:
+    """The raw records that the loaded ledger names: ``raw_<entity>``, and judged by rules in ``judged_<entity>``."""
+
+    def __init__(self, engine: Engine, entity: Entity, decoder: Decoder, book: RuleSets) -> None:
         rows = engine.execute('SELECT partition, "offset" FROM planted WHERE entity = ?', [entity.value]).fetchall()
+        self._wanted = {*rows}
+        wanted: dict[int, set[int]] = {}
         for partition, offset in rows:
             wanted.setdefault(partition, set()).add(offset)
-        by_topic[raw(entity)] = RecordTable(engine, raw(entity), decoders[raw(entity)], wanted)
-    return by_topic
+        self._records = RecordTable(engine, raw(entity), decoder, wanted)
+        self._judged = RawTable(engine, entity, decoder, book, f"judged_{entity}")
+
+    def take(self, messages: Sequence[Message]) -> None:
+        """Append those that are named."""
+        if wanted := [m for m in messages if (m.partition(), m.offset()) in self._wanted]:
+            self._records.take(wanted)
+            self._judged.take(wanted)
+
+
+def planted_tables(
+    engine: Engine, decoders: Mapping[str, Decoder], books: Mapping[Entity, RuleSets]
+) -> dict[str, TopicTable]:
+    """Raw topic → the tables of those of its records that the loaded ledger names."""
+    return {raw(e): PlantedRecords(engine, e, decoders[raw(e)], books[e]) for e in Entity}
 
 
 def _decoded(decoder: Decoder, value: bytes | None) -> AvroRecord | None:

@@ -11,7 +11,7 @@ from commands.audit.rules import DEFAULTED, UNKNOWN, cleaned
 from commands.audit.versions import attributes
 from retail_stream.entities import FIELDS, Entity
 
-REJECTED = "rejected"
+REJECTED, KEPT = "rejected", "kept"
 _NOT_YET = "the warehouse has not reached it"
 
 

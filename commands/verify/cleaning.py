@@ -2,9 +2,9 @@
 
 from commands.audit.engine import Engine, count
 from commands.audit.layouts import holds
+from commands.audit.rule_sets import RuleSets
 from commands.verify.compare import Differences, columns, differences, listed
 from commands.verify.report import Check
-from commands.verify.rule_sets import RuleSets
 from retail_stream.entities import Entity
 
 

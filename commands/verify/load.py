@@ -12,22 +12,21 @@ import polars as pl
 from sqlalchemy import Engine
 
 from commands.audit import engine as duck
-from commands.audit import snapshot
+from commands.audit import rule_sets, snapshot
 from commands.audit.avro import Decoder
+from commands.audit.raw_table import RawTable
 from commands.audit.reading import TopicTable, ends, load
 from commands.audit.results import LateTable, RiseTable, WindowTable, outbox_records
+from commands.audit.rule_sets import RuleSets
 from commands.progress import Shown
 from commands.status.lag import CONSUMES
 from commands.verify import warehouse
-from commands.verify.rule_sets import RuleSets
-from commands.verify.tables import CleanTable, DeadLetterTable, RawTable, recode
+from commands.verify.tables import CleanTable, DeadLetterTable, recode
 from commands.verify.warehouse import BackgroundLoad, export_snapshot
 from retail_stream import topics
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
 from retail_stream.kafka.offsets import TopicPartitionKey, committed_offsets, topic_partitions
-from retail_stream.rules import published
-from retail_stream.rules.rule_set import load_all
 from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
@@ -65,7 +64,7 @@ def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> M
     until = wait_for(lambda: ends(connections, derived), COMMAND_PATIENCE_S)
     until |= wait_for(lambda: ends(connections, map(topics.raw, Entity)), COMMAND_PATIENCE_S)
     # After the ends: the rules of every record before them are published by now.
-    books = _rule_sets(connections)
+    books = rule_sets.read(connections)
     decoders = _Decoders(connections)
     results: dict[Result, TopicTable] = {
         Result.WATERMARKS: RiseTable(engine, decoders.of(Result.WATERMARKS)),
@@ -84,15 +83,6 @@ def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> M
         progress.say(f"comparing {topics.clean(entity)}")
         recode(engine, entity, decoders.of(topics.raw(entity)), decoders.of(topics.clean(entity)))
     return books
-
-
-def _rule_sets(connections: Connections) -> Mapping[Entity, RuleSets]:
-    there = wait_for(lambda: published.read(connections), COMMAND_PATIENCE_S)
-    sets = [p.rule_set for p in there.values()]
-    return {
-        entity: RuleSets(today, {r.version: r for r in sets if r.entity is entity})
-        for entity, today in load_all().items()
-    }
 
 
 class _Decoders:

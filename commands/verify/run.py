@@ -31,13 +31,14 @@ from rich.console import Console
 
 from commands.audit import engine
 from commands.audit.engine import Engine
+from commands.audit.rule_sets import RuleSets
 from commands.audit.versions import make_versions
 from commands.audit.windows import sizes
 from commands.progress import Shown
 from commands.verify import categories, cleaning, facts, results, versions, watermarks, windows
 from commands.verify.load import gather
 from commands.verify.report import Check, Report, show
-from commands.verify.rule_sets import RuleSets, version_check
+from commands.verify.rule_versions import version_check
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.settings import Connections
 

@@ -105,7 +105,7 @@ class Membership(Generic[Owned]):
         """Commit the last positions and leave the group; takes 10 s at most, and no wait if no broker answers."""
         if self._committing is not None:
             self._committing.cancel()
-        if self.joined and self.reading and not await self.commit_now(_LAST_COMMIT_S):
+        if self.joined and self.reading and not await self._commit_last():
             _log.info("last positions are not committed to Kafka; lag tools show the ones before")
         await self._member.stop()
 
@@ -181,9 +181,8 @@ class Membership(Generic[Owned]):
             self._committed_at = now
             self._committing = asyncio.create_task(self._commit(self._uncommitted(), _COMMIT_WITHIN_S))
 
-    async def commit_now(self, within_s: float) -> bool:
-        """Commit the positions to Kafka; whether all are committed at its end. ``before_rebalance`` may call it."""
-        await self._commit(self._uncommitted(), within_s)
+    async def _commit_last(self) -> bool:
+        await self._commit(self._uncommitted(), _LAST_COMMIT_S)
         return not self._uncommitted()
 
     def _uncommitted(self) -> dict[TopicPartitionKey, int]:
@@ -192,12 +191,13 @@ class Membership(Generic[Owned]):
 
     async def _commit(self, offsets: Mapping[TopicPartitionKey, int], within_s: float) -> None:
         generation, consumer = self._generation, self._member.consumer
+        if consumer is None or not offsets:
+            return
         with suppress(KafkaError, OSError, TimeoutError):
-            if consumer is not None and offsets:
-                async with asyncio.timeout(within_s):
-                    await consumer.commit(offsets)
-                if generation == self._generation:
-                    self._committed.update(offsets)
+            async with asyncio.timeout(within_s):
+                await consumer.commit(offsets)
+            if generation == self._generation:
+                self._committed.update(offsets)
 
     def _look_at_silences(self) -> list[float]:
         self._silences = self._reader.silences()
@@ -224,7 +224,7 @@ class Membership(Generic[Owned]):
         _log.info("assigned", partitions=" ".join(f"{t}/{p}" for t, p in sorted(owned)) or "none")
 
     async def _give_back(self) -> None:
-        """Let the work in flight end, and forget the partitions."""
+        """Let the work in flight end, commit what came of it, and forget the partitions."""
         if self._giving_back is None:
             self._giving_back = asyncio.create_task(self._finish_and_forget(), name=f"{self._group} revoke")
         await asyncio.shield(self._giving_back)
@@ -237,9 +237,8 @@ class Membership(Generic[Owned]):
         try:
             if self.owned:
                 await self._before_rebalance()
-                # The group takes it until the partitions have a new owner, whose own commit may be seconds away.
                 if self.reading and self._member.has_coordinator:
-                    await self.commit_now(_LAST_COMMIT_S)
+                    await self._commit_last()
         except Exception as error:
             self._failure = error
         finally:

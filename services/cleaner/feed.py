@@ -29,8 +29,6 @@ MOST_BYTES = 2**25
 LINGER_S = 0.005
 #: How long a rebalance or a stop waits for agents to finish their chunks.
 GRACE_S = 5.0
-#: And the commit of what they finished.
-COMMIT_S = 2.0
 _TICK_S = 0.1
 _log = structlog.get_logger(__name__)
 
@@ -152,10 +150,9 @@ class Feed:
         return {place: Position(committed.get(place, 0)) for place in places}
 
     async def _give_back(self) -> None:
-        """Before a rebalance: let the agents finish, commit, forget what they are not done with."""
+        """Before a rebalance: let the agents finish, forget what they are not done with."""
         await self._finish()
         self._at_agents.clear()
-        await self.membership.commit_now(COMMIT_S)
 
     async def _finish(self) -> None:
         """Drop the chunks that no agent has begun with, and wait for the others."""

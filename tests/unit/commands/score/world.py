@@ -10,13 +10,16 @@ import fastavro
 from commands.audit import engine as duck
 from commands.audit.avro import Decoder, layout
 from commands.audit.layouts import Holds, named
+from commands.audit.rule_sets import RuleSets
 from commands.audit.versions import attributes
+from commands.score import rules
 from commands.score.judge import FaultScore, Score, judge
 from commands.score.tables import planted_tables, tables
 from commands.score.warehouse import window_sizes
 from retail_stream import topics
 from retail_stream.avro.decode import frame
-from retail_stream.entities import DIMENSIONS, Entity
+from retail_stream.entities import DIMENSIONS, FIELDS, Entity
+from retail_stream.rules.rule_set import RuleSet
 from retail_stream.topics import Result
 
 CUSTOMER = {
@@ -81,6 +84,7 @@ class World:
         self._tables: dict[str, Any] = tables(self.engine, self._decoders)
         self._raw: dict[str, list[Message]] = {topics.raw(e): [] for e in Entity}
         self._position = 0
+        self.books = {e: RuleSets(RuleSet(e, ())) for e in Entity}
         for name in ("passed", "stored"):
             self.engine.execute(f"CREATE TABLE {name} (entity VARCHAR, partition BIGINT, upto BIGINT)")
         self.engine.execute("CREATE TABLE settings AS SELECT true AS has_facts, false AS has_positions")
@@ -105,10 +109,17 @@ class World:
 
     def raw(self, entity: Entity, offset: int, **record: Any) -> None:
         value = avro(self._layouts[topics.raw(entity)], {**RECORDS[entity], **record})
-        self._raw[topics.raw(entity)].append(Message(offset, value))
+        key = str({**RECORDS[entity], **record}[FIELDS[entity].key])
+        self._raw[topics.raw(entity)].append(Message(offset, value, key=key.encode()))
 
-    def clean(self, entity: Entity, offset: int, replay_of: bytes | None = None, **record: Any) -> None:
-        headers = [at(offset), *([] if replay_of is None else [("replay.of", replay_of)])]
+    def clean(
+        self, entity: Entity, offset: int, replay_of: bytes | None = None, version: str = "", **record: Any
+    ) -> None:
+        headers = [
+            at(offset),
+            ("rules.version", version.encode()),
+            *([] if replay_of is None else [("replay.of", replay_of)]),
+        ]
         value = avro(self._layouts[topics.clean(entity)], {**RECORDS[entity], **record})
         self._put(topics.clean(entity), value, headers)
 
@@ -127,10 +138,11 @@ class World:
         self._tables[topic].take([Message(self._position, value, headers)])
         self._position += 1
 
-    def dead(self, entity: Entity, offset: int) -> None:
+    def dead(self, entity: Entity, offset: int, version: str = "") -> None:
         names = ("topic", "partition", "offset")
         values = (topics.raw(entity), "0", str(offset))
         headers = [(f"__connect.errors.{n}", v.encode()) for n, v in zip(names, values, strict=True)]
+        headers += [("rules.version", version.encode())]
         self._tables[topics.dlq(entity)].take([Message(0, b"any", headers)])
 
     def late(self, offset: int | None, windows: str | None = "1m@1970-01-01T00:00:00.000000Z", owner: str = "") -> None:
@@ -166,8 +178,10 @@ class World:
         )
 
     def judged(self) -> Score:
-        for topic, table in planted_tables(self.engine, self._decoders).items():
-            table.take(self._raw[topic])  # type: ignore[attr-defined]
+        for topic, table in planted_tables(self.engine, self._decoders, self.books).items():
+            table.take(self._raw[topic])
+        for book in self.books.values():
+            rules.expect(self.engine, book)
         return judge(self.engine)
 
     def score(self) -> FaultScore:

@@ -8,9 +8,11 @@ import pytest
 
 from commands.audit.avro import Decoder, layout, without_logical_types
 from commands.audit.engine import Engine, connect
+from commands.audit.raw_table import RawTable
+from commands.audit.rule_sets import RuleSets
 from commands.verify import cleaning
-from commands.verify.rule_sets import RuleSets, version_check
-from commands.verify.tables import CleanTable, DeadLetterTable, RawTable, recode
+from commands.verify.rule_versions import version_check
+from commands.verify.tables import CleanTable, DeadLetterTable, recode
 from retail_stream import topics
 from retail_stream.avro.schema import Holds
 from retail_stream.entities import FIELDS, Entity

@@ -4,9 +4,10 @@ import pytest
 
 from commands.audit import engine as duck
 from commands.audit.avro import Decoder, layout
+from commands.audit.raw_table import RawTable
+from commands.audit.rule_sets import RuleSets
 from commands.verify import cleaning
-from commands.verify.rule_sets import RuleSets
-from commands.verify.tables import CleanTable, DeadLetterTable, RawTable
+from commands.verify.tables import CleanTable, DeadLetterTable
 from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.rules.rule_set import load

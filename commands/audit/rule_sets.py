@@ -11,14 +11,12 @@ from commands.audit import engine as duck
 from commands.audit.conditions import define
 from commands.audit.layouts import Holds, holds
 from commands.audit.rules import limited, storable
-from commands.verify.compare import Differences, listed
-from commands.verify.report import Check
 from retail_stream.entities import Entity
-from retail_stream.rules import built_in
+from retail_stream.rules import built_in, published
 from retail_stream.rules.built_in import Action
-from retail_stream.rules.rule_set import Rule, RuleSet
-
-_SHOWN = 12
+from retail_stream.rules.rule_set import Rule, RuleSet, load_all
+from retail_stream.settings import Connections
+from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
 
 class Condition(NamedTuple):
@@ -102,36 +100,15 @@ class RuleSets:
         duck.insert(engine, f"rules_{self.entity}", pl.DataFrame(rows, schema=schema, orient="row"))
 
 
-def version_check(engine: duck.Engine, books: Mapping[Entity, RuleSets]) -> Check:
-    """The line of ``cleaner.rules``: every version that a record names is there, with how many it judged."""
-    named: list[tuple[Entity, str, int]] = []
-    missing = Differences()
-    for entity, book in books.items():
-        rows = engine.execute(f"""
-            SELECT coalesce(rules_version, ''), count(*) FROM (
-                SELECT rules_version FROM first_{entity} UNION ALL SELECT rules_version FROM letters_{entity}
-            ) GROUP BY 1 ORDER BY 2 DESC, 1
-        """).fetchall()
-        named += [(entity, version, judged) for version, judged in rows]
-        missing += _unpublished(engine, book)
-    there = sum(version in books[entity].published for entity, version, _ in named)
-    judged = [f"{entity} {version or '?'} judged {n:,}" for entity, version, n in named]
-    rest = f", and {len(judged) - _SHOWN} more" if len(judged) > _SHOWN else ""
-    return Check("cleaner.rules", len(named), there, missing.count, missing.examples, ", ".join(judged[:_SHOWN]) + rest)
+def read(connections: Connections) -> Mapping[Entity, RuleSets]:
+    """The rule sets that may have judged records until now.
 
-
-def _unpublished(engine: duck.Engine, book: RuleSets) -> Differences:
-    known = ", ".join(f"'{v}'" for v in (*book.published, "")) or "''"
-    topics = {f"{book.entity}.clean": f"clean_{book.entity}", f"{book.entity}.dlq": f"dead_{book.entity}"}
-    return listed(
-        engine,
-        " UNION ALL ".join(
-            f"""
-            SELECT '{topic}/' || partition || '@' || "offset" || CASE
-                WHEN coalesce(rules_version, '') = '' THEN ': has no header rules.version'
-                ELSE ': names the rules.version ' || rules_version || ', and cleaner.rules holds no such rules' END
-            FROM {table} WHERE rules_version IS NULL OR rules_version = '' OR rules_version NOT IN ({known})
-            """
-            for topic, table in topics.items()
-        ),
-    )
+    Raises:
+        Unavailable: no broker answered for 30 s.
+    """
+    there = wait_for(lambda: published.read(connections), COMMAND_PATIENCE_S)
+    sets = [p.rule_set for p in there.values()]
+    return {
+        entity: RuleSets(today, {r.version: r for r in sets if r.entity is entity})
+        for entity, today in load_all().items()
+    }
