@@ -7,14 +7,12 @@ import fastavro
 import pytest
 
 from commands.audit.avro import Decoder, layout, without_logical_types
-from commands.audit.engine import Engine, connect
+from commands.audit.engine import Engine
 from commands.audit.raw_table import RawTable
 from commands.audit.rule_sets import RuleSets
 from commands.verify import cleaning
-from commands.verify.rule_versions import version_check
 from commands.verify.tables import CleanTable, DeadLetterTable, recode
 from retail_stream import topics
-from retail_stream.avro.schema import Holds
 from retail_stream.entities import FIELDS, Entity
 from retail_stream.rules.built_in import Action
 from retail_stream.rules.rule_set import Rule, RuleSet
@@ -98,13 +96,6 @@ def letter(offset: int, source: int, value: bytes | None, rules: str, version: s
     heads |= {"__connect.errors.offset": str(source), "rules": rules, "rules.version": version}
     heads |= {"__connect.errors.exception.message": other.pop("message", "")}
     return Record(offset, value, heads=[(k, v.encode()) for k, v in heads.items()], **other)
-
-
-@pytest.fixture
-def engine(tmp_path) -> Engine:
-    engine = connect(tmp_path)
-    engine.execute("CREATE TABLE committed AS SELECT 'customers.raw' AS topic, 0 AS partition, 100 AS next_offset")
-    return engine
 
 
 def verdict(engine: Engine, entity: Entity, *records: Record) -> list[str]:
@@ -277,115 +268,6 @@ def test_a_record_out_of_place_or_changed_is_named(engine, clean, dead, words):
     assert any(words in e for c in failed for e in c.examples), failed
 
 
-def book(*rules: Rule, today: RuleSet | None = None, **other: RuleSet) -> RuleSets:
-    """Rules of customers: ``rules`` were published, beside ``other`` versions and today's."""
-    published = [BOOKS[Entity.CUSTOMERS].today, *other.values()]
-    if rules:
-        published.append(RuleSet(Entity.CUSTOMERS, rules))
-    return RuleSets(today or published[0], {r.version: r for r in published})
-
-
-ADULT = Rule("adult", "age >= 18", Action.REJECT, "Only adults have an account.")
-OLDER = RuleSet(Entity.CUSTOMERS, (ADULT,))
-NONE = Rule("email_present", "email IS NOT NULL", Action.DEFAULT, "No email is none.", "email", "none")
-
-
-def test_each_record_is_judged_by_the_rules_that_it_names(engine):
-    raw = [Record(n, GOOD) for n in range(4)]
-    customer = encode(Entity.CUSTOMERS, "clean", CLEAN_ID)
-    both = book(ADULT)
-    clean = [cleaned(0, 0, customer), cleaned(1, 1, customer, version=OLDER.version)]
-    dead = [letter(0, 2, GOOD, "adult", OLDER.version), letter(1, 3, GOOD, "adult")]
-    checks = check(engine, clean, dead, raw, both)
-    assert [c.examples for c in checks] == [
-        (
-            "customers.raw/0@1: breaks adult, and is in customers.clean",
-            "customers.raw/0@3: good, and missing in customers.clean",
-        ),
-        (
-            "customers.raw/0@1: breaks adult, and is missing in customers.dlq",
-            "customers.raw/0@3: breaks no rule, and is in customers.dlq",
-        ),
-    ]
-
-
-def test_a_record_that_two_versions_judged_is_right_in_both_topics(engine):
-    customer = encode(Entity.CUSTOMERS, "clean", CLEAN_ID)
-    dead = [letter(0, 0, GOOD, "adult", OLDER.version)]
-    assert all(c.ok for c in check(engine, [cleaned(0, 0, customer)], dead, [Record(0, GOOD)], book(ADULT)))
-
-
-def test_a_default_is_that_of_the_rules_that_a_record_names(engine):
-    raw = [Record(n, NO_EMAIL) for n in range(2)]
-    filled = [encode(Entity.CUSTOMERS, "clean", CLEAN_ID, email=e) for e in ("Unknown", "none")]
-    rules = RuleSet(Entity.CUSTOMERS, (NONE,))
-    clean = [cleaned(0, 0, filled[0]), cleaned(1, 1, filled[1], version=rules.version)]
-    assert all(c.ok for c in check(engine, clean, [], raw, book(NONE)))
-    assert engine.execute('SELECT email FROM raw_customers ORDER BY "offset"').fetchall() == [("Unknown",), ("none",)]
-    swapped = [cleaned(0, 0, filled[1]), cleaned(1, 1, filled[0], version=rules.version)]
-    wrong, _ = check(engine, swapped, [], raw, book(NONE))
-    assert wrong.differ == 2
-
-
-def test_records_of_an_older_version_stay_green_when_a_rule_is_added(engine):
-    customer = encode(Entity.CUSTOMERS, "clean", CLEAN_ID)
-    stricter = RuleSet(Entity.CUSTOMERS, (*BOOKS[Entity.CUSTOMERS].today.rules, ADULT))
-    now = book(today=stricter, stricter=stricter)
-    assert all(c.ok for c in check(engine, [cleaned(0, 0, customer)], [], [Record(0, GOOD)], now))
-    due, _ = check(engine, [], [], [Record(0, GOOD)], now)
-    assert due.ok
-    assert not check(engine, [], [], [Record(0, GOOD)], now)[1].ok
-
-
-NAMELESS = {"email": Holds.TEXT, "join_date": Holds.TIME}
-
-
-def test_limits_hold_for_the_fields_that_the_named_rules_knew(engine):
-    torn = encode(Entity.CUSTOMERS, "raw", RAW_ID, name="a\0b")
-    older = RuleSet(Entity.CUSTOMERS, (), limits=NAMELESS)
-    customer = encode(Entity.CUSTOMERS, "clean", CLEAN_ID, name="a\0b")
-    raw = [Record(n, torn) for n in range(3)]
-    both = book(older=older)
-    clean = [cleaned(0, 0, customer, version=older.version)]
-    dead = [letter(0, 1, torn, "text_without_nul"), letter(1, 2, torn, "text_without_nul")]
-    assert [c.examples for c in check(engine, clean, dead, raw, both)] == [(), ()]
-    swapped = [letter(0, 0, torn, "text_without_nul", older.version), *dead[1:]]
-    wrong = check(engine, [cleaned(0, 1, customer)], swapped, raw, both)
-    assert [tuple(sorted(c.examples, reverse=True)) for c in wrong] == [
-        (
-            "customers.raw/0@1: breaks text_without_nul, and is in customers.clean",
-            "customers.raw/0@0: good, and missing in customers.clean",
-        ),
-        (
-            "customers.raw/0@1: breaks text_without_nul, and is missing in customers.dlq",
-            "customers.raw/0@0: breaks no rule, and is in customers.dlq",
-        ),
-    ]
-
-
-def test_verdicts_on_a_field_that_is_gone_are_only_accounted_for(engine):
-    gone = RuleSet(Entity.CUSTOMERS, (), limits={"nickname": Holds.TEXT})
-    dead = [*DEAD, letter(1, 0, GOOD, "text_without_nul", gone.version)]
-    clean, letters = check(engine, CLEAN[1:], dead, book=book(gone=gone))
-    assert (clean.ok, letters.ok) == (True, True), (clean, letters)
-    assert letters.note == "1 that cannot be judged anew"
-
-
-def test_a_record_that_breaks_a_rule_which_stops_the_cleaner_is_nowhere(engine):
-    fatal = RuleSet(Entity.CUSTOMERS, (Rule("adult", "age >= 18", Action.FAIL, "Stop."),))
-    customer = encode(Entity.CUSTOMERS, "clean", CLEAN_ID)
-    clean, _ = check(engine, [cleaned(0, 0, customer, version=fatal.version)], [], [Record(0, GOOD)], book(fatal=fatal))
-    assert clean.examples == ("customers.raw/0@0: breaks adult, and is in customers.clean",)
-
-
-def test_verdicts_of_other_code_are_only_accounted_for(engine):
-    other = RuleSet(Entity.CUSTOMERS, (), built_in=0)
-    dead = [*DEAD, letter(1, 0, GOOD, "no_such_rule", other.version)]
-    clean, letters = check(engine, CLEAN[1:], dead, book=book(other=other))
-    assert (clean.ok, letters.ok) == (True, True), (clean, letters)
-    assert letters.note == "1 that cannot be judged anew"
-
-
 def test_a_letter_without_payload_names_its_record(engine):
     large = letter(1, 0, None, "size_forwardable", id=None)
     large.heads.append(("payload", b"in raw topic"))
@@ -393,21 +275,6 @@ def test_a_letter_without_payload_names_its_record(engine):
     bad.heads.append(("payload", b"in raw topic"))
     assert all(c.ok for c in check(engine, CLEAN[1:], [bad, large]))
     assert not all(c.ok for c in check(engine, CLEAN[1:], [letter(0, 2, None, "text_without_nul", id=None), large]))
-
-
-def test_every_version_that_a_record_names_must_be_published(engine):
-    check(engine, CLEAN, DEAD)
-    books = {Entity.CUSTOMERS: BOOKS[Entity.CUSTOMERS]}
-    versions = version_check(engine, books)
-    assert (versions.ok, versions.note) == (True, f"customers {TODAY} judged 4")
-    unpublished = [CLEAN[0], cleaned(1, 1, version="abc"), Record(2, None, heads=[("source.offset", big_endian(3))])]
-    check(engine, unpublished, DEAD)
-    versions = version_check(engine, books)
-    assert (versions.expected, versions.actual, versions.differ) == (3, 1, 2)
-    assert versions.examples == (
-        "customers.clean/0@1: names the rules.version abc, and cleaner.rules holds no such rules",
-        "customers.clean/0@2: has no header rules.version",
-    )
 
 
 def test_a_schema_that_was_registered_later_is_an_older_verdict(engine):
@@ -424,85 +291,3 @@ def test_only_values_whose_bytes_changed_are_decoded_again(engine):
     CleanTable(engine, entity).take([cleaned(0, 0, sale), cleaned(1, 1, other)])
     recode(engine, entity, raw, clean)
     assert engine.execute('SELECT "offset", quantity FROM recoded_sales').fetchall() == [(1, 2)]
-
-
-SALE_FIELDS = layout("sales.raw")["fields"]
-REFUND = {"type": "record", "name": "Refund", "fields": [{"name": "id", "type": "long"}]}
-
-
-def sale_with(*fields: dict) -> dict:
-    return {"type": "record", "name": layout("sales.raw")["name"], "fields": [*SALE_FIELDS, *fields]}
-
-
-def test_a_union_at_top_level_is_read_by_the_branch_of_each_record():
-    decoder = Decoder(layout("sales.raw"), {1: [REFUND, sale_with()]})  # type: ignore[dict-item]
-    body = b"\0" * 8 + b"\0" * 8
-    sale = b"\2" + b"\0" * 6 + bytes(16) + b"\0" + bytes(16)
-    assert (decoder.record(1, sale) or {})["quantity"] == 0
-    assert decoder.record(1, b"\0\2") is None
-    assert decoder.record(1, body) is None
-
-
-def test_schemas_that_are_no_record_or_no_avro_read_nothing_and_a_wrong_default_is_no_harm():
-    wrong = {"name": "channel", "type": "string", "default": 5}
-    schemas = {
-        1: "string",
-        2: {"type": "enum", "name": "E"},
-        3: sale_with({"name": "f", "type": "gone"}),
-        4: sale_with(wrong),
-    }
-    decoder = Decoder(layout("sales.raw"), schemas)  # type: ignore[arg-type]
-    sale = b"\0" * 6 + bytes(16) + b"\0" + bytes(16)
-    assert [decoder.record(n, sale + b"\0") is None for n in schemas] == [True, True, True, False]
-
-
-def _time(logical: str, *, nullable: bool = False) -> dict:
-    moment = {"type": "long", "logicalType": logical} if logical else "long"
-    fields = [
-        {**f, "type": ["null", moment] if nullable else moment} if f["name"] == "event_time" else f for f in SALE_FIELDS
-    ]
-    return {"type": "record", "name": "Sale", "fields": fields}
-
-
-@pytest.mark.parametrize(
-    ("logical", "micros"),
-    [
-        ("timestamp-millis", 3000),
-        ("timestamp-micros", 3),
-        ("timestamp-nanos", 0),
-        ("local-timestamp-millis", 3000),
-        ("local-timestamp-nanos", 0),
-        ("time-micros", None),
-        ("", None),
-    ],
-)
-def test_a_time_is_read_by_the_unit_of_its_writer_and_a_plain_number_is_no_time(logical: str, micros: int | None):
-    decoder = Decoder(topics.topic("sales.raw").schema(), {1: _time(logical), 2: _time(logical, nullable=True)})
-    for number, before in ((1, b""), (2, b"\x02")):
-        body = b"\0\0" + before + b"\x06" + b"\0" * 3 + bytes(16) + b"\0" + bytes(16)
-        record = decoder.record(number, body)
-        assert (record and record["event_time"]) == micros
-
-
-@pytest.mark.parametrize(("logical", "good"), [("", True), ("decimal", False)])
-def test_bytes_are_text_unless_they_are_a_decimal(logical: str, good: bool):
-    paid = {"type": "bytes", "logicalType": logical, "precision": 4} if logical else "bytes"
-    ours = topics.topic("sales.raw").schema()
-    fields = [{**f, "type": paid} if f["name"] == "payment_method" else f for f in ours["fields"]]
-    body = b"\0" * 6 + bytes(16) + b"\2a" + bytes(16)
-    record = Decoder(ours, {1: {**ours, "fields": fields}}).record(1, body)
-    assert (record and record["payment_method"]) == ("a" if good else None)
-
-
-def test_a_record_of_another_name_is_no_record_of_ours_though_it_has_the_same_fields():
-    body = b"\0" * 6 + bytes(16) + b"\0" + bytes(16)
-    decoder = Decoder(topics.topic("sales.raw").schema(), {1: topics.topic("sales.raw").schema()})
-    assert decoder.record(1, body) is not None
-    refund = {**topics.topic("sales.raw").schema(), "name": "Refund"}
-    assert Decoder(topics.topic("sales.raw").schema(), {1: refund}).record(1, body) is None
-
-
-def test_milliseconds_beyond_64_bits_are_no_record():
-    decoder = Decoder(topics.topic("sales.raw").schema(), {1: _time("timestamp-millis")})
-    endless = b"\xfe" + b"\xff" * 8 + b"\x01"
-    assert decoder.record(1, b"\0\0" + endless + b"\0" * 3 + bytes(16) + b"\0" + bytes(16)) is None

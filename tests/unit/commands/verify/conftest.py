@@ -1,0 +1,12 @@
+"""An engine for each test."""
+
+import pytest
+
+from commands.audit.engine import Engine, connect
+
+
+@pytest.fixture
+def engine(tmp_path) -> Engine:
+    engine = connect(tmp_path)
+    engine.execute("CREATE TABLE committed AS SELECT 'customers.raw' AS topic, 0 AS partition, 100 AS next_offset")
+    return engine
