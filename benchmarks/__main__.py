@@ -12,7 +12,7 @@ from benchmarks.generator import pace, same
 from benchmarks.generator import rate as generator
 from benchmarks.scd import constraints, history
 from benchmarks.scd import rate as scd
-from benchmarks.windows import facts, many
+from benchmarks.windows import facts, many, rises
 from benchmarks.windows import latency as windows_latency
 from benchmarks.windows import rate as windows
 
@@ -36,6 +36,7 @@ WINDOWS = {
     "windows-facts": facts.main,
     "windows-open": many.main,
     "windows-latency": windows_latency.main,
+    "windows-rises": rises.main,
 }
 CONTAINERS = {"containers": containers.main}
 GENERATOR = {"generator": generator.main, "generator-pace": pace.main, "generator-same": same.main}

@@ -27,8 +27,11 @@ from retail_stream.topics import AHEAD, TOPICS, Topic
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 from retail_stream.warehouse import postgres
 from retail_stream.warehouse import roles as reader_role
+from services.aggregator import facts
 
 MIGRATIONS = folder("migrations")
+#: Months whose facts have a partition before their first sale, beside the current one. The aggregator makes later ones.
+MONTHS_AHEAD = 2
 # A lock in the database: two `init` at once, as by compose and a person, run one after the other.
 _LOCK = 7_265_746_169
 _log = structlog.get_logger(__name__)
@@ -158,6 +161,7 @@ def migrate(settings: Connections) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            facts.make_ahead(connection, MONTHS_AHEAD)
             reader_role.create(connection)
             version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
     finally:

@@ -3,6 +3,7 @@
 RetailStreamError
 ├── SettingsError        the operator: a setting is missing or wrong (exit 2)
 ├── Unavailable          nothing to do yet: a server does not answer; services wait, commands give up (exit 2)
+│   └── Locked           nothing: another session keeps a lock; the transaction was rolled back
 ├── Fenced               nothing to do: another worker owns the partition now; the write was rolled back
 ├── PoisonRecord         the developer: the warehouse cannot store a clean record (exit 1)
 ├── TooManyRejects       the operator: the share of rejected records is above DLQ_MAX_RATIO (exit 3)
@@ -28,6 +29,10 @@ class Unavailable(RetailStreamError):
     """A server does not answer: the sentence names it and its address."""
 
     exit_code = 2
+
+
+class Locked(Unavailable):
+    """Another session keeps a lock. The transaction was rolled back for certain, so its work can be repeated."""
 
 
 class Fenced(RetailStreamError):

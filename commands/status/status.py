@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from sqlalchemy import Engine, text
 
+from commands.status.counts import count
 from commands.status.lag import lags
 from commands.status.refusals import refusals
 from retail_stream import topics
@@ -38,6 +39,8 @@ class Status:
     lag: Mapping[Group, int]
     #: when it was read, by this machine's clock
     at: datetime
+    #: Those of ``versions``, ``facts`` and ``windows`` (its final ones) whose tables are too large to be counted.
+    estimated: frozenset[str] = frozenset()
 
     @property
     def watermark_lag_s(self) -> float | None:
@@ -58,16 +61,14 @@ class Status:
 #: Fields that have a rate.
 COUNTED = ("produced", "cleaned", "rejected", "late", "versions", "facts")
 
-_COUNTS = text(
-    "SELECT "
-    + ", ".join(f"(SELECT count(*) FROM dim_{e})" for e in DIMENSIONS)
-    + """, (SELECT count(*) FROM fact_sales),
-         (SELECT count(*) FROM outbox),
-         (SELECT watermark FROM stream_watermark),
-         (SELECT coalesce(jsonb_object_agg(state, n), '{}')
-            FROM (SELECT state, count(*) AS n FROM sales_by_window GROUP BY state) s)
-    """
-)
+_DIMENSIONS = tuple(f"dim_{e}" for e in DIMENSIONS)
+_FACTS, _WINDOWS = "fact_sales", "sales_by_window"
+# Each state but the final one, which most windows have, has an index.
+_STATE = text(f"""
+    SELECT (SELECT count(*) FROM outbox), (SELECT watermark FROM stream_watermark),
+           (SELECT count(*) FROM {_WINDOWS} WHERE state = 'open'),
+           (SELECT count(*) FROM {_WINDOWS} WHERE state = 'fired')
+""")
 
 
 def look(engine: Engine, connections: Connections) -> Status:
@@ -86,20 +87,26 @@ def look(engine: Engine, connections: Connections) -> Status:
     with postgres.outages(engine), refusals(engine), engine.connect() as connection:
         # Before the outbox: a batch commits its positions and its part of the outbox together.
         passed = positions.stored(connection)
-        *versions, facts, outbox, watermark, windows = connection.execute(_COUNTS).one()
+        outbox, watermark, is_open, fired = connection.execute(_STATE).one()
+        rows = count(connection, [*_DIMENSIONS, _FACTS, _WINDOWS])
     lag = lags(connections, passed)
     return Status(
         produced=total(".clean") + total(".dlq") + lag[Group.CLEANER],
         cleaned=total(".clean"),
         rejected=total(".dlq"),
         late=total(".late"),
-        versions=sum(versions),
-        facts=facts,
-        windows=windows,
+        versions=sum(rows[table].number for table in _DIMENSIONS),
+        facts=rows[_FACTS].number,
+        windows={"open": is_open, "fired": fired, "final": max(0, rows[_WINDOWS].number - is_open - fired)},
         outbox=outbox,
         watermark=watermark,
         lag=lag,
         at=datetime.now(UTC),
+        estimated=frozenset(
+            name
+            for name, tables in {"versions": _DIMENSIONS, "facts": (_FACTS,), "windows": (_WINDOWS,)}.items()
+            if any(rows[table].is_estimate for table in tables)
+        ),
     )
 
 
@@ -110,9 +117,11 @@ def as_table(now: Status, before: Status | None = None) -> Table:
         table.add_column(column, justify="left" if not column else "right")
     rates = {} if before is None else now.rates(before)
     for name in COUNTED:
-        table.add_row(name, f"{getattr(now, name):,}", f"{rates[name]:,.0f}" if rates else "")
-    for state, count in sorted(now.windows.items()):
-        table.add_row(f"windows {state}", f"{count:,}", "")
+        about = "~" if name in now.estimated else ""
+        table.add_row(name, f"{about}{getattr(now, name):,}", f"{about}{rates[name]:,.0f}" if rates else "")
+    for state, number in sorted(now.windows.items()):
+        about = "~" if state == "final" and "windows" in now.estimated else ""
+        table.add_row(f"windows {state}", f"{about}{number:,}", "")
     for group, lag in now.lag.items():
         table.add_row(f"lag {group}", f"{lag:,}", "")
     table.add_row("outbox", f"{now.outbox:,}", "")
@@ -138,6 +147,7 @@ def as_json(now: Status, before: Status) -> dict[str, Any]:
         "counts": {name: getattr(now, name) for name in COUNTED},
         "per_second": {name: round(rate, 3) for name, rate in now.rates(before).items()},
         "windows": {state: now.windows.get(state, 0) for state in ("open", "fired", "final")},
+        "estimated": sorted(now.estimated),
         "lag": {str(group): lag for group, lag in now.lag.items()},
         "outbox": now.outbox,
         "watermark": None if now.watermark is None else now.watermark.isoformat(),

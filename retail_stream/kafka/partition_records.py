@@ -1,5 +1,6 @@
 """Consecutive records of one partition as columns, and record sets that wait to become such."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -33,10 +34,11 @@ class PartitionRecords:
 
     def find(self, offset: int) -> tuple[Columns, int]:
         """The piece that holds the record of an offset, and the record's number in it. Raises `KeyError`."""
-        for piece in self.pieces:
-            row = int(np.searchsorted(piece.offset, offset))
-            if row < len(piece) and piece.offset[row] == offset:
-                return piece, row
+        # By halves: after quiet traffic a batch has thousands of pieces.
+        piece = self.pieces[max(0, bisect_right(self.pieces, offset, key=lambda p: int(p.offset[0])) - 1)]
+        row = int(np.searchsorted(piece.offset, offset))
+        if row < len(piece) and piece.offset[row] == offset:
+            return piece, row
         raise KeyError(offset)
 
     def halves(self) -> "tuple[PartitionRecords, PartitionRecords]":

@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
-from retail_stream.errors import Unavailable
+from retail_stream.errors import Locked, Unavailable
 from retail_stream.warehouse.stopping import CutAtStop
 
 _SLICE = 10_000
@@ -112,7 +112,7 @@ def service_engine(database_url: str, service: str, stop: threading.Event, **ses
 
     A process that froze in mid-transaction (SIGSTOP, a paused machine) loses its session, and with it its locks: after
     20 s, or, in the middle of a statement, after 20 s when another session wants a lock. A wait for a lock raises
-    :class:`Unavailable` every 5 s, so that a stop is noticed. A while after ``stop`` is set, connections are cut: see
+    :class:`Locked` every 5 s, so that a stop is noticed. A while after ``stop`` is set, connections are cut: see
     :class:`CutAtStop`.
     """
     return engine(
@@ -178,7 +178,10 @@ def unavailable(engine: Engine, error: DBAPIError | psycopg.Error | None = None)
 
 @contextmanager
 def outages(engine: Engine) -> Iterator[None]:
-    """Raise :class:`Unavailable` for every error that :func:`is_worth_another_try`; others pass."""
+    """Raise :class:`Unavailable` for every error that :func:`is_worth_another_try`, others pass.
+
+    A lock that another session keeps is :class:`Locked`.
+    """
     try:
         yield
     except (DBAPIError, psycopg.Error) as e:
@@ -186,7 +189,7 @@ def outages(engine: Engine) -> Iterator[None]:
             raise
         if _state(e) == _LOCK_TIMEOUT:
             _end_frozen(engine)
-            raise Unavailable(f"Postgres at {address(engine)}: another session keeps a lock.") from e
+            raise Locked(f"Postgres at {address(engine)}: another session keeps a lock.") from e
         raise unavailable(engine, e) from e
 
 

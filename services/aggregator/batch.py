@@ -17,7 +17,7 @@ from retail_stream.topics import Group
 from retail_stream.waiting import Wait, wait_for
 from retail_stream.warehouse import positions, replays
 from retail_stream.warehouse.positions import Position
-from services.aggregator import facts, lifecycle, outbox, ownership, settings, warehouse, windows
+from services.aggregator import facts, identities, lifecycle, outbox, ownership, settings, warehouse, windows
 from services.aggregator.ownership import OwnedPartition
 from services.aggregator.step import PartitionBatch, Step, StreamState, step
 
@@ -56,7 +56,7 @@ class Aggregator:
         """``writers``, ``rise_writers``: schemas of `sales.clean` and `sales.watermarks`.
 
         ``published``: called when a committed transaction has put records into the outbox. ``wait``: what a claim waits
-        for servers with; may raise to give up.
+        for servers with, and a transaction for locks; may raise to give up.
         """
         self._engine, self._settings, self._encoder = engine, config, encoder
         self._writers, self._rise_writers, self._published, self._wait = writers, rise_writers, published, wait
@@ -68,7 +68,7 @@ class Aggregator:
 
         An empty warehouse takes over the rises that an earlier one recorded.
         """
-        return self._wait(lambda: self._claim(partitions))
+        return self._wait(lambda: warehouse.when_free(lambda: self._claim(partitions), self._wait))
 
     def _claim(self, partitions: Iterable[TopicPartitionKey]) -> Mapping[TopicPartitionKey, OwnedPartition]:
         with warehouse.transaction(self._engine) as connection:
@@ -105,12 +105,17 @@ class Aggregator:
             Fenced: another worker owns one of the partitions; the transaction was rolled back.
             SettingsError: a replica that began with the same empty warehouse has stored other settings.
             Unavailable: Postgres does not answer; whether the transaction was committed is not known.
+            Exception: what ``wait`` raised while another session kept a lock; nothing was stored.
         """
         ours = {p: o for (_, p), o in owned.items()}
         read = {p: r for (_, p), r in records.items()}
         batch = {p: self._batch(o, read.get(p), rows.get(p)) for p, o in ours.items()}
-        with warehouse.transaction(self._engine) as connection:
-            applied = self._apply(connection, ours, batch, read, idle)
+
+        def attempt() -> Applied:
+            with warehouse.transaction(self._engine) as connection:
+                return self._apply(connection, ours, batch, read, idle)
+
+        applied = warehouse.when_free(attempt, self._wait)
         if applied.published:
             self._published()
         return applied
@@ -134,7 +139,8 @@ class Aggregator:
             for p, b in batch.items()
         }
         all_idle = (before.idle - owned.keys()) | our_idle
-        state = StreamState(before.watermarks, all_idle, before.stream, {p: o.held for p, o in owned.items()})
+        held = {p: identities.gather(connection, o.held, counted[p].rows) for p, o in owned.items()}
+        state = StreamState(before.watermarks, all_idle, before.stream, held)
         # decide
         did = step(counted, state, before.now, rules)
         past = did.stream.watermark
@@ -144,7 +150,7 @@ class Aggregator:
         # apply
         warehouse.save_windows(connection, update.rows, before.now)
         new_facts = facts.store(connection, did.sales) if self._settings.fact_sales == "on" else 0
-        warehouse.save_identities(connection, did.chunks, did.watermarks)
+        saved = {p: identities.save(connection, p, held[p], after) for p, after in sorted(did.held.items())}
         published = outbox.put(
             connection,
             [
@@ -161,7 +167,7 @@ class Aggregator:
             if b.recorded_rises:
                 ownership.forget_rises(connection, p, b.end)
         now_owned = {
-            moved[p].key: OwnedPartition(moved[p], did.held[p], o.recorded_rises[len(batch[p].recorded_rises) :])
+            moved[p].key: OwnedPartition(moved[p], saved[p], o.recorded_rises[len(batch[p].recorded_rises) :])
             for p, o in owned.items()
         }
         return Applied(now_owned, did, new_facts, lifecycle.outcomes(update.results), published)
@@ -174,7 +180,7 @@ class Aggregator:
         end = position.next_offset if records is None else records.end
         rows = pl.DataFrame(schema=self._columns) if rows is None else rows.select(list(self._columns))
         rows = batches.without_repeats(rows, position.source_offset)
-        rises = tuple(r for r in owned.recorded_rises if r.next_offset <= end)
+        rises = owned.recorded_rises[: owned.rises_up_to(end)]
         return PartitionBatch(position.next_offset, end, rows, rises)
 
 

@@ -1,7 +1,12 @@
 """Every distinct clean sale as a row of `fact_sales`, by COPY."""
 
+from bisect import bisect_right
+from dataclasses import dataclass
+from datetime import date, timedelta
+
 import polars as pl
 import psycopg
+import structlog
 from sqlalchemy import Connection, text
 
 from retail_stream.kafka.batches import EXTRA
@@ -10,25 +15,37 @@ from services.aggregator.duplicates import EXPIRES, IDENTITY
 from services.aggregator.totals import cents
 from services.aggregator.watermark import BEFORE
 
-#: The most days with a partition of their own; the sales of further days go to the default partition. Postgres locks
-#: every partition that a query may read and has room for some thousand locks. README.md says how to make room.
-MOST_DAYS = 400
-_LAST_DAY = 2_932_896  # 9999-12-31
+#: Years whose months have partitions of their own; see migration 0009.
+_MONTHS = range(2000, 2100)
 _DAY = 86_400_000_000
 _AMOUNTS = ("unit_price", "total_amount", "discount_applied", "tax_amount")
 _COLUMNS = ("transaction_id", "store_id", "event_time", "customer_id", "product_id", "quantity")
-_DEFAULT = "fact_sales_other_days"
+_DAYS = pl.col("event_time") // _DAY
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Partition:
+    """Its days, numbered from 1970-01-01 UTC: ``after`` is exclusive. ``name``: what it was made with."""
+
+    first: int
+    after: int
+    name: str
+    is_attached: bool
 
 
 def store(connection: Connection, sales: pl.DataFrame) -> int:
     """Insert the sales that are not stored yet and return their number; the first of an identity counts.
 
     ``sales``: of a :class:`step.Step`, with BEFORE and EXPIRES. A sale whose identity is still held is certainly new
-    and is copied into the table. Only the others, too late for every window, are compared with stored facts.
+    and is copied into the table. Only the others, too late for every window, are compared with stored facts. A sale
+    whose partition was detached is not stored.
     """
     if sales.is_empty():
         return 0
-    _ensure_days(connection, sales.select((pl.col("event_time") // _DAY).unique().sort()).to_series().to_list())
+    sales = _without_archived(sales, _made(connection, sales.select(_DAYS.unique().sort()).to_series().to_list()))
+    if sales.is_empty():
+        return 0
     held = sales[EXPIRES].gt(sales[BEFORE]).fill_null(True)
     rows = sales.select(
         *_COLUMNS[:6],
@@ -57,34 +74,58 @@ def _insert_new(connection: Connection, rows: pl.DataFrame) -> int:
     ).rowcount
 
 
-def _ensure_days(connection: Connection, days: list[int]) -> None:
-    """Attach a partition of the table for each day that has none; days are numbered from 1970-01-01 UTC."""
-    attached = set(
-        connection.execute(
-            text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'fact_sales'::regclass")
-        ).scalars()
+def make_ahead(connection: Connection, months: int) -> None:
+    """Make the partitions of this month, by the database's clock, and of so many ``months`` after it."""
+    connection.execute(
+        text("""
+            SELECT make_fact_partition((date_trunc('month', now() AT TIME ZONE 'UTC') + m * interval '1 month')::date)
+            FROM generate_series(0, :months) m
+        """),
+        {"months": months},
     )
+
+
+def _made(connection: Connection, days: list[int]) -> list[_Partition]:
+    """All partitions, with one for each of these ascending days and one for the month after them."""
+    # Against one that is detached between this look and the rows.
+    connection.execute(text("LOCK TABLE ONLY fact_sales IN ROW EXCLUSIVE MODE"))
+    partitions = _partitions(connection)
+    last = date(1970, 1, 1) + timedelta(days=days[-1])
+    months = range(_MONTHS.start * 12, _MONTHS.stop * 12)
+    if (next_month := last.year * 12 + last.month) in months:
+        days = [*days, (date(next_month // 12, next_month % 12 + 1, 1) - date(1970, 1, 1)).days]
     for day in days:
-        first, after = (str(pl.select(pl.lit(d).cast(pl.Date)).item()) for d in (day, min(day + 1, _LAST_DAY)))
-        name = f"fact_sales_{first.replace('-', '_')}"
-        if name in attached:
-            continue
-        bounds = f"FOR VALUES FROM ('{first}') TO ({'MAXVALUE' if day == _LAST_DAY else repr(after)})"
-        if len(attached - {_DEFAULT}) >= MOST_DAYS:
-            name, bounds = _DEFAULT, "DEFAULT"
-        if _DEFAULT in attached and (name == _DEFAULT or _in_default(connection, first)):
-            continue
-        # ATTACH to a parent without a default partition blocks no reader; CREATE TABLE … PARTITION OF would.
-        connection.execute(text(f"CREATE TABLE {name} (LIKE fact_sales INCLUDING ALL)"))
-        connection.execute(text(f"ALTER TABLE fact_sales ATTACH PARTITION {name} {bounds}"))
-        attached.add(name)
+        if _of(partitions, day) is None:
+            connection.execute(text("SELECT make_fact_partition(date '1970-01-01' + :day)"), {"day": day})
+            partitions = _partitions(connection)
+    return partitions
 
 
-def _in_default(connection: Connection, day: str) -> bool:
-    """Whether the default partition has sales of a day; then that day cannot have a partition of its own."""
-    query = f"""
-        SELECT EXISTS (SELECT FROM {_DEFAULT}
-                       WHERE event_time >= CAST(:day AS timestamptz)
-                         AND event_time < CAST(:day AS timestamptz) + interval '1 day')
-    """
-    return bool(connection.execute(text(query), {"day": day}).scalar_one())
+def _partitions(connection: Connection) -> list[_Partition]:
+    rows = connection.execute(
+        text("""
+            SELECT first_day - date '1970-01-01', after_day - date '1970-01-01', name, EXISTS (
+                       SELECT FROM pg_inherits
+                       WHERE inhrelid = partition AND inhparent = 'fact_sales'::regclass AND NOT inhdetachpending)
+            FROM fact_partitions ORDER BY first_day
+        """)
+    )
+    return [_Partition(*row) for row in rows]
+
+
+def _of(partitions: list[_Partition], day: int) -> _Partition | None:
+    i = bisect_right(partitions, day, key=lambda p: p.first) - 1
+    return partitions[i] if i >= 0 and day < partitions[i].after else None
+
+
+def _without_archived(sales: pl.DataFrame, partitions: list[_Partition]) -> pl.DataFrame:
+    for p in (p for p in partitions if not p.is_attached):
+        of_this = _DAYS.is_between(p.first, p.after, closed="left")
+        if number := sales.filter(of_this).height:
+            sales = sales.filter(~of_this)
+            why = (
+                f"The partition {p.name} of fact_sales was detached, so its late sales are not stored there. They "
+                "count in the windows that they are in time for, and sales.late has those that missed one."
+            )
+            _log.warning("late sales of an archived partition", sales=number, why=why)
+    return sales

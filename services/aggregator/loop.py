@@ -122,6 +122,8 @@ class Loop:
             self._finish()
         except (Unavailable, Fenced) as e:
             _log.warning("not known whether the last batch was stored", why=str(e))
+        except Stopped:
+            pass  # It waited for a lock; nothing was stored.
         metrics.forget()
 
     def _claim(self, partitions: list[TopicPartitionKey]) -> Mapping[TopicPartitionKey, OwnedPartition]:

@@ -60,7 +60,7 @@ def count(applied: Applied) -> None:
     RESULTS.inc(sum(applied.results.values()))
     for (kind, outcome), number in applied.results.items():
         WINDOWS.labels(kind, outcome).inc(number)
-    HELD.set(sum(chunk.rows.height for o in applied.owned.values() for chunk in o.held))
+    HELD.set(sum(chunk.size for o in applied.owned.values() for chunk in o.held))
     _show(step.stream, step.watermarks)
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from services.aggregator import duplicates, totals, watermark, windows
-from services.aggregator.duplicates import EXPIRES, Chunk, Held
+from services.aggregator.duplicates import EXPIRES, Held
 from services.aggregator.watermark import Rise, Stream, Watermark
 from services.aggregator.windows import Window
 
@@ -34,7 +34,7 @@ class StreamState:
     """The state of the stream before a step.
 
     ``watermarks``: of every partition of the topic, ours and others'. ``idle``: those of them that are idle now.
-    ``held``: the identities of sales that count once, of our own partitions.
+    ``held``: the identities of sales that count once, of our own partitions, as :func:`duplicates.deduplicate` needs.
     """
 
     watermarks: Mapping[int, Watermark]
@@ -62,7 +62,7 @@ class Step:
 
     ``sales``: every sale that is not a duplicate, with PARTITION, BEFORE, EXPIRES and the flag LATE (too late for one
     of its windows). ``deltas``: what they add to windows, as totals.SCHEMA. ``rises``: to be recorded.
-    ``watermarks``, ``held`` and ``chunks`` (the new identities in ``held``): of our partitions.
+    ``watermarks`` and ``held``: of our partitions.
     ``duplicates``, ``conflicts``: numbers of sales, as in :class:`duplicates.Deduplicated`.
     """
 
@@ -72,7 +72,6 @@ class Step:
     watermarks: Mapping[int, Watermark]
     stream: Stream
     held: Mapping[int, Held]
-    chunks: Mapping[int, Chunk]
     duplicates: int
     conflicts: int
 
@@ -102,8 +101,8 @@ def step(batch: Mapping[int, PartitionBatch], state: StreamState, now: int, rule
             deduplicated[p] = duplicates.deduplicate(rows, state.held[p])
     idle = state.idle - deduplicated.keys()
     flow = watermark.stream(state.stream, {**state.watermarks, **marks}, idle, now)
-    chunks = {p: d.new for p, d in deduplicated.items() if d.new is not None}
-    held = {p: duplicates.hold(state.held[p], chunks.get(p), marks[p]) for p in batch}
+    new = {p: d.new for p, d in deduplicated.items()}
+    held = {p: duplicates.hold(state.held[p], new.get(p), marks[p]) for p in batch}
     sales = pl.concat([d.sales for d in deduplicated.values()]) if deduplicated else pl.DataFrame()
     deltas = pl.DataFrame(schema=totals.SCHEMA)
     if deduplicated:
@@ -115,7 +114,6 @@ def step(batch: Mapping[int, PartitionBatch], state: StreamState, now: int, rule
         watermarks=marks,
         stream=flow,
         held=held,
-        chunks=chunks,
         duplicates=sum(d.duplicates for d in deduplicated.values()),
         conflicts=sum(d.conflicts for d in deduplicated.values()),
     )

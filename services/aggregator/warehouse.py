@@ -5,21 +5,25 @@ on what has fired, and the ids of the outbox are in commit order.
 """
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import polars as pl
 from sqlalchemy import Connection, Engine, text
 
-from retail_stream.errors import Fenced
+from retail_stream.errors import Fenced, Locked
+from retail_stream.kafka.outage import Outage
+from retail_stream.waiting import Wait
 from retail_stream.warehouse import postgres
-from services.aggregator.duplicates import Chunk, as_bytes
 from services.aggregator.lifecycle import ROWS
 from services.aggregator.totals import CENTS, COUNTS, ID, KIND, KIND_TYPE, KINDS, SIZE, START, WINDOW_KEY
 from services.aggregator.watermark import Stream, Watermark
 from services.aggregator.windows import SECOND
+
+T = TypeVar("T")
 
 TABLES = {"store": "sales_by_window", "product": "sales_by_product_window"}
 #: How long a partition stays idle in the eyes of other workers; its owner renews that with every tick.
@@ -49,6 +53,24 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """
     with postgres.outages(engine), engine.begin() as connection:
         yield connection
+
+
+def when_free(action: Callable[[], T], wait: Wait) -> T:
+    """Call ``action``, a transaction, until no other session keeps a lock that it needs.
+
+    A lock that a peer holds is no outage: to start over would read the batch again, and the peer's turn comes with
+    every batch. ``wait``: raises to give up.
+    """
+    outage = Outage()
+    while True:
+        try:
+            result = action()
+        except Locked as e:
+            outage.says(str(e))
+            wait(lambda: None)
+        else:
+            outage.ends()
+            return result
 
 
 @dataclass(frozen=True)
@@ -135,21 +157,6 @@ def save_watermarks(
             text("UPDATE stream_watermark SET watermark = :mark, advanced_at = :at WHERE topic = :topic"),
             {"topic": topic, "mark": instant(stream.watermark), "at": instant(stream.advanced_at)},
         )
-
-
-def save_identities(connection: Connection, chunks: Mapping[int, Chunk], watermarks: Mapping[int, Watermark]) -> None:
-    """Store new identities and delete those that the watermarks have passed."""
-    for partition, chunk in sorted(chunks.items()):
-        connection.execute(
-            text("INSERT INTO sale_identities (partition, expires, identities) VALUES (:partition, :expires, :rows)"),
-            {"partition": partition, "expires": instant(chunk.expires), "rows": as_bytes(chunk.rows)},
-        )
-    for partition, mark in sorted(watermarks.items()):
-        if mark is not None:
-            connection.execute(
-                text("DELETE FROM sale_identities WHERE partition = :partition AND expires <= :mark"),
-                {"partition": partition, "mark": instant(mark)},
-            )
 
 
 def window_rows(connection: Connection, touched: pl.DataFrame, past: Watermark, lateness: int) -> pl.DataFrame:

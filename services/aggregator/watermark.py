@@ -65,9 +65,9 @@ def judge_by(
     raised = np.full(rows.height + 1, _NONE, dtype=np.int64)
     raised[0] = _NONE if watermark is None else watermark
     offsets = rows[OFFSET].to_numpy()
-    for rise in rises:
-        index = np.searchsorted(offsets, rise.next_offset)
-        raised[index] = max(raised[index], rise.watermark)
+    if marked := [(rise.next_offset, rise.watermark) for rise in rises]:
+        from_offsets, to_marks = np.array(marked, dtype=np.int64).T
+        np.maximum.at(raised, np.searchsorted(offsets, from_offsets), to_marks)
     # Index i stands for the moment before record i, after the records up to i - 1 and the rises up to i.
     marks = np.maximum.accumulate(np.maximum(raised, np.concatenate(([_NONE], seen))))
     none = int(np.searchsorted(marks, _NONE, side="right"))

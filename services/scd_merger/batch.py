@@ -29,7 +29,7 @@ from services.scd_merger.events import changes
 from services.scd_merger.kept import with_known_fields
 from services.scd_merger.lanes import Batch, lanes
 from services.scd_merger.merge import Plan, merge
-from services.scd_merger.tables import DimensionTable
+from services.scd_merger.tables import BatchTooLarge, DimensionTable
 
 T = TypeVar("T")
 Positions = Mapping[TopicPartitionKey, Position]
@@ -41,7 +41,8 @@ _REFUSED = (
     PoisonRecord,
     psycopg.DataError,
     psycopg.IntegrityError,
-    psycopg.errors.ProgramLimitExceeded,  # too large for one statement, as a thousand texts of a megabyte are
+    psycopg.errors.ProgramLimitExceeded,
+    BatchTooLarge,
     sqlalchemy.exc.DataError,
     sqlalchemy.exc.IntegrityError,
 )

@@ -25,6 +25,15 @@ _SHARED = text("SELECT pg_advisory_xact_lock_shared(hashtext(:table))")
 _ALONE = text("SELECT pg_advisory_xact_lock(hashtext(:table))")
 
 
+#: What a batch may read of its neighbours. More would be too much for one value of Postgres (1 GB) and for our memory.
+MOST_BYTES = 2**26
+_LARGEST = 10**9
+
+
+class BatchTooLarge(Exception):
+    """The neighbours of a batch are larger than MOST_BYTES; those of its halves may not be."""
+
+
 class DimensionTable:
     """The two tables of one dimension in Postgres."""
 
@@ -50,12 +59,11 @@ class DimensionTable:
         self._near_changes = _near(d.changes_table, self._probes, key, time, time, list(d.change_schema), texts)
         self._near_versions = _near(d.table, self._probes, key, time, FROM, [key, FROM, TO, *d.untracked], texts)
         self._outdated = f"""
-            SELECT {_lines(d.change_schema, texts)} FROM (
-                SELECT * FROM {d.changes_table}
-                WHERE {EXTRA} IS NOT NULL AND EXISTS (SELECT FROM json_object_keys({EXTRA}) k WHERE k = ANY(:names))
-                LIMIT :most
-            ) near
+            SELECT * FROM {d.changes_table}
+            WHERE {EXTRA} IS NOT NULL AND EXISTS (SELECT FROM json_object_keys({EXTRA}) k WHERE k = ANY(:names))
+            LIMIT :most
         """
+        self._outdated = _lines(d.change_schema, texts, f"({self._outdated}) near")
         same = f"d.{key} = s.{key} AND d.{FROM} = s.{FROM}"
         self._delete = f"DELETE FROM {d.table} d USING {self._spans} s WHERE {same} AND s.step = 'vanished'"
         self._retime = f"UPDATE {d.table} d SET {TO} = s.{TO} FROM {self._spans} s WHERE {same} AND s.step = "
@@ -66,8 +74,12 @@ class DimensionTable:
         )
 
     def gather(self, connection: Connection, changes: pl.DataFrame) -> Neighbours:
-        """Read the stored neighbours of a frame of changes, for :func:`services.scd_merger.merge.merge`."""
-        d = self.dimension
+        """Read the stored neighbours of a frame of changes, for :func:`services.scd_merger.merge.merge`.
+
+        Raises:
+            BatchTooLarge: the neighbours of several changes are too large for one transaction.
+        """
+        d, one = self.dimension, changes.height == 1
         for statement in self._prepare:
             connection.execute(text(statement))
         connection.execute(_PLANNER)
@@ -77,19 +89,22 @@ class DimensionTable:
         span = {d.key: KEY_DTYPE, FROM: TIME_DTYPE, TO: TIME_DTYPE, **d.dtypes(d.untracked)}
         times = d.of_type(AttributeType.TIME)
         return Neighbours(
-            changes=_read(connection, self._near_changes, d.change_schema, [d.sequence, *times]),
-            versions=_read(connection, self._near_versions, span, [FROM, TO, *(t for t in times if t in d.untracked)]),
+            changes=_read(connection, self._near_changes, d.change_schema, [d.sequence, *times], one),
+            versions=_read(
+                connection, self._near_versions, span, [FROM, TO, *(t for t in times if t in d.untracked)], one
+            ),
         )
 
     def outdated(self, connection: Connection, most: int) -> pl.DataFrame:
-        """Up to ``most`` stored changes whose ``extra`` holds attributes that have columns now.
+        """Up to ``most`` stored changes, of about MOST_BYTES, whose ``extra`` holds attributes that have columns.
 
         Locks the dimension against other writers until the transaction ends.
         """
         d = self.dimension
         connection.execute(_ALONE, {"table": d.table})
-        rows = connection.execute(text(self._outdated), {"names": list(d.attributes), "most": most})
-        return _parsed(rows.scalar_one(), d.change_schema, [d.sequence, *d.of_type(AttributeType.TIME)])
+        parameters = {"names": list(d.attributes), "most": most, "bytes": MOST_BYTES}
+        lines, _ = connection.execute(text(self._outdated), parameters).one()
+        return _parsed(lines, d.change_schema, [d.sequence, *d.of_type(AttributeType.TIME)])
 
     def apply(self, connection: Connection, plan: Plan) -> None:
         """Write a plan, in the transaction that gathered for it."""
@@ -134,15 +149,20 @@ def _values(columns: Iterable[str]) -> str:
     return ", ".join(f'"{c}" = s."{c}"' for c in columns)
 
 
-def _lines(columns: Iterable[str], texts: Container[str]) -> str:
-    """SQL for the rows of ``near`` as one CSV text, or NULL if there are none.
+def _lines(columns: Iterable[str], texts: Container[str], near: str) -> str:
+    """SQL for the rows of a source called ``near`` as one CSV text (NULL for none), and the bytes of all of them.
 
-    COPY sends a message for each row; to receive them would take most of the time of a batch.
+    The text holds the rows that begin before ``:bytes``, at least one. COPY sends a message for each row; to receive
+    them would take most of the time of a batch.
     """
     quoted = """'"' || replace(near."{0}"::text, '"', '""') || '"'"""
     cells = ((quoted if c in texts else 'CAST(near."{0}" AS text)').format(c) for c in columns)
     line = " || ',' || ".join(f"coalesce({cell}, '')" for cell in cells)
-    return f"string_agg({line}, chr(10))"
+    return f"""
+        SELECT string_agg(line, chr(10)) FILTER (WHERE upto - size < :bytes), max(upto)
+        FROM (SELECT line, size, sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS upto
+              FROM (SELECT line, octet_length(line) + 1 AS size FROM (SELECT {line} AS line FROM {near}) l) s) u
+    """
 
 
 def _near(
@@ -151,18 +171,25 @@ def _near(
     """SQL for the last row of each probe's key before its time and the first two from then on; rows may repeat."""
     names = ", ".join(map(_quoted, columns))
     this_key = f"FROM {table} WHERE {key} = p.{key} AND {time}"
-    return f"""
-        SELECT {_lines(columns, texts)}
-        FROM {probes} p CROSS JOIN LATERAL (
+    near = f"""
+        {probes} p CROSS JOIN LATERAL (
             (SELECT {names} {this_key} < p.{probe_time} ORDER BY {time} DESC LIMIT 1)
             UNION ALL
             (SELECT {names} {this_key} >= p.{probe_time} ORDER BY {time} LIMIT 2)
         ) near
     """
+    return _lines(columns, texts, near)
 
 
-def _read(connection: Connection, sql: str, schema: Mapping[str, pl.DataType], times: list[str]) -> pl.DataFrame:
-    return _parsed(connection.execute(text(sql)).scalar_one(), schema, times)
+def _read(
+    connection: Connection, sql: str, schema: Mapping[str, pl.DataType], times: list[str], one: bool
+) -> pl.DataFrame:
+    """The rows of a query of :func:`_lines`; ``one``: those of one change, which has no halves."""
+    most = _LARGEST if one else MOST_BYTES
+    lines, size = connection.execute(text(sql), {"bytes": most}).one()
+    if size is not None and size > most:
+        raise BatchTooLarge
+    return _parsed(lines, schema, times)
 
 
 def _parsed(csv: str | None, schema: Mapping[str, pl.DataType], times: list[str]) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 import polars as pl
 
@@ -119,22 +120,35 @@ class Warehouse:
 
 
 class Identities:
-    """Held identities: the stored rows, as in `sale_identities`, and those in the memory of each owner."""
+    """Held identities: the stored chunks, as in `sale_identities`, and those in the memory of each owner."""
 
     def __init__(self, partitions: Iterable[int]) -> None:
-        self.rows: dict[int, list[tuple[int, bytes]]] = {p: [] for p in partitions}
-        self.memory: dict[int, duplicates.Held] = dict.fromkeys(self.rows, ())
+        self.stored: dict[int, bytes] = {}
+        self.memory: dict[int, duplicates.Held] = dict.fromkeys(partitions, ())
+        self.most = 0
 
     def restart(self, partitions: Iterable[int]) -> None:
         for p in partitions:
-            self.memory[p] = duplicates.load(self.rows[p])
+            found = tuple(replace(c, rows=None) for c in self.memory[p])
+            self.memory[p] = duplicates.with_rows(found, self._rows(duplicates.newest(found)))
+
+    def gather(self, p: int, rows: pl.DataFrame) -> duplicates.Held:
+        needed = duplicates.needed(self.memory[p], rows["transaction_id"])
+        return duplicates.with_rows(self.memory[p], self._rows(needed))
 
     def save(self, did: step.Step) -> None:
-        for p, chunk in did.chunks.items():
-            self.rows[p].append((chunk.expires, duplicates.as_bytes(chunk.rows)))
-        for p, mark in did.watermarks.items():
-            self.rows[p] = [row for row in self.rows[p] if mark is None or row[0] > mark]
-        self.memory.update(did.held)
+        for p, held in did.held.items():
+            stored = []
+            for chunk in held:
+                number = len(self.stored) if chunk.stored is None else chunk.stored
+                if chunk.rows is not None:
+                    self.stored[number] = duplicates.as_bytes(chunk.rows)
+                stored.append(replace(chunk, stored=number))
+            self.memory[p] = duplicates.newest_in_memory(tuple(stored))
+            self.most = max(self.most, len(held))
+
+    def _rows(self, numbers: Iterable[int]) -> dict[int, pl.DataFrame]:
+        return {n: duplicates.from_bytes(self.stored[n]) for n in numbers}
 
 
 def aggregate(run: Feed, recorded: Iterable[Rise] = ()) -> tuple[Outcome, Warehouse, list[Rise]]:
@@ -157,15 +171,20 @@ def aggregate(run: Feed, recorded: Iterable[Rise] = ()) -> tuple[Outcome, Wareho
             made[p] = step.PartitionBatch(start, end, rows, tuple(r for r in to_come[p] if r.next_offset <= end))
         return made
 
+    def stepped(
+        move: Move, cut: dict[int, int], marks: dict[int, int | None], stream: Stream
+    ) -> tuple[dict[int, step.PartitionBatch], step.Step]:
+        batch = batch_of(cut, move.mine)
+        held = {p: identities.gather(p, b.rows) for p, b in batch.items()}
+        return batch, step.step(batch, step.StreamState(marks, move.idle, stream, held), move.now, rules)
+
     for move in run.moves:
         if move.restarts:
             identities.restart(move.mine)
-        held = {p: identities.memory[p] for p in move.mine}
-        state = step.StreamState(marks, move.idle, stream, held)
+
         if move.fails is not None:
-            step.step(batch_of(move.fails, move.mine), state, move.now, rules)
-        batch = batch_of(move.cut, move.mine)
-        did = step.step(batch, state, move.now, rules)
+            stepped(move, move.fails, marks, stream)
+        batch, did = stepped(move, move.cut, marks, stream)
         stored = warehouse.stored(did.deltas)
         warehouse.apply(lifecycle.update_windows(stored, did.deltas, did.stream.watermark, rules.lateness))
         identities.save(did)
@@ -180,6 +199,7 @@ def aggregate(run: Feed, recorded: Iterable[Rise] = ()) -> tuple[Outcome, Wareho
         out.rises += [(r.partition, r.next_offset, r.watermark) for r in did.rises]
         rises += did.rises
         marks, stream = {**marks, **did.watermarks}, did.stream
+    assert identities.most <= duplicates.MOST_CHUNKS + 1, "identities in too many chunks"
     out.dropped = {(p, r["offset"]) for p, rs in run.records.items() for r in rs} - counted
     out.rows = {key: (*row[4:11], row[-1]) for key, row in warehouse.rows.items()}
     return out, warehouse, rises
@@ -188,7 +208,10 @@ def aggregate(run: Feed, recorded: Iterable[Rise] = ()) -> tuple[Outcome, Wareho
 def disagreements(seeds: range) -> list[str]:
     """What is wrong with the runs of these seeds, or with the warehouses that are rebuilt from their topics."""
     wrong = []
+    usual = duplicates.LARGE, duplicates.MOST_CHUNKS, duplicates.IN_MEMORY
     for seed in seeds:
+        # Half of them with so few identities in a chunk and in memory that some are read from Postgres again.
+        duplicates.LARGE, duplicates.MOST_CHUNKS, duplicates.IN_MEMORY = (4, 3, 5) if seed % 2 else usual
         run = feed(seed)
         outcome, warehouse, rises = aggregate(run)
         if outcome != oracle(run):

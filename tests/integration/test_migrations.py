@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import polars as pl
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
 from commands.init import MIGRATIONS, migrate
 from retail_stream.settings import Connections
+from services.aggregator import identities
+from services.aggregator.duplicates import as_bytes
 
 
 @contextmanager
@@ -89,3 +92,51 @@ def test_facts_get_extra_and_a_dimension_that_spelled_it_otherwise_is_filled_aga
         """)
         positions = ["aggregator products.clean", "aggregator stores.clean", "scd_merger stores.clean"]
         assert tuple(connection.execute(left).one()) == (0, 0, 1, positions)
+
+
+def test_identities_of_a_batch_each_become_few_rows(connections: Connections, warehouse: Engine) -> None:
+    with at_version(warehouse, "0007") as connection:
+        for partition, first in ((1, 0), (0, 100), (1, 40_000), (1, 70_000), (0, 7)):
+            ids = pl.DataFrame(
+                {"transaction_id": range(first, first + 30_000), "event_time": 5, "store_id": first},
+                schema_overrides={"store_id": pl.Int32},
+            )
+            connection.execute(
+                text("INSERT INTO sale_identities (partition, expires, identities) VALUES (:p, to_timestamp(:at), :b)"),
+                {"p": partition, "at": first, "b": as_bytes(ids)},
+            )
+    migrate(connections)
+    with warehouse.connect() as connection:
+        found = {p: identities.held(connection, p) for p in (0, 1)}
+    assert [(c.size, c.low, c.high, c.expires) for c in found[0]] == [(60_000, 7, 30_099, 100_000_000)]
+    sizes = [(c.size, c.low, c.high, c.expires) for c in found[1]]
+    assert sizes == [(60_000, 0, 69_999, 40_000_000_000), (30_000, 70_000, 99_999, 70_000_000_000)]
+    assert found[0][0].rows is not None
+    assert found[0][0].rows["store_id"].to_list() == [100] * 30_000 + [7] * 30_000
+
+
+def test_days_of_facts_stay_and_those_of_the_default_partition_get_their_own(
+    connections: Connections, warehouse: Engine
+) -> None:
+    with at_version(warehouse, "0008") as connection:
+        connection.execute(
+            text("""
+            CREATE TABLE fact_sales_2026_01_05 PARTITION OF fact_sales FOR VALUES FROM ('2026-01-05') TO ('2026-01-06');
+            CREATE TABLE fact_sales_2026_01_06 (LIKE fact_sales);
+            CREATE TABLE fact_sales_9999_12_31 PARTITION OF fact_sales FOR VALUES FROM ('9999-12-31') TO (MAXVALUE);
+            CREATE TABLE fact_sales_other_days PARTITION OF fact_sales DEFAULT;
+            INSERT INTO fact_sales
+            SELECT 1, 1, at::timestamptz, 1, 1, 1, 1, 1, '', 0, 0
+            FROM unnest(ARRAY['1900-02-01', '2026-01-05', '2026-01-07', '2026-02-01', '2026-02-28', '9999-12-30',
+                              '9999-12-31']) at
+        """)
+        )
+    migrate(connections)
+    with warehouse.begin() as connection:
+        rows = connection.execute(text("SELECT tableoid::regclass::text FROM fact_sales ORDER BY event_time"))
+        assert [name.removeprefix("fact_sales_") for name in rows.scalars()] == [
+            "1900s", "2026_01_05", "2026_01_07", "2026_02", "2026_02", "9999_12_30", "9999_12_31",
+        ]  # fmt: skip
+        assert connection.execute(text("SELECT to_regclass('fact_sales_other_days')")).scalar_one() is None
+        archived = text("SELECT partition::text FROM fact_partitions WHERE first_day = '2026-01-06'")
+        assert connection.execute(archived).scalar_one() == "fact_sales_2026_01_06"

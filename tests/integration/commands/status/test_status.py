@@ -10,10 +10,12 @@ import sys
 import time
 from contextlib import suppress
 
+import pytest
 from confluent_kafka import TopicPartition
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event, text
 
-from commands.status.status import look
+from commands.status import counts
+from commands.status.status import as_json, look
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.kafka import clients
@@ -48,6 +50,51 @@ def test_an_empty_warehouse_is_behind_whatever_the_hints_of_another_one_say(
             there = positions.Position(own.topic, own.partition, own.epoch, end, -1)
             positions.advance(connection, Group.SCD_MERGER, [there])
     assert look(warehouse, connections).lag[Group.SCD_MERGER] == 0
+
+
+def test_large_tables_are_estimated_and_not_read(
+    connections: Connections, warehouse: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with warehouse.begin() as connection:
+        connection.execute(
+            text("""
+            SELECT make_fact_partition(day) FROM unnest(ARRAY['1970-01-01', '2026-11-01', '2026-12-01']::date[]) day;
+            INSERT INTO fact_sales
+            SELECT n, 1, timestamptz '2026-11-15' + n * interval '1 minute', 1, 1, 1, 1, 1, '', 0, 0
+            FROM generate_series(1, 50_000) n;
+            INSERT INTO sales_by_window (window_size, window_start, window_end, store_id, transactions, units_sold,
+                units_returned, gross_sales, returns_amount, discounts, taxes, revision, state, updated_at)
+            SELECT '1 minute', to_timestamp(60 * n), to_timestamp(60 * n + 60), 1, 1, 1, 0, 1, 0, 0, 0, 0,
+                   CASE WHEN n <= 3 THEN 'open' WHEN n <= 5 THEN 'fired' ELSE 'final' END, now()
+            FROM generate_series(1, 20_000) n
+        """)
+        )
+
+    asked: list[str] = []
+    event.listen(warehouse, "before_cursor_execute", lambda *call: asked.append(call[2]))
+
+    def counted() -> set[str]:
+        return {table for query in asked for table in re.findall(r"count\(\*\) FROM (\w+)(?! WHERE|\w)", query)}
+
+    exact = look(warehouse, connections)
+    assert (exact.facts, exact.windows, exact.estimated) == (
+        50_000, {"open": 3, "fired": 2, "final": 19_995}, frozenset(),
+    )  # fmt: skip
+    assert {"fact_sales", "sales_by_window"} < counted()
+    monkeypatch.setattr(counts, "SMALL_BYTES", 2**20)
+    # Before the tables were ever analysed, an estimate knows the pages only.
+    guessed = look(warehouse, connections)
+    assert guessed.estimated == {"facts", "windows"}
+    assert 20_000 < guessed.facts < 120_000
+    with warehouse.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("VACUUM ANALYZE"))
+    asked.clear()
+    near = look(warehouse, connections)
+    assert counted() == {"dim_customers", "dim_products", "dim_stores", "outbox"}
+    assert 49_000 < near.facts < 51_000
+    assert (near.windows["open"], near.windows["fired"]) == (3, 2)
+    assert 19_500 < near.windows["final"] < 20_500
+    assert as_json(near, near)["estimated"] == ["facts", "windows"]
 
 
 PROGRAM = [sys.executable, "-m", "commands.cli", "status"]

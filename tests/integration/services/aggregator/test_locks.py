@@ -31,6 +31,22 @@ def test_a_replica_that_froze_with_the_lock_does_not_stop_the_others(
     frozen.invalidate()
 
 
+def test_a_lock_that_a_peer_keeps_for_long_is_waited_for_with_the_batch_in_hand(
+    connections: Connections, warehouse: Engine, aggregators: Aggregators
+) -> None:
+    source = Source(connections, seed=9)
+    source.publish(50)
+    aggregators.run()
+    eventually(lambda: is_drained(connections, warehouse), "everything is in the warehouse")
+    with warehouse.begin() as peer:
+        lock(peer, "sales.clean")
+        source.publish(50)
+        eventually(lambda: "another session keeps a lock" in aggregators.log(), "it waits for the lock")
+    assert_all_is_right(connections, warehouse)
+    assert "reads again from the stored positions" not in aggregators.log()
+    assert "joins the group again" not in aggregators.log()
+
+
 def test_a_stop_ends_the_wait_for_a_lock(connections: Connections, warehouse: Engine, aggregators: Aggregators) -> None:
     Source(connections, seed=8).publish(10)
     process = aggregators.run()

@@ -1,6 +1,7 @@
 """The aggregator's transactions on a real Postgres, without a broker: settings, rises, days, the last possible day."""
 
 import json
+import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from sqlalchemy import Engine, text
 
 from commands.init import InitSettings, create_topics
 from retail_stream.avro.decode import RecordSchema, encode, frame
-from retail_stream.errors import SettingsError
+from retail_stream.errors import Fenced, SettingsError
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import SOURCE_OFFSET, as_big_endian
 from retail_stream.kafka.offsets import TopicPartitionKey
@@ -21,7 +22,7 @@ from retail_stream.kafka.partition_records import PartitionRecords
 from retail_stream.kafka.record_batches.reference import Record
 from retail_stream.settings import Connections
 from retail_stream.topics import AHEAD, SCHEMAS, Result
-from services.aggregator import facts, outbox, ownership, settings, warehouse
+from services.aggregator import duplicates, facts, outbox, ownership, settings, warehouse
 from services.aggregator.batch import CLEAN, Aggregator
 from services.aggregator.ownership import OwnedPartition
 from services.aggregator.watermark import Rise
@@ -56,18 +57,21 @@ class Replica:
         self.owned = {(CLEAN, p): o for p, o in owned.items()}
         return owned
 
-    def store(self, partition: int, *times: int, stamp: int = NOW) -> None:
-        """Sales of these event times, in one transaction."""
+    def store(self, partition: int, *times: int, stamp: int = NOW, first_id: int | None = None) -> int:
+        """Sales of these event times, in one transaction; returns how many of them are duplicates."""
         start = self.owned[CLEAN, partition].next_offset
-        sales = [self._record(partition, start + i, time, stamp) for i, time in enumerate(times)]
+        first_id = start if first_id is None else first_id
+        sales = [self._record(partition, start + i, first_id + i, time, stamp) for i, time in enumerate(times)]
         pieces = (columns(CLEAN, partition, sales),) if sales else ()
         records = {(CLEAN, partition): PartitionRecords(pieces, start, start + len(sales))}
         rows = self.aggregator.rows(records)
-        self.owned = self.aggregator.store(self.owned, records, rows, frozenset()).owned
+        applied = self.aggregator.store(self.owned, records, rows, frozenset())
+        self.owned = applied.owned
+        return applied.step.duplicates
 
-    def _record(self, partition: int, offset: int, time: int, stamp: int) -> Record:
+    def _record(self, partition: int, offset: int, number: int, time: int, stamp: int) -> Record:
         sale = {
-            "transaction_id": offset, "store_id": partition, "event_time": time, "customer_id": 1, "product_id": 1,
+            "transaction_id": number, "store_id": partition, "event_time": time, "customer_id": 1, "product_id": 1,
             "quantity": 1, "unit_price": 1.0, "total_amount": 1.0, "payment_method": "card", "discount_applied": 0.0,
             "tax_amount": 0.0,
         }  # fmt: skip
@@ -105,6 +109,39 @@ def test_the_first_claim_of_an_empty_warehouse_keeps_the_rises_of_all_partitions
     assert {p: o.recorded_rises for p, o in other.claim([1, 2]).items()} == {1: (), 2: (Rise(2, 5, NOW + SECOND),)}
 
 
+def test_identities_of_a_day_are_few_rows_and_a_claim_reads_only_the_newest_of_them(
+    connections: Connections, warehouse: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"LARGE": 8, "IN_MEMORY": 8, "MOST_CHUNKS": 5}.items():
+        monkeypatch.setattr(duplicates, name, value)
+    replica = Replica(connections, warehouse, sales_windows="1m,1d")
+    replica.claim([0])
+    for i in range(60):
+        replica.store(0, NOW + i)
+    assert asked(warehouse, "SELECT count(*) <= 6, sum(number) FROM sale_identities") == [(True, 60)]
+    (claimed,) = replica.claim([0]).values()
+    assert sum(c.size for c in claimed.held if c.rows is not None) <= 8
+    # The first sale again, one between that is new, and the last one again.
+    assert [replica.store(0, NOW + i, first_id=i) for i in (0, 60, 59)] == [1, 0, 1]
+    assert asked(warehouse, "SELECT sum(transactions) FROM sales_by_window WHERE window_size = '1 day'") == [(61,)]
+    assert sum(c.size for o in replica.owned.values() for c in o.held if c.rows is not None) <= 8
+
+
+def test_an_owner_that_lost_its_partition_does_not_use_identities_that_the_next_one_has_merged(
+    connections: Connections, warehouse: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (Replica(connections, warehouse, sales_windows="1d") for _ in range(2))
+    first.claim([0])
+    first.store(0, NOW, NOW + 1)
+    monkeypatch.setattr(duplicates, "IN_MEMORY", 0)
+    first.store(0, NOW + 2, NOW + 3)
+    second.claim([0])
+    second.store(0, NOW + 4, NOW + 5, NOW + 6)
+    assert asked(warehouse, "SELECT count(*), sum(number) FROM sale_identities") == [(1, 7)]
+    with pytest.raises(Fenced):
+        first.store(0, NOW, first_id=0)
+
+
 @pytest.mark.parametrize("windows", ["1m", "366d"])
 def test_a_sale_of_the_last_possible_day_is_stored(connections: Connections, warehouse: Engine, windows: str) -> None:
     last = micros(9999, 12, 31, 23, 59, 59)
@@ -113,7 +150,7 @@ def test_a_sale_of_the_last_possible_day_is_stored(connections: Connections, war
     replica.store(0, last, stamp=last)
     replica.claim([0])
     replica.store(0, last, micros(9999, 12, 31, 23, 59, 30), stamp=last)
-    assert asked(warehouse, "SELECT count(*) FROM fact_sales_9999_12_31") == [(3,)]
+    assert asked(warehouse, "SELECT count(*) FROM fact_sales_9900s") == [(3,)]
     assert asked(warehouse, "SELECT sum(transactions) FROM sales_by_window") == [(3,)]
 
 
@@ -129,32 +166,93 @@ def day(number: int) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def test_a_day_gets_a_partition_of_its_own_again_once_there_is_room(
-    warehouse: Engine, monkeypatch: pytest.MonkeyPatch
+def stored(engine: Engine, *days: int) -> int:
+    """How many of these sales, one of each day, were stored."""
+    with engine.begin() as connection:
+        return facts.store(connection, pl.concat(map(day, days)))
+
+
+JANUARY = 20_454  # 2026-01-01
+
+
+def test_facts_are_in_months_made_ahead_and_in_centuries_where_dates_are_far(warehouse: Engine) -> None:
+    far = (-70 * 365, -1, 0, 365, 200 * 365)
+    assert stored(warehouse, *far, JANUARY, JANUARY + 30, JANUARY + 31) == 8
+    where = asked(warehouse, "SELECT tableoid::regclass::text FROM fact_sales ORDER BY event_time")
+    centuries = ["fact_sales_1900s"] * 4
+    assert [name for (name,) in where] == [
+        *centuries, "fact_sales_2026_01", "fact_sales_2026_01", "fact_sales_2026_02", "fact_sales_2100s",
+    ]  # fmt: skip
+    assert stored(warehouse, JANUARY + 50) == 1
+    ahead = "SELECT count(*) FROM fact_partitions WHERE first_day = '2026-03-01' AND after_day = '2026-04-01'"
+    assert asked(warehouse, ahead) == [(1,)]
+
+
+def test_four_thousand_days_need_a_hundred_partitions_and_no_care(warehouse: Engine) -> None:
+    assert stored(warehouse, *range(JANUARY, JANUARY + 4_000)) == 4_000
+    names = [name for (name,) in asked(warehouse, "SELECT DISTINCT tableoid::regclass::text FROM fact_sales")]
+    assert len(names) == 132
+    default = "SELECT partdefid FROM pg_partitioned_table WHERE partrelid = 'fact_sales'::regclass"
+    assert asked(warehouse, default) == [(0,)]
+
+
+def test_init_has_made_this_month_and_the_next_two(warehouse: Engine) -> None:
+    months = """
+        SELECT bool_and(m IN (SELECT first_day FROM fact_partitions)) FROM (
+            SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') + n * interval '1 month')::date AS m
+            FROM generate_series(0, 2) n) wanted
+    """
+    assert asked(warehouse, months) == [(True,)]
+
+
+@pytest.mark.parametrize(
+    "then", ["", "DROP TABLE {}", "ALTER TABLE {} RENAME TO old", "ALTER TABLE {} SET SCHEMA archive"]
+)
+def test_a_late_sale_of_a_month_that_was_detached_is_said_and_not_stored(
+    warehouse: Engine, then: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(facts, "MOST_DAYS", 2)
-
-    def where() -> list[tuple]:
-        return asked(warehouse, "SELECT tableoid::regclass::text, transaction_id FROM fact_sales ORDER BY 2")
-
+    stored(warehouse, JANUARY, JANUARY + 31)
     with warehouse.begin() as connection:
-        for number in (0, 1, 2, 3):
-            facts.store(connection, day(number))
-    own = [("fact_sales_1970_01_01", 0), ("fact_sales_1970_01_02", 1)]
-    assert where() == [*own, ("fact_sales_other_days", 2), ("fact_sales_other_days", 3)]
-    with warehouse.begin() as connection:  # as services/aggregator/README.md says
+        connection.execute(text("CREATE SCHEMA archive; ALTER TABLE fact_sales DETACH PARTITION fact_sales_2026_01"))
+        if then:
+            connection.execute(text(then.format("fact_sales_2026_01")))
+    assert stored(warehouse, JANUARY + 1, JANUARY + 32, JANUARY + 2) == 1
+    assert "The partition fact_sales_2026_01 of fact_sales was detached, so its late sales" in capsys.readouterr().out
+    assert asked(warehouse, "SELECT transaction_id FROM fact_sales ORDER BY 1") == [(JANUARY + 31,), (JANUARY + 32,)]
+
+
+def test_an_archived_month_that_is_attached_again_takes_sales(warehouse: Engine) -> None:
+    stored(warehouse, JANUARY)
+    with warehouse.begin() as connection:
         connection.execute(
             text("""
-            ALTER TABLE fact_sales DETACH PARTITION fact_sales_1970_01_01;
-            INSERT INTO fact_sales SELECT * FROM fact_sales_1970_01_01;
-            DROP TABLE fact_sales_1970_01_01
+            ALTER TABLE fact_sales DETACH PARTITION fact_sales_2026_01;
+            ALTER TABLE fact_sales_2026_01 RENAME TO back;
+            ALTER TABLE fact_sales ATTACH PARTITION back FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')
         """)
         )
-        for number in (3, 4, 5):
-            facts.store(connection, day(number))
-    others = [("fact_sales_other_days", n) for n in (2, 3)]
-    new = [("fact_sales_1970_01_05", 4), ("fact_sales_other_days", 5)]
-    assert where() == [("fact_sales_other_days", 0), own[1], *others, *new]
+    assert stored(warehouse, JANUARY + 1) == 1
+
+
+def test_a_role_that_owns_nothing_makes_the_partitions_that_it_needs(warehouse: Engine) -> None:
+    role = f"writer_{uuid.uuid4().hex[:8]}"
+    with warehouse.begin() as connection:
+        connection.execute(
+            text(f"""
+            CREATE ROLE {role};
+            GRANT {role} TO CURRENT_USER;
+            GRANT USAGE ON SCHEMA public TO {role};
+            GRANT SELECT, INSERT ON fact_sales, fact_partitions TO {role};
+            GRANT EXECUTE ON FUNCTION make_fact_partition TO {role}
+        """)
+        )
+    try:
+        with warehouse.begin() as connection:
+            connection.execute(text(f"SET LOCAL ROLE {role}"))
+            assert facts.store(connection, day(JANUARY)) == 1
+    finally:
+        with warehouse.begin() as connection:
+            connection.execute(text(f"DROP OWNED BY {role}; DROP ROLE {role}"))
 
 
 def test_init_bounds_the_timestamps_of_raw_topics_that_are_there_and_leaves_their_other_settings(

@@ -25,4 +25,8 @@ def test_current_rows_and_those_of_any_moment_are_what_the_oracle_says(warehouse
             found = connection.execute(text(f"{shown} products_as_of({moment})"), {"at": EPOCH + at}).all()
             valid = [(k, n, p) for k, start, end, n, p in versions if start <= at and (end is None or at < end)]
             assert sorted(tuple(row) for row in found) == sorted(valid), at
+            of_one = text(f"{shown} products_as_of({moment}, :key)")
+            keys = sorted({k for k, *_ in versions})
+            by_key = [tuple(r) for k in keys for r in connection.execute(of_one, {"at": EPOCH + at, "key": k})]
+            assert sorted(by_key) == sorted(valid), at
         assert len(valid) == len(current) > 0

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -25,6 +26,7 @@ from retail_stream.kafka.record_batches.reference import Record
 from retail_stream.settings import Connections
 from retail_stream.topics import Group
 from retail_stream.warehouse import positions
+from services.scd_merger import tables
 from services.scd_merger.batch import Merger
 from services.scd_merger.dimensions import Dimension, clean_schema, declare, dimensions
 from services.scd_merger.lanes import lanes
@@ -325,6 +327,53 @@ def test_the_record_that_postgres_refuses_is_named_and_no_other_is_lost(warehous
     assert stored_position(warehouse, 1) == (20, 19)
     assert len(versions(warehouse, range(1, 2))) == 13
     assert len(versions(warehouse, range(2, 3))) == 20
+
+
+def test_a_batch_whose_neighbours_are_large_is_merged_in_parts(
+    warehouse: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    parsed = tables._parsed
+
+    def spied(lines: str | None, *rest: Any) -> pl.DataFrame:
+        sizes.append(len((lines or "").encode()))
+        return parsed(lines, *rest)
+
+    monkeypatch.setattr(tables, "_parsed", spied)
+    monkeypatch.setattr(tables, "MOST_BYTES", 2_000, raising=False)
+    service, tp, written = merger(warehouse), (TOPIC, 0), []
+    owned = service.claim([tp])
+    for first in range(0, 90, 30):
+        events = [upsert(first, f"{first}" * 250, key, 1.0) for key in range(30)]
+        pieces = (columns(*tp, clean_records(events, first)),)
+        owned = service.store(owned, {tp: PartitionRecords(pieces, first, first + 30)})
+        written += events
+    assert versions(warehouse, range(30)) == oracle(written)
+    assert stored_position(warehouse)[0] == 90
+    assert max(sizes) <= 3_000
+
+
+@pytest.mark.long
+def test_a_batch_beside_1100_texts_of_a_megabyte_is_merged(warehouse: Engine) -> None:
+    # Together more than Postgres can hold in one value.
+    with warehouse.begin() as connection:
+        connection.execute(
+            text("""
+            INSERT INTO products_changes
+            SELECT k, to_timestamp(1_700_000_000), false, repeat('x', 1_000_000), '', '', 1, 1, '', '', '', NULL
+            FROM generate_series(1, 1_100) k;
+            INSERT INTO dim_products (product_id, name, category, brand, price, stock_quantity, size, color,
+                                      description, valid_from)
+            SELECT product_id, name, category, brand, price, stock_quantity, size, color, description, last_update_time
+            FROM products_changes
+        """)
+        )
+    service, tp = merger(warehouse), (TOPIC, 0)
+    events = [upsert(10, "small", key, 1.0) for key in range(1, 1_101)]
+    service.store(service.claim([tp]), {tp: records(clean_records(events))})
+    with warehouse.connect() as connection:
+        counts = text("SELECT count(*), count(*) FILTER (WHERE valid_to IS NULL AND name = 'small') FROM dim_products")
+        assert tuple(connection.execute(counts).one()) == (2_200, 1_100)
 
 
 def test_a_batch_that_lost_a_deadlock_is_taken_again(warehouse: Engine) -> None:

@@ -44,6 +44,7 @@ def test_programs_get_every_field_that_the_docs_name():
         "counts": {"produced": 1500, "cleaned": 900, "rejected": 10, "late": 1, "versions": 50, "facts": 1000},
         "per_second": {"produced": 250, "cleaned": 0, "rejected": 0, "late": 0, "versions": 0, "facts": 150},
         "windows": {"open": 3, "fired": 0, "final": 2},
+        "estimated": [],
         "lag": {"cleaner": 0, "scd_merger": 0, "aggregator": 0},
         "outbox": 0,
         "watermark": "2026-03-01T08:00:00.500000+00:00",
@@ -59,6 +60,16 @@ def test_before_the_first_watermark_there_is_none():
     out = io.StringIO()
     Console(file=out, width=80).print(as_table(BEFORE))
     assert "none yet" in out.getvalue()
+
+
+def test_estimates_are_marked():
+    large = replace(NOW, estimated=frozenset({"facts", "windows"}))
+    out = io.StringIO()
+    Console(file=out, width=80).print(as_table(large, replace(BEFORE, estimated=large.estimated)))
+    rows = {tuple(line.replace("│", " ").split()) for line in out.getvalue().splitlines()}
+    assert {("facts", "~1,000", "~150"), ("versions", "50", "0"), ("windows", "final", "~2")} <= rows
+    assert ("windows", "open", "3") in rows
+    assert as_json(large, BEFORE)["estimated"] == ["facts", "windows"]
 
 
 def test_a_line_for_a_log():

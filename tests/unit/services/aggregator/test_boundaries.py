@@ -7,8 +7,10 @@ import pytest
 
 from retail_stream.errors import SettingsError
 from retail_stream.settings import load
+from retail_stream.warehouse.positions import Position
 from services.aggregator import duplicates, idleness, lifecycle, settings, step, totals, watermark
 from services.aggregator.lifecycle import ROWS, update_windows
+from services.aggregator.ownership import OwnedPartition
 from services.aggregator.step import PartitionBatch, Rules, StreamState
 from services.aggregator.watermark import Rise, Stream
 from services.aggregator.windows import SECOND, Window, may_be_due, parse
@@ -185,11 +187,12 @@ def test_identities_survive_their_bytes_and_the_merging_of_chunks() -> None:
         rows = run([sale(T + i, 0, transaction_id=i)]).sales
         held = duplicates.hold(held, duplicates.chunk(rows), None)
     assert len(held) < 8
-    assert {(c.low, c.high) for c in held} == {
-        (c.rows["transaction_id"].min(), c.rows["transaction_id"].max()) for c in held
-    }
-    stored = duplicates.from_bytes(duplicates.as_bytes(c.rows) for c in held)
-    assert sorted(stored.rows()) == [(i, T + i, 1) for i in range(40)]
+    frames = [c.rows for c in held if c.rows is not None]
+    assert [(c.low, c.high, c.size) for c in held] == [
+        (r["transaction_id"].min(), r["transaction_id"].max(), r.height) for r in frames
+    ]
+    stored = [row for r in frames for row in duplicates.from_bytes(duplicates.as_bytes(r)).rows()]
+    assert sorted(stored) == [(i, T + i, 1) for i in range(40)]
     assert len(duplicates.hold(held, None, T + MINUTE + LATENESS - 1)) == len(held)
     assert duplicates.hold(held, None, T + MINUTE + LATENESS) == ()
 
@@ -199,6 +202,32 @@ def test_identities_survive_their_bytes_and_the_merging_of_chunks() -> None:
 )
 def test_an_amount_becomes_cents_by_the_double_product_rounded_half_to_even(amount: float, cents: int) -> None:
     assert pl.DataFrame({"a": [amount]}).select(totals.cents("a")).item() == cents
+
+
+class CountedRise(Rise):
+    """A rise that counts how often its offset is read."""
+
+    reads = 0
+
+    def __getattribute__(self, name: str) -> object:
+        CountedRise.reads += name == "next_offset"
+        return super().__getattribute__(name)
+
+
+def test_the_rises_of_a_batch_are_looked_up_by_offset_among_all_that_are_to_come() -> None:
+    to_come = tuple(CountedRise(0, offset, T) for offset in range(0, 20_000, 2))
+    owned = OwnedPartition(Position("sales.clean", 0, 1, 0, -1), (), to_come)
+    CountedRise.reads = 0
+    assert [owned.rises_up_to(end) for end in (-1, 0, 1, 2, 10_000, 30_000)] == [0, 1, 1, 2, 5001, 10_000]
+    assert CountedRise.reads < 6 * 15
+
+
+def test_of_rises_at_one_offset_the_highest_counts_and_a_later_one_for_later_sales() -> None:
+    sales = pl.DataFrame([sale(T, o) for o in range(4)], schema=DTYPES)
+    rises = [Rise(0, 4, T + 5), Rise(0, 2, T + 3), Rise(0, 2, T + 1), Rise(0, 1, T)]
+    judged, after = watermark.judge_by(sales, None, DELAY, rises)
+    assert judged["watermark_before"].to_list() == [None, T, T + 3, T + 3]
+    assert after == T + 5
 
 
 def test_a_partition_is_idle_after_the_timeout_without_a_break() -> None:

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0012"
+down_revision = "0011"
 
 
 def upgrade() -> None:
@@ -11,5 +11,5 @@ def upgrade() -> None:
     op.execute("""
         ALTER TABLE suppliers_changes ADD COLUMN certificate text COLLATE "C";
         ALTER TABLE dim_suppliers ADD COLUMN certificate text COLLATE "C";
-        CREATE OR REPLACE VIEW suppliers_current AS SELECT * FROM dim_suppliers WHERE is_current;
+        CREATE OR REPLACE VIEW suppliers_current AS SELECT * FROM dim_suppliers WHERE valid_to IS NULL;
     """)

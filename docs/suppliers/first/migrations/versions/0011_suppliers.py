@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0011"
+down_revision = "0010"
 
 
 def upgrade() -> None:
@@ -50,8 +50,14 @@ def upgrade() -> None:
         CREATE TRIGGER no_overlap_updated AFTER UPDATE ON dim_suppliers REFERENCING NEW TABLE AS changed
             FOR EACH STATEMENT EXECUTE FUNCTION refuse_overlap('supplier_id');
 
-        CREATE VIEW suppliers_current AS SELECT * FROM dim_suppliers WHERE is_current;
-        CREATE FUNCTION suppliers_as_of(moment timestamptz) RETURNS SETOF dim_suppliers
-            LANGUAGE sql STABLE PARALLEL SAFE
-            AS 'SELECT * FROM dim_suppliers WHERE valid_from <= moment AND (valid_to > moment OR valid_to IS NULL)';
+        CREATE VIEW suppliers_current AS SELECT * FROM dim_suppliers WHERE valid_to IS NULL;
+        CREATE FUNCTION suppliers_as_of(moment timestamptz, key integer DEFAULT NULL) RETURNS SETOF dim_suppliers
+            LANGUAGE sql STABLE PARALLEL SAFE AS '
+            SELECT * FROM (
+                SELECT * FROM dim_suppliers WHERE supplier_id = key AND valid_from <= moment
+                ORDER BY valid_from DESC LIMIT 1
+            ) last WHERE valid_to > moment OR valid_to IS NULL
+            UNION ALL
+            SELECT * FROM dim_suppliers
+            WHERE key IS NULL AND valid_from <= moment AND (valid_to > moment OR valid_to IS NULL)';
     """)
