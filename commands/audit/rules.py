@@ -55,6 +55,12 @@ def limited(entity: Entity) -> Mapping[str, Holds]:
     return {name: held for name, held in holds(entity).items() if held is not Holds.OTHER and name != own}
 
 
+def stored(entity: Entity, field: str) -> str:
+    """SQL: a field's value in the warehouse: NULL for one that its column cannot hold, as older records may have it."""
+    rules = storable({field: held} if (held := limited(entity).get(field)) else {})
+    return f"CASE WHEN {rules[0].condition} THEN {field} END" if rules else field
+
+
 def storable(limits: Mapping[str, Holds]) -> tuple[Rule, ...]:
     """The rules that values of these fields must meet, as Postgres would refuse others."""
     texts, amounts, dates = ([n for n, held in limits.items() if held is kind] for kind in _LIMITED)

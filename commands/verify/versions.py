@@ -2,6 +2,7 @@
 
 from commands.audit.engine import Engine
 from commands.audit.layouts import Holds, holds, named
+from commands.audit.rules import stored
 from commands.audit.versions import attributes
 from commands.verify.compare import Column, Format, check, columns
 from commands.verify.report import Check
@@ -46,7 +47,7 @@ def changes(entity: Entity) -> str:
     return f"""
         SELECT CASE WHEN decoded THEN {key} ELSE key_text::BIGINT END AS id,
                CASE WHEN decoded THEN {time} ELSE coalesce(sequence, ts) END AS moment,
-               NOT decoded AS deleted, {", ".join(attributes(entity))}
+               NOT decoded AS deleted, {", ".join(f"{stored(entity, a)} AS {a}" for a in attributes(entity))}
         FROM ({consumed(entity, Group.SCD_MERGER)})
     """
 

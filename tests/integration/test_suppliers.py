@@ -151,7 +151,7 @@ def test_a_dimension_and_then_a_field_are_added_as_documented(project: Project) 
         return project.query("SELECT count(*) FROM suppliers_changes WHERE extra->>'certificate' = 'GOTS'")[0][0]
 
     eventually(kept, "fields without a column are kept")
-    eventually(project.verified, "everything is there", within_s=90, every_s=1)
+    eventually(project.verified, lambda: f"everything is there\n{project.said}", within_s=90, every_s=1)
     assert "dim_suppliers" in project.said
     assert re.search(r"suppliers\.dlq +expected +2 +found +2\b", project.said), "the torn and the endless"
     untracked = project.query("""
@@ -169,7 +169,7 @@ def test_a_dimension_and_then_a_field_are_added_as_documented(project: Project) 
     assert project.query("SELECT count(*) FROM dim_suppliers")[0][0] > before, "versions that differ in the new field"
     project.publish("then", *(certified(rng) for _ in range(100)))
     project.publish("first", *(supplier(rng) for _ in range(100)))
-    eventually(project.verified, "everything is there again", within_s=90, every_s=1)
+    eventually(project.verified, lambda: f"everything is there again\n{project.said}", within_s=90, every_s=1)
     assert project.query("SELECT count(*) FROM suppliers_current WHERE certificate IS NOT NULL")[0][0] > 0
 
     found = project.query(CONTENTS)
