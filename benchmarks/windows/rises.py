@@ -20,7 +20,8 @@ from retail_stream.kafka.headers import SOURCE_OFFSET
 from retail_stream.kafka.partition_records import PartitionRecords
 from retail_stream.kafka.record_batches import reference
 from retail_stream.kafka.record_batches.batch import CHECKED, HEADER, HEADER_BYTES
-from retail_stream.kafka.record_batches.columns import Columns, pieces
+from retail_stream.kafka.record_batches.columns import Columns
+from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.topics import Result, topic
 from retail_stream.warehouse import postgres
