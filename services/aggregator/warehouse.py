@@ -12,11 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import polars as pl
-from retail_stream.kafka.outage import Outage
 from sqlalchemy import Connection, Engine, text
 
 from retail_stream.errors import Fenced, Locked
-from retail_stream.waiting import Wait
+from retail_stream.waiting import Outage, Wait
 from retail_stream.warehouse import postgres
 from services.aggregator.lifecycle import ROWS
 from services.aggregator.totals import CENTS, COUNTS, ID, KIND, KIND_TYPE, KINDS, SIZE, START, WINDOW_KEY
