@@ -10,7 +10,7 @@ from commands.embedded.processes import Process, ProcessGroup
 from commands.embedded.settings import free_ports, is_free
 
 # Longer than a service takes to finish its current batch.
-_STOP_S = 30.0
+_STOP_S = 60.0
 
 
 class Service(StrEnum):

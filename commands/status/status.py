@@ -89,6 +89,7 @@ def look(engine: Engine, connections: Connections) -> Status:
         passed = positions.stored(connection)
         outbox, watermark, is_open, fired = connection.execute(_STATE).one()
         rows = count(connection, [*_DIMENSIONS, _FACTS, _WINDOWS])
+    windows = {"open": is_open, "fired": fired, "final": max(0, rows[_WINDOWS].number - is_open - fired)}
     lag = lags(connections, passed)
     return Status(
         produced=total(".clean") + total(".dlq") + lag[Group.CLEANER],
@@ -97,7 +98,7 @@ def look(engine: Engine, connections: Connections) -> Status:
         late=total(".late"),
         versions=sum(rows[table].number for table in _DIMENSIONS),
         facts=rows[_FACTS].number,
-        windows={"open": is_open, "fired": fired, "final": max(0, rows[_WINDOWS].number - is_open - fired)},
+        windows={state: number for state, number in windows.items() if number},
         outbox=outbox,
         watermark=watermark,
         lag=lag,

@@ -7,12 +7,13 @@ import pytest
 from commands import tail
 from retail_stream.avro.decode import encode, frame
 from retail_stream.avro.registry import Registry
-from retail_stream.errors import SettingsError
+from retail_stream.errors import SettingsError, Unavailable
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import as_big_endian
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS
+from tests.harness.eventually import eventually
 
 STORE = {
     "store_id": 7,
@@ -37,7 +38,10 @@ def test_records_of_every_kind_are_one_line_each(connections: Connections) -> No
     good = frame(number, encode(schema, STORE))
     values = [good, None, b"no avro", frame(2**31 - 1, b"x"), frame(2**32 - 1, b"x"), good[:-3], good + b"y"]
     producer = clients.producer(connections)
-    before = sum(end_offsets(connections, topic_partitions(connections, "stores.dlq")).values())
+    places = topic_partitions(connections, "stores.dlq")
+    # The leader of a topic that was just created may not know yet that it leads.
+    ends = eventually(lambda: end_offsets(connections, places), "every partition has a leader", retry_on=Unavailable)
+    before = sum(ends.values())
     headers = [("source.offset", as_big_endian(41)), ("rules", b"valid_avro"), ("nothing", None)]
     for i, value in enumerate(values):
         producer.produce("stores.dlq", key=b"7", value=value, partition=1, timestamp=1000 + i, headers=headers)

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from sqlalchemy import Engine, text
+from structlog.testing import capture_logs
 
 from commands.init import InitSettings, create_topics
 from retail_stream.avro.decode import RecordSchema, encode, frame
@@ -208,16 +209,15 @@ def test_init_has_made_this_month_and_the_next_two(warehouse: Engine) -> None:
 @pytest.mark.parametrize(
     "then", ["", "DROP TABLE {}", "ALTER TABLE {} RENAME TO old", "ALTER TABLE {} SET SCHEMA archive"]
 )
-def test_a_late_sale_of_a_month_that_was_detached_is_said_and_not_stored(
-    warehouse: Engine, then: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_late_sale_of_a_month_that_was_detached_is_said_and_not_stored(warehouse: Engine, then: str) -> None:
     stored(warehouse, JANUARY, JANUARY + 31)
     with warehouse.begin() as connection:
         connection.execute(text("CREATE SCHEMA archive; ALTER TABLE fact_sales DETACH PARTITION fact_sales_2026_01"))
         if then:
             connection.execute(text(then.format("fact_sales_2026_01")))
-    assert stored(warehouse, JANUARY + 1, JANUARY + 32, JANUARY + 2) == 1
-    assert "The partition fact_sales_2026_01 of fact_sales was detached, so its late sales" in capsys.readouterr().out
+    with capture_logs() as logs:
+        assert stored(warehouse, JANUARY + 1, JANUARY + 32, JANUARY + 2) == 1
+    assert "The partition fact_sales_2026_01 of fact_sales was detached, so its late sales" in str(logs)
     assert asked(warehouse, "SELECT transaction_id FROM fact_sales ORDER BY 1") == [(JANUARY + 31,), (JANUARY + 32,)]
 
 
