@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from sqlalchemy import Engine, event, text
 
 from commands.status import counts
@@ -19,13 +20,23 @@ from commands.status.status import as_json, look
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.kafka import clients
-from retail_stream.kafka.offsets import end_offsets, topic_partitions
+from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, topic_partitions
 from retail_stream.settings import SERVERS, Connections
 from retail_stream.topics import Group
 from retail_stream.warehouse import positions
 from tests.harness.eventually import eventually
 
 TOPICS = [topics.clean(entity) for entity in DIMENSIONS]
+
+
+def commit(connections: Connections, group: Group, ends: Mapping[TopicPartitionKey, int]) -> None:
+    consumer = clients.consumer(connections, group)
+    offsets = [TopicPartition(*place, end) for place, end in ends.items()]
+    # The group's coordinator may not answer yet.
+    eventually(
+        lambda: consumer.commit(offsets=offsets, asynchronous=False), "offsets are committed", retry_on=KafkaException
+    )
+    consumer.close()
 
 
 def test_an_empty_warehouse_is_behind_whatever_the_hints_of_another_one_say(
@@ -36,9 +47,7 @@ def test_an_empty_warehouse_is_behind_whatever_the_hints_of_another_one_say(
         sink.produce(topic, None, "1", 0)
     assert sink.flush(10) == 0
     ends = end_offsets(connections, [(topic, p) for topic in TOPICS for p in range(4)])
-    group = clients.consumer(connections, Group.SCD_MERGER)
-    group.commit(offsets=[TopicPartition(*place, end) for place, end in ends.items()], asynchronous=False)
-    group.close()
+    commit(connections, Group.SCD_MERGER, ends)
 
     status = look(warehouse, connections)
     assert status.lag[Group.SCD_MERGER] >= len(TOPICS)
@@ -155,10 +164,8 @@ def test_in_a_terminal_it_is_drawn_again_until_ctrl_c(connections: Connections) 
 def test_an_open_transaction_is_lag_and_an_aborted_one_is_none(connections: Connections, warehouse: Engine) -> None:
     topic = topics.raw(Entity.STORES)
     places = topic_partitions(connections, *map(topics.raw, Entity))
-    group = clients.consumer(connections, Group.CLEANER)
     ends = end_offsets(connections, places)
-    group.commit(offsets=[TopicPartition(*place, end) for place, end in ends.items()], asynchronous=False)
-    group.close()
+    commit(connections, Group.CLEANER, ends)
     own = {"transactional.id": "test-status", "message.timeout.ms": 30_000, "transaction.timeout.ms": 30_000}
     source = clients.producer(connections, **own)
     source.init_transactions(30)
