@@ -53,18 +53,20 @@ class RuleSets:
         return {condition: number for number, condition in enumerate(dict.fromkeys(c for c, _ in rows))}
 
     @property
-    def _versions(self) -> Mapping[str, RuleSet]:
+    def recomputable(self) -> Mapping[str, RuleSet]:
+        """The published versions whose verdicts can be recomputed."""
         foreign = self.foreign
-        others = {v: r for v, r in self.published.items() if v not in foreign}
-        return {self.today.version: self.today, **others}
+        return {v: r for v, r in self.published.items() if v not in foreign}
+
+    @property
+    def _versions(self) -> Mapping[str, RuleSet]:
+        return {self.today.version: self.today, **self.recomputable}
 
     def _deciding(self, rules: RuleSet) -> Iterator[tuple[Condition, Rule]]:
         """The rules of a version that decide about a record, those that follow from its schema first."""
         # Today's follow from the schema as `verify` reads it, not from what the cleaner wrote.
-        is_today = rules.limits is None or rules.version == self.today.version
-        limits = (
-            limited(self.entity) if is_today else {name: Holds(held) for name, held in (rules.limits or {}).items()}
-        )
+        of_then = None if rules.version == self.today.version else rules.limits
+        limits = limited(self.entity) if of_then is None else {name: Holds(held) for name, held in of_then.items()}
         for rule in storable(limits):
             yield Condition(rule.condition, is_code=True), Rule(rule.name, rule.condition, Action.REJECT, "")
         for own in rules.rules:

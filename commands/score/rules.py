@@ -15,7 +15,7 @@ def expect(engine: Engine, book: RuleSets) -> None:
     that is nowhere yet, is expected to become what the ledger says.
     """
     entity = book.entity
-    known = ", ".join(f"'{version}'" for version in book.published if version not in book.foreign) or "NULL"
+    known = ", ".join(f"'{version}'" for version in book.recomputable) or "NULL"
     engine.execute(f"""
         CREATE OR REPLACE TABLE outcomes AS
         WITH named AS (

@@ -1,6 +1,6 @@
 """The tables that topics are loaded into. ``offset``: of the raw record; ``position``: the record's own offset."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 from confluent_kafka import Message
@@ -78,13 +78,11 @@ class RecordTable:
     Sales have their identity and quantity; dimensions have ``id``, ``moment``, ``deleted`` and the attributes.
     """
 
-    def __init__(
-        self, engine: Engine, topic: str, decoder: Decoder, wanted: Mapping[int, Collection[int]] | None = None
-    ) -> None:
-        """``topic``: clean, or raw and then with ``wanted``: partition → the offsets to keep."""
+    def __init__(self, engine: Engine, topic: str, decoder: Decoder) -> None:
+        """``topic``: raw or clean."""
         name, _, layer = topic.partition(".")
         self._engine, self._name, self._entity = engine, f"{layer}_{name}", Entity(name)
-        self._decoder, self._wanted = decoder, wanted
+        self._decoder, self._is_raw = decoder, layer == "raw"
         self._schema: FrameSchema = {**_RECORD, **_SALE}
         if self._entity is not Entity.SALES:
             self._names = attributes(self._entity)
@@ -97,10 +95,8 @@ class RecordTable:
         """Append records; a clean one without ``source.offset`` belongs to no raw record, and is left out."""
         rows = []
         for m in messages:
-            if self._wanted is not None and m.offset() not in self._wanted.get(m.partition(), ()):
-                continue
             named = headers_by_name(m)
-            offset = m.offset() if self._wanted is not None else big_endian(named.get(SOURCE_OFFSET))
+            offset = m.offset() if self._is_raw else big_endian(named.get(SOURCE_OFFSET))
             if offset is not None:
                 record = (m.partition(), offset, text(named.get(RULES_VERSION)), m.offset(), named.get(REPLAY_OF))
                 rows.append((*record, *(self._sale(m) if self._entity is Entity.SALES else self._change(m, named))))
@@ -140,10 +136,7 @@ class PlantedRecords:
     def __init__(self, engine: Engine, entity: Entity, decoder: Decoder, book: RuleSets) -> None:
         rows = engine.execute('SELECT partition, "offset" FROM planted WHERE entity = ?', [entity.value]).fetchall()
         self._wanted = {*rows}
-        wanted: dict[int, set[int]] = {}
-        for partition, offset in rows:
-            wanted.setdefault(partition, set()).add(offset)
-        self._records = RecordTable(engine, raw(entity), decoder, wanted)
+        self._records = RecordTable(engine, raw(entity), decoder)
         self._judged = RawTable(engine, entity, decoder, book, f"judged_{entity}")
 
     def take(self, messages: Sequence[Message]) -> None:
