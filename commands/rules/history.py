@@ -58,9 +58,15 @@ def differences(before: RuleSet, after: RuleSet) -> list[str]:
         else:
             lines.append(f"+ {name}: {_shown(rule)}")
     lines += [f"- {name}: {_shown(rule)}" for name, rule in old.items() if name not in new and name not in renamed]
-    for name, kind in (after.limits or {}).items():
-        if before.limits is not None and before.limits.get(name) is not kind:
-            lines.append(f"+ the limits of {kind} hold for {name}")
+    if before.limits is not None and after.limits is not None:
+        lines += [
+            f"+ the limits of {kind} hold for {name}"
+            for name, kind in sorted(after.limits.items() - before.limits.items())
+        ]
+        lines += [
+            f"- the limits of {kind} hold for {name}"
+            for name, kind in sorted(before.limits.items() - after.limits.items())
+        ]
     if before.built_in != after.built_in:
         lines.append(f"~ the rules that are code: version {before.built_in} → {after.built_in}")
     return lines

@@ -44,6 +44,7 @@ def test_rules_are_added_dropped_changed_and_renamed() -> None:
     ]
     knew, knows = (replace(OLD, limits=limits) for limits in ({"name": Holds.TEXT}, {"name": Holds.TEXT, **MORE}))
     assert differences(knew, knows) == ["+ the limits of text hold for nickname"]
+    assert differences(knows, knew) == ["- the limits of text hold for nickname"]
 
 
 def test_two_versions_of_one_entity_are_compared() -> None:
