@@ -10,7 +10,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
+from urllib.parse import quote
 
+import httpx2 as httpx
 import psycopg
 import pytest
 from psycopg import sql
@@ -18,7 +20,7 @@ from psycopg import sql
 from commands.embedded.servers import Server
 from commands.embedded.settings import Ports
 from commands.embedded.stack import Stack
-from commands.init import InitSettings, create_topics, initialise
+from commands.init import InitSettings, initialise
 from retail_stream.kafka import clients
 from retail_stream.settings import Connections
 from tests.harness.eventually import PATIENCE_S, eventually
@@ -97,7 +99,7 @@ def initialised(stack: Servers) -> Connections:
 
 
 def emptied(stack: Servers) -> Connections:
-    """Bring an initialised stack back to where `initialised` left it; schemas that were registered stay."""
+    """Bring an initialised stack back to where `initialised` left it."""
     connections = connections_of(stack)
     admin = clients.admin(connections)
     remove_members(admin, connections.kafka_bootstrap_servers)
@@ -106,9 +108,25 @@ def emptied(stack: Servers) -> Connections:
         deleted.result(30)
     # Offsets of deleted topics go with them.
     eventually(lambda: not {*there} & {*admin.list_topics(timeout=10).topics}, "all topics are gone")
-    create_topics(init_settings_of(stack))
+    _forget_schemas(connections.schema_registry_url)
     replace_database(connections)
+    initialise(init_settings_of(stack))
     return connections
+
+
+def _forget_schemas(url: str) -> None:
+    """Delete all subjects: with another team's schemas among its versions, a subject takes none of the next test's."""
+    with httpx.Client(base_url=url, trust_env=False, timeout=30) as registry:
+
+        def is_empty() -> bool:
+            subjects = registry.get("/subjects").raise_for_status().json()
+            for subject in subjects:
+                # Refused as long as another refers to it, and that does until it is deleted for good.
+                for how in ({}, {"permanent": "true"}):
+                    registry.delete(f"/subjects/{quote(subject, safe='')}", params=how)
+            return not subjects
+
+        eventually(is_empty, "the registry is empty")
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def test_of_several_hosts_the_one_that_answers_is_used(url: str) -> None:
 
 def test_a_wrong_password_and_a_missing_database_are_named(url: str, login: str) -> None:
     said(login.replace("right", "wrong"), 'answers: password authentication failed for user "guest".')
-    said(f"{url.rpartition('/')[0]}/nothing", 'answers: database "nothing" does not exist.')
+    said(f"{url.rpartition('/')[0]}/no_such_one", 'answers: database "no_such_one" does not exist.')
 
 
 def test_too_many_connections_are_waited_for_in_the_servers_words(login: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
+from tests.harness.eventually import eventually
 from tests.harness.services import ROOT
 
 WORKER = Path(__file__).with_name("transport_worker.py")
@@ -67,8 +68,14 @@ class Log:
         return values
 
     def ends(self) -> list[int]:
-        asked = self.admin.list_offsets({TopicPartition(self.topic, p): OffsetSpec.latest() for p in self.all()})
-        return [asked[TopicPartition(self.topic, p)].result(10).offset for p in self.all()]
+        wanted = {TopicPartition(self.topic, p): OffsetSpec.latest() for p in self.all()}
+
+        def asked() -> list[int]:
+            answers = self.admin.list_offsets(wanted)
+            return [answers[of].result(10).offset for of in wanted]
+
+        # A broker that was frozen or has just started may know of no leaders for a moment.
+        return eventually(asked, "the ends of the topic", retry_on=KafkaException)
 
     def committed(self) -> list[int | None]:
         # Not AdminClient.list_consumer_group_offsets: it kills the process where the broker has just started and the
