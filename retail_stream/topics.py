@@ -24,6 +24,7 @@ class Result(StrEnum):
     WATERMARKS = "sales.watermarks"
     FAULTS = "generator.faults"
     RULES = "cleaner.rules"
+    STATE = "generator.state"
 
 
 class Group(StrEnum):
@@ -91,6 +92,9 @@ _KEEP = {"retention.ms": "-1"}
 AHEAD = "message.timestamp.after.max.ms"
 _RAW = {**_KEEP, AHEAD: "300000", "max.message.bytes": str(_RAW_BYTES)}
 _DERIVED = {**_KEEP, "max.message.bytes": str(_DERIVED_BYTES)}
+# The generator reads its state whole when it starts: small segments are compacted soon, and with them go the markers of
+# transactions, which are most of the topic. No start takes ten minutes to read it.
+_STATE = {**_KEEP, "cleanup.policy": "compact", "segment.bytes": str(4 * 2**20), "delete.retention.ms": "600000"}
 
 TOPICS: tuple[Topic, ...] = (
     *(Topic(raw(e), SCHEMAS / "raw" / f"{e}.avsc", _RAW) for e in Entity),
@@ -102,6 +106,8 @@ TOPICS: tuple[Topic, ...] = (
     Topic(Result.FAULTS, SCHEMAS / "results" / "generator.faults.avsc", _KEEP),
     # JSON by <entity>/<version>; never deleted, as old records name old versions.
     Topic(Result.RULES, None, {"cleanup.policy": "compact", **_KEEP}),
+    # By entity and id, in the usual partitions; see services/generator/state/entries.py.
+    Topic(Result.STATE, None, _STATE),
 )
 
 _BY_NAME = {t.name: t for t in TOPICS}

@@ -20,8 +20,8 @@ from retail_stream.topics import Result
 from retail_stream.waiting import Outage
 from services.generator.loop import publish_changes, publish_sales, wait_for_threads
 from services.generator.publishing import evolution
+from services.generator.publishing.claim import Claim
 from services.generator.publishing.encoding import ColumnEncoder, RowEncoder
-from services.generator.publishing.lease import Lease
 from services.generator.publishing.ledger import Ledger
 from services.generator.publishing.producers import SETTLING_S
 from services.generator.publishing.publisher import Publisher
@@ -55,30 +55,28 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
     faults_schema = topics.topic(Result.FAULTS).schema()
     ledger = Ledger(faults_schema, _register(program, registry, Result.FAULTS, faults_schema))
     outage = Outage(SETTLING_S)
-    lease = Lease(settings)
-    transactions = {e: Transactions(settings, e, stop, outage, lease) for e in Entity}
-    program.wait(partial(require_topics, settings, [*map(topics.raw, Entity), Result.FAULTS]))
+    claim = Claim(settings)
+    transactions = {e: Transactions(settings, e, stop, outage, claim) for e in Entity}
+    program.wait(partial(require_topics, settings, [*map(topics.raw, Entity), Result.FAULTS, Result.STATE]))
     # Before anything is read: an earlier generator can write no more, and its open transactions are aborted.
-    for take in (lease.take, *(t.open for t in transactions.values())):
+    for take in (claim.take, *(t.open for t in transactions.values())):
         program.wait(take)
     partitions = len(program.wait(partial(topic_partitions, settings, topics.raw(Entity.SALES))))
-    reader = StateReader(settings, registry, schemas)
-    states = {e: program.wait(partial(reader.dimension, e)) for e in JOINED}
-    sales_state = program.wait(reader.sales)
+    states, sales_state = program.wait(StateReader(settings, registry, schemas).read)
+    tallies = {**{e: states[e].tally for e in JOINED}, Entity.SALES: sales_state.tally}
 
     seed = secrets.randbits(32) if settings.generator_seed is None else settings.generator_seed
     progress = Progress(0)
     traffic = {e: Traffic(f"{seed}/{e}", settings.faults, partitions if e is Entity.SALES else 0) for e in Entity}
-    newest_us = max(sales_state.newest_us, *(s.newest_us for s in states.values()))
-    timeline = _timeline(settings, newest_us, progress, traffic)
+    timeline = _timeline(settings, max(t.newest_us for t in tallies.values()), progress, traffic)
     program.starts(
         seed=seed,
         time="simulated" if settings.simulated else "live",
         start=datetime.fromtimestamp(timeline.start_us / SECOND_US, UTC).isoformat(),
         sales_per_s=settings.generator_sales_per_s,
         changes_per_s=settings.generator_changes_per_s,
-        next_sale=sales_state.next_id,
-        **{f"next_{e}": states[e].next_id for e in JOINED},
+        next_sale=sales_state.tally.next_id,
+        **{f"next_{e}": tallies[e].next_id for e in JOINED},
     )
     pools = Pools(seed)
     evolve_us, evolved_ids = None, {}
@@ -88,7 +86,7 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
     dimensions = {
         e: DimensionStream(
             SPECS[e],
-            random.Random(f"{seed}/{e}/{states[e].records}"),
+            random.Random(f"{seed}/{e}/{tallies[e].records}"),
             pools,
             settings.faults,
             RowEncoder(schemas[e], schema_ids[e]),
@@ -98,7 +96,7 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
         for e in JOINED
     }
     sales = SalesStream(
-        np.random.default_rng([seed, sales_state.next_id]),
+        np.random.default_rng([seed, sales_state.tally.next_id]),
         settings.faults,
         Latency(int(settings.latency_max_s * SECOND_US), settings.latency_distribution),
         ColumnEncoder(schemas[Entity.SALES], schema_ids[Entity.SALES], VOCABULARIES),
@@ -108,7 +106,9 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
     )
     max_sales = settings.generator_max_sales
     supplies: dict[Entity, Supply] = {e: Supply() for e in JOINED}
-    publishers = {e: Publisher(e, transactions[e], ledger, stop, supplies.get(e)) for e in Entity}
+    publishers = {
+        e: Publisher(e, transactions[e], ledger, stop, tally, supplies.get(e)) for e, tally in tallies.items()
+    }
     program.health.needs(running=lambda: not stop.is_set(), kafka=readiness.kafka_answers(settings))
     with ThreadPoolExecutor(max_workers=len(Entity), thread_name_prefix="generator") as threads:
         changing = [

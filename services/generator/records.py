@@ -84,6 +84,22 @@ class ProducerBatch:
         return ProducerBatch(keys, values, at_us, ids, faults, headers)
 
 
+class Tally(NamedTuple):
+    """How far the records of an entity go: the next id, how many they are, their newest timestamp (0: none)."""
+
+    next_id: int = 1
+    records: int = 0
+    newest_us: int = 0
+
+    def after(self, batch: ProducerBatch) -> "Tally":
+        """The tally once the batch is published. Its ids need not be new."""
+        return Tally(
+            max([self.next_id, *(i + 1 for i in batch.ids)]),
+            self.records + len(batch),
+            max([self.newest_us, *batch.at_us]),
+        )
+
+
 #: A row of a dimension → its value.
 EncodeRow = Callable[[Row], bytes]
 #: Columns of sales and their length → one value per row.

@@ -81,8 +81,8 @@ def test_topics_have_three_replicas_of_which_two_must_have_a_record(cluster: Who
     admin = AdminClient({"bootstrap.servers": cluster.connections.kafka_bootstrap_servers})
     for name, topic in admin.list_topics(timeout=10).topics.items():
         assert {len(p.replicas) for p in topic.partitions.values()} == {3}, name
-    # The last two are no topics of `init`.
-    for name in ("sales.raw", "generator.lease", "__consumer_offsets"):
+    # The last one is not a topic of `init`.
+    for name in ("sales.raw", "generator.state", "__consumer_offsets"):
         asked = ConfigResource(ConfigResource.Type.TOPIC, name)
         assert admin.describe_configs([asked])[asked].result(10)["min.insync.replicas"].value == "2", name
 

@@ -1,15 +1,16 @@
-"""Publishes records and their ledger entries, in one transaction.
+"""Publishes records, what they change of the state, and their ledger entries, in one transaction.
 
 A transaction takes the records of a short while: at a few records a second each of them waits little, and at many
 thousands they share its cost. The ledger names the offsets of records, which are known once they are delivered, before
 the commit::
 
     thread   makes ────────────── makes ───────────── makes ...
-    worker         begin, records → offsets → ledger → commit
+    worker         begin, records, state → offsets → ledger → commit
 """
 
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
@@ -21,8 +22,9 @@ from retail_stream.errors import RetailStreamError
 from services.generator.metrics import Counts
 from services.generator.publishing.ledger import Ledger
 from services.generator.publishing.transactions import Transactions
-from services.generator.records import ProducerBatch
+from services.generator.records import ProducerBatch, Tally
 from services.generator.retailer.supply import Supply
+from services.generator.state.entries import entries
 
 #: How often due records are looked for: cheap enough, and much shorter than any window.
 TICK_S = 0.02
@@ -48,14 +50,16 @@ class Publisher:
         transactions: Transactions,
         ledger: Ledger,
         stop: threading.Event,
+        tally: Tally,
         supply: Supply | None = None,
     ) -> None:
-        """``supply``: gets the ids of records that can be read."""
+        """``tally``: of what is published already. ``supply``: gets the ids of records that can be read."""
         self._entity = entity
         self._topic = topics.raw(entity)
         self._transactions = transactions
         self._ledger = ledger
         self._stop = stop
+        self._tally = tally
         self._supply = supply
         self._pending = ProducerBatch()
         self._pending_since = 0.0
@@ -108,13 +112,14 @@ class Publisher:
             self._running = None
 
     def _publish(self, batch: ProducerBatch) -> None:
-        self._transactions.run(partial(self._write, batch))
+        self._tally = self._tally.after(batch)
+        self._transactions.run(partial(self._write, batch, entries(self._entity, batch, self._tally)))
         self.counts.published(batch)
         if self._supply is not None and self._supply.waits_for(batch.ids):
             self._transactions.wait_until_readable(self._topic, patience_s=_READABLE_S)
             self._supply.delivered(batch.ids)
 
-    def _write(self, batch: ProducerBatch, producer: Producer) -> None:
+    def _write(self, batch: ProducerBatch, state: Mapping[bytes, bytes | None], producer: Producer) -> None:
         locations: dict[int, tuple[int, int]] = {}
         failed: list[KafkaError] = []
 
@@ -136,6 +141,8 @@ class Publisher:
                 produce(topic, value, key, _ANY_PARTITION, report(row), None, timestamp, list(headers[row]))
             else:
                 produce(topic, value, key, _ANY_PARTITION, report(row), None, timestamp)
+        for key, entry in state.items():
+            produce(topics.Result.STATE, entry, key)
         if not batch.faults:
             return
         self._transactions.flush(producer)
@@ -143,6 +150,5 @@ class Publisher:
             raise KafkaException(failed[0])
         if missing := len(reports) - len(locations):
             raise RetailStreamError(f"Kafka has reported no offset for {missing} records of {topic}.")
-        key = self._entity.encode()
-        for entry in self._ledger.entries(self._entity, batch, locations):
-            producer.produce(topics.Result.FAULTS, entry, key, timestamp=timestamps[-1])
+        for fault in self._ledger.entries(self._entity, batch, locations):
+            produce(topics.Result.FAULTS, fault, self._entity.encode(), timestamp=timestamps[-1])

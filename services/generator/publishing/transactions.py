@@ -2,7 +2,7 @@
 
 A transaction fails when the broker was away, or the program stopped, for longer than it may stay open. It is aborted,
 and a new one sends the same records again in the same order. A transaction also fails when a second generator has taken
-over the transactional ids; then this generator ends, and lease.py tells the two cases apart. A commit whose answer was
+over the transactional ids; then this generator ends, and claim.py tells the two cases apart. A commit whose answer was
 lost may have worked: before anything is sent again, the topic is asked for a record of it.
 """
 
@@ -24,7 +24,7 @@ from retail_stream.kafka.offsets import TopicPartitionKey, latest_offsets, topic
 from retail_stream.kafka.reading import record_at
 from retail_stream.settings import Connections
 from retail_stream.waiting import Outage
-from services.generator.publishing.lease import Lease
+from services.generator.publishing.claim import Claim
 from services.generator.publishing.producers import FENCED, REFUSED, TICK_S, transactional
 
 #: How long publishing may go on after a stop.
@@ -42,14 +42,14 @@ class Transactions:
     """One producer's transactions, one after the other. Used by one thread at a time."""
 
     def __init__(
-        self, connections: Connections, name: str, stop: threading.Event, outage: Outage, lease: Lease
+        self, connections: Connections, name: str, stop: threading.Event, outage: Outage, claim: Claim
     ) -> None:
         """``name``: the producer's name, the same in every run. Opens nothing yet."""
         self._connections = connections
         self._id = f"generator.{name}"
         self._stop = stop
         self._outage = outage
-        self._lease = lease
+        self._claim = claim
         self._stopping_since: float | None = None
         self._producer: Producer | None = None
         #: the (topic, partition) and offset of a record of the current or last transaction, once it is delivered
@@ -171,7 +171,7 @@ class Transactions:
                 self._check_stop()
         # The first check leaves the id to a generator that started later. One that starts between the first check and
         # `open` loses the id to this one; it takes the id back, and the second check ends this one.
-        for step in (self._lease.check, self.open, self._lease.check):
+        for step in (self._claim.check, self.open, self._claim.check):
             self._wait_for(step)
         return False
 

@@ -11,7 +11,7 @@ from retail_stream.entities import FIELDS
 from retail_stream.errors import RetailStreamError
 from retail_stream.kafka.headers import SEQUENCE_TIME, as_big_endian
 from services.generator.faults import FUTURE_US, Fault, Probabilities, corrupt, with_unknown_schema_id
-from services.generator.records import EncodeRow, Evolution, ProducerRecord, Row
+from services.generator.records import EncodeRow, Evolution, ProducerRecord, Row, Tally
 from services.generator.retailer.catalogue import DimensionSpec
 from services.generator.retailer.pools import Pools
 from services.generator.retailer.supply import CELL_US, Availability
@@ -39,19 +39,18 @@ _UPDATE_FAULTS = (
 )
 
 
+#: The faults whose records never become the newest row of their id, so no later update may build on them.
+NEVER_NEWEST = frozenset({
+    Fault.CORRUPT_BYTES, Fault.UNKNOWN_SCHEMA_ID, Fault.FUTURE_EVENT_TIME, Fault.OUT_OF_ORDER_UPDATE,
+})  # fmt: skip
+
+
 @dataclass
 class DimensionState:
-    """What a dimension's topic holds.
-
-    ``rows``: the newest row of each id that is not deleted. ``deleted``: the ids with a tombstone. ``newest_us``: the
-    newest timestamp of a record, 0 where there is none.
-    """
+    """What a dimension goes on from. ``rows``: the newest row of each id that is not deleted."""
 
     rows: dict[int, Row] = field(default_factory=dict)
-    deleted: set[int] = field(default_factory=set)
-    next_id: int = 1
-    records: int = 0
-    newest_us: int = 0
+    tally: Tally = field(default_factory=Tally)
 
 
 class DimensionChange(NamedTuple):
@@ -84,7 +83,7 @@ class DimensionStream:
         self._encode = encode
         self._evolution = evolution
         self._rows = state.rows
-        self._next = state.next_id
+        self._next = state.tally.next_id
         self._alive = sorted(state.rows)
         #: withdrawn ids without a tombstone yet, and when they were withdrawn
         self._withdrawn: deque[tuple[int, int]] = deque()
@@ -95,7 +94,7 @@ class DimensionStream:
 
     def initial(self, at_us: int) -> Iterator[DimensionChange]:
         """New ids at ``at_us``, until there are as many as the retailer starts with."""
-        while self._next <= self._spec.initial:
+        while len(self._alive) < self._spec.initial:
             past = self._rng.randrange(1, _PAST_DAYS * _DAY_US)
             yield self._create(at_us, past, past + self._rng.randrange(1, _OLDEST_DAYS) * _DAY_US)
 
@@ -127,7 +126,7 @@ class DimensionStream:
         if fault is None or fault is Fault.SAME_TIME_UPDATE:
             row[_TIME] = old[_TIME] if fault else max(at_us, old[_TIME] + 1)
             return self._keep(row, at_us, fault)
-        # The records below never become the newest row of their id, so no later update may build on them.
+        # The records below are of NEVER_NEWEST.
         row[_TIME] = max(at_us, old[_TIME] + 1)
         if fault is Fault.OUT_OF_ORDER_UPDATE:
             row[_TIME] = old[_TIME] - rng.randrange(1, _HOUR_US)
@@ -145,7 +144,7 @@ class DimensionStream:
         if number > LAST_ID:
             raise RetailStreamError(
                 f"{topics.raw(self.entity)} has the largest possible id, {LAST_ID}, so new {self.entity} can get none; "
-                "delete the topic and create it again with `retail-stream init`."
+                f"delete it and {topics.Result.STATE}, and create both again with `retail-stream init`."
             )
         self._next += 1
         row = self._emptied(self._spec.new(self._rng, self._pools, number, at_us, age_us))

@@ -8,7 +8,17 @@ from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError
 from services.generator.faults import FUTURE_US, REJECTED, Fault, Probabilities, corrupt, with_unknown_schema_id
-from services.generator.records import NO_FAULTS, Column, EncodeColumns, Evolution, Flags, Floats, Ints, ProducerBatch
+from services.generator.records import (
+    NO_FAULTS,
+    Column,
+    EncodeColumns,
+    Evolution,
+    Flags,
+    Floats,
+    Ints,
+    ProducerBatch,
+    Tally,
+)
 from services.generator.retailer.amounts import fields
 from services.generator.retailer.apparel import PAYMENT_METHODS
 from services.generator.retailer.market import Market
@@ -34,10 +44,9 @@ VOCABULARIES = {"payment_method": tuple(PAYMENT_METHODS)}
 
 @dataclass
 class SalesState:
-    """What the end of the sales topic holds: the next id, the newest timestamp (0: none) and recent sales."""
+    """What the sales go on from."""
 
-    next_id: int = 1
-    newest_us: int = 0
+    tally: Tally = field(default_factory=Tally)
     recent: RecentSales = field(default_factory=RecentSales)
 
 
@@ -60,7 +69,7 @@ class SalesStream:
         self._latency = latency
         self._encode = encode
         self._evolution = evolution
-        self._next = state.next_id
+        self._next = state.tally.next_id
         self._recent = state.recent
         self._stores = StorePartitions(partitions)
 
@@ -146,7 +155,7 @@ class SalesStream:
         if self._next + size > LAST_SALE:
             raise RetailStreamError(
                 f"{topics.raw(Entity.SALES)} has an id close to the largest possible one, {LAST_SALE}, so new sales "
-                "can get none; delete the topic and create it again with `retail-stream init`."
+                f"can get none; delete it and {topics.Result.STATE}, and create both again with `retail-stream init`."
             )
         new = np.ones(size, bool)
         new[list(duplicates)] = False

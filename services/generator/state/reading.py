@@ -1,7 +1,13 @@
-"""Reads the raw topics back when the generator starts."""
+"""Reads back what the generator goes on from: `generator.state`, and the end of the sales.
+
+The first start on topics that hold records already, of an earlier release or of other sources, has no state. It reads
+their ids, once, and begins a catalogue of its own above them.
+"""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
+import structlog
 from confluent_kafka import Message
 
 from retail_stream import topics
@@ -9,20 +15,31 @@ from retail_stream.avro.decode import RecordSchema, schema_id
 from retail_stream.avro.decoder import Decoded
 from retail_stream.avro.registry import Registry, SubjectSchemas
 from retail_stream.avro.schema import AvroSchema
-from retail_stream.entities import Entity
-from retail_stream.errors import Unavailable
-from retail_stream.kafka.headers import SEQUENCE_TIME, big_endian, readable_headers
+from retail_stream.entities import FIELDS, JOINED, Entity
+from retail_stream.errors import RetailStreamError
+from retail_stream.kafka.headers import readable_headers
 from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, topic_partitions
-from retail_stream.kafka.reading import read
+from retail_stream.kafka.reading import read, read_to_end
 from retail_stream.settings import Connections
+from retail_stream.topics import Result
+from services.generator.records import Row, Tally
 from services.generator.retailer.dimension import DimensionState
 from services.generator.retailer.purchases import RECENT
 from services.generator.retailer.sales import SalesState
+from services.generator.state.entries import stored_rows, stored_tally
 from services.generator.state.published import PublishedRecords
-from services.generator.state.resume import conclusive, fold, sales_state
+from services.generator.state.recent import recent_sales
 
-#: How many records of a partition's end are read first: they are mostly conclusive, see resume.py.
-END_RECORDS = 2 * RECENT
+#: The end of the sales that is read, over all partitions: markers and other sources' records take offsets, too.
+_END_OFFSETS = 8 * RECENT
+_log = structlog.get_logger(__name__)
+
+
+class States(NamedTuple):
+    """What the generator goes on from."""
+
+    dimensions: dict[Entity, DimensionState]
+    sales: SalesState
 
 
 class StateReader:
@@ -34,63 +51,79 @@ class StateReader:
         self._writers = {e: SubjectSchemas(registry, topics.topic(topics.raw(e)).subject) for e in Entity}
         self._readers = {e: RecordSchema(s) for e, s in schemas.items()}
 
-    def dimension(self, entity: Entity) -> DimensionState:
-        """Read the whole topic of a dimension.
+    def read(self) -> States:
+        """Read the state. All topics exist.
 
         Raises:
-            Unavailable: the broker does not answer, or the topic does not exist yet.
+            RetailStreamError: a raw topic holds less than the state says.
+            Unavailable: the broker does not answer.
         """
-        state = DimensionState()
-        for messages in read(self._connections, {p: range(end) for p, end in self._ends(entity).items()}):
-            fold(state, entity, self._published(entity, messages))
-        return state
+        stored: dict[bytes, bytes] = {}
+        for message in read_to_end(self._connections, Result.STATE):
+            key, value = message.key() or b"", message.value()
+            if value is None:
+                stored.pop(key, None)
+            else:
+                stored[key] = value
+        ends = {e: self._ends(e) for e in (*JOINED, Entity.SALES)}
+        tallies = {e: self._tally(e, stored, ends[e]) for e in ends}
+        dimensions = {e: DimensionState(self._rows(e, [*stored_rows(e, stored)]), tallies[e]) for e in JOINED}
+        sales = ends[Entity.SALES]
+        span = -(-_END_OFFSETS // max(1, len(sales)))
+        last = {p: range(max(0, end - span), end) for p, end in sales.items()}
+        messages = sorted((m for batch in read(self._connections, last) for m in batch), key=_place)
+        return States(
+            dimensions, SalesState(tallies[Entity.SALES], recent_sales(self._published(Entity.SALES, messages)))
+        )
 
-    def sales(self) -> SalesState:
-        """Read the end of the sales topic: of each partition as much as is conclusive.
+    def _tally(self, entity: Entity, stored: Mapping[bytes, bytes], ends: Mapping[TopicPartitionKey, int]) -> Tally:
+        tally, offsets = stored_tally(entity, stored), sum(ends.values())
+        if tally is None:
+            return self._first_tally(entity, ends)
+        # Every record has an offset, so only a topic that was made anew has fewer.
+        if offsets < tally.records:
+            raise RetailStreamError(
+                f"{topics.raw(entity)} holds {offsets} records, and {Result.STATE} counts {tally.records} of ours; if "
+                f"the topic was made anew, delete {Result.STATE}, too, and create it again with `retail-stream init`."
+            )
+        return tally
 
-        Raises:
-            Unavailable: the broker does not answer, or the topic does not exist yet.
+    def _first_tally(self, entity: Entity, ends: Mapping[TopicPartitionKey, int]) -> Tally:
+        """The tally of a topic without state, from all its records.
+
+        Ids of an earlier release are counted up from one, or from the largest valid id of another source. So those that
+        no valid record shows any more are at most as many as the topic has offsets.
         """
-        ends = self._ends(Entity.SALES)
-        messages: dict[TopicPartitionKey, list[Message]] = {}
-        open_partitions, span = set(ends), END_RECORDS
-        while open_partitions:
-            ranges = {p: range(max(0, ends[p] - span), ends[p]) for p in open_partitions}
-            messages.update((p, []) for p in open_partitions)
-            for message in (m for batch in read(self._connections, ranges) for m in batch):
-                messages[str(message.topic()), int(message.partition() or 0)].append(message)
-            open_partitions = {
-                p for p, offsets in ranges.items()
-                if offsets.start > 0 and not conclusive(self._decoded(Entity.SALES, messages[p]))
-            }  # fmt: skip
-            span *= 4
-        return sales_state(self._published(Entity.SALES, [m for p in sorted(messages) for m in messages[p]]))
+        offsets, largest, newest_us = sum(ends.values()), 0, 0
+        if offsets:
+            _log.info("reads the ids of a topic once", topic=topics.raw(entity), offsets=offsets)
+        for messages in read(self._connections, {p: range(end) for p, end in ends.items()}):
+            published = self._published(entity, messages)
+            largest = max([largest, *published.valid_ids(entity)])
+            newest_us = max(newest_us, published.newest_us)
+        return Tally(largest + offsets + 1, offsets, newest_us)
+
+    def _rows(self, entity: Entity, values: list[bytes]) -> dict[int, Row]:
+        key = FIELDS[entity].key
+        return {row[key]: row for row in self._decoded(entity, values).table.iter_rows(named=True)}
 
     def _ends(self, entity: Entity) -> dict[TopicPartitionKey, int]:
-        topic = topics.raw(entity)
-        partitions = topic_partitions(self._connections, topic)
-        if not partitions:
-            raise Unavailable(f"Kafka has no topic {topic} yet; `retail-stream init` creates it.")
-        return end_offsets(self._connections, partitions)
+        return end_offsets(self._connections, topic_partitions(self._connections, topics.raw(entity)))
 
     def _published(self, entity: Entity, messages: list[Message]) -> PublishedRecords:
         values = [m.value() for m in messages]
-        headers = [readable_headers(m) for m in messages]
         return PublishedRecords(
             [m.key() for m in messages],
             values,
             [m.timestamp()[1] for m in messages],
-            self._decoded(entity, messages),
-            self._readers[entity].holds,
-            {
-                row: big_endian(dict(own)[SEQUENCE_TIME])
-                for row, (value, own) in enumerate(zip(values, headers, strict=True))
-                if value is None and own and SEQUENCE_TIME in dict(own)
-            },
-            {row for row, own in enumerate(headers) if own is None},
+            self._decoded(entity, values),
+            {row for row, m in enumerate(messages) if readable_headers(m) is None},
         )
 
-    def _decoded(self, entity: Entity, messages: list[Message]) -> Decoded:
-        values = [m.value() for m in messages]
+    def _decoded(self, entity: Entity, values: list[bytes | None] | list[bytes]) -> Decoded:
         writers = self._writers[entity].get(n for v in values if (n := schema_id(v)) is not None)
         return self._readers[entity].read(values, writers)
+
+
+def _place(message: Message) -> tuple[int, int]:
+    return int(message.partition() or 0), int(message.offset() or 0)

@@ -1,4 +1,4 @@
-"""The generator's transactions and its lease, with a real broker."""
+"""The generator's transactions and its claim, with a real broker."""
 
 import threading
 import time
@@ -7,13 +7,15 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from commands.init import InitSettings, create_topics
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import topic_partitions
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
+from retail_stream.topics import Result
 from retail_stream.waiting import Outage
-from services.generator.publishing.lease import TOPIC, Lease
+from services.generator.publishing.claim import Claim
 from services.generator.publishing.transactions import Transactions
 from tests.harness.eventually import eventually
 from tests.integration.services.cleaner.transport import Log
@@ -47,9 +49,9 @@ class LostAnswer:
 def test_after_a_commit_without_an_answer_each_record_is_there_once(
     connections: Connections, new_log: Callable[..., Log], worked: bool
 ) -> None:
-    log, lease = new_log(2), Lease(connections)
-    lease.take()
-    transactions = Transactions(connections, f"test-{log.topic}", threading.Event(), Outage(), lease)
+    log, claim = new_log(2), Claim(connections)
+    claim.take()
+    transactions = Transactions(connections, f"test-{log.topic}", threading.Event(), Outage(), claim)
     transactions.open()
 
     def send(*values: str) -> None:
@@ -67,8 +69,8 @@ def test_after_a_commit_without_an_answer_each_record_is_there_once(
     assert sorted(values) == ["a", "after", "b", "before", "c"]
 
 
-def test_the_last_one_that_took_the_lease_has_it(connections: Connections) -> None:
-    first, second = Lease(connections), Lease(connections)
+def test_the_last_one_that_took_the_claim_has_it(connections: Connections) -> None:
+    first, second = Claim(connections), Claim(connections)
     first.take()
     first.check()
     second.take()
@@ -81,15 +83,16 @@ def test_the_last_one_that_took_the_lease_has_it(connections: Connections) -> No
         second.check()
 
 
-def test_a_generator_that_cannot_know_the_lease_does_not_have_it(connections: Connections) -> None:
-    lease = Lease(connections)
-    lease.take()
+def test_a_generator_that_cannot_know_the_claim_does_not_have_it(connections: Connections) -> None:
+    claim = Claim(connections)
+    claim.take()
     client = clients.admin(connections)
-    client.delete_topics([TOPIC])[TOPIC].result()
-    eventually(lambda: not topic_partitions(connections, TOPIC), "the topic is gone")
+    client.delete_topics([Result.STATE])[Result.STATE].result()
+    eventually(lambda: not topic_partitions(connections, Result.STATE), "the topic is gone")
+    create_topics(InitSettings(**connections.model_dump()))
     with pytest.raises(RetailStreamError, match="no longer names the generator that started last"):
-        lease.check()
-    away = Lease(connections.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"}))
+        claim.check()
+    away = Claim(connections.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"}))
     for ask in (away.take, away.check):
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9 does not answer"):
             ask()
@@ -104,7 +107,7 @@ def test_a_transaction_that_hangs_on_the_topic_is_waited_for_within_limits(
     hanging.begin_transaction()
     hanging.produce(log.topic, "1")
     assert hanging.flush(30) == 0
-    transactions = Transactions(connections, f"test-{log.topic}", threading.Event(), Outage(), Lease(connections))
+    transactions = Transactions(connections, f"test-{log.topic}", threading.Event(), Outage(), Claim(connections))
     began = time.monotonic()
     transactions.wait_until_readable(log.topic, patience_s=0.5)
     assert time.monotonic() - began >= 0.5

@@ -10,7 +10,7 @@ GENERATOR = Path(__file__).parents[4] / "services" / "generator"
 KNOWS = {
     "timing": {"faults", "records"},
     "retailer": {"faults", "records", "timing"},
-    "publishing": {"faults", "records", "metrics", "retailer"},
+    "publishing": {"faults", "records", "metrics", "retailer", "state"},
     "state": {"faults", "records", "retailer"},
 }
 

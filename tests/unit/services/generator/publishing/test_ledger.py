@@ -12,7 +12,7 @@ from retail_stream.entities import Entity
 from services.generator.faults import Expected, Fault, expected
 from services.generator.publishing.ledger import Ledger
 from services.generator.publishing.publisher import Publisher
-from services.generator.records import ProducerBatch
+from services.generator.records import ProducerBatch, Tally
 from tests.harness.generator_streams import HOSTILE, changes, sell
 from tests.harness.rows import every_row
 
@@ -71,7 +71,7 @@ class Committed:
 
 
 def test_counts_that_a_thread_adds_up_do_not_change_meanwhile() -> None:
-    publisher = Publisher(Entity.SALES, Committed(), Ledger(FAULTS, 1), threading.Event())  # type: ignore[arg-type]
+    publisher = Publisher(Entity.SALES, Committed(), Ledger(FAULTS, 1), threading.Event(), Tally())  # type: ignore[arg-type]
     before = publisher.counts.faults
     publisher.send(ProducerBatch.of(sell(200, HOSTILE)))
     publisher.flush()
