@@ -8,7 +8,7 @@ import sys
 
 from benchmarks import containers, dashboard, decode, load, record_batches, rules
 from benchmarks.cleaner import backlogs, kinds, latency, memory, rate
-from benchmarks.generator import pace, same
+from benchmarks.generator import pace, same, year
 from benchmarks.generator import rate as generator
 from benchmarks.scd import constraints, history
 from benchmarks.scd import rate as scd
@@ -39,7 +39,12 @@ WINDOWS = {
     "windows-rises": rises.main,
 }
 CONTAINERS = {"containers": containers.main}
-GENERATOR = {"generator": generator.main, "generator-pace": pace.main, "generator-same": same.main}
+GENERATOR = {
+    "generator": generator.main,
+    "generator-pace": pace.main,
+    "generator-same": same.main,
+    "generator-year": year.main,
+}
 BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS, **GENERATOR, **CONTAINERS}
 
 

@@ -27,7 +27,6 @@ from services.generator.publishing.producers import SETTLING_S
 from services.generator.publishing.publisher import Publisher
 from services.generator.publishing.transactions import Transactions
 from services.generator.records import Evolution
-from services.generator.retailer.catalogue import SPECS
 from services.generator.retailer.dimension import DimensionStream
 from services.generator.retailer.pools import Pools
 from services.generator.retailer.sales import VOCABULARIES, SalesStream
@@ -85,7 +84,7 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
         evolved_ids = {e: _register(program, registry, topics.raw(e), evolution.schema(e)) for e in Entity}
     dimensions = {
         e: DimensionStream(
-            SPECS[e],
+            settings.spec(e),
             random.Random(f"{seed}/{e}/{tallies[e].records}"),
             pools,
             settings.faults,

@@ -55,7 +55,7 @@ def publish_changes(
         for row, at_us in enumerate(slots.at_us.tolist()):
             change = stream.change(at_us, slots.marks.get(row))
             for availability in change.availabilities:
-                supply.add(availability, on_topic=not change.is_new)
+                supply.add(availability, on_topic=not change.is_new or availability.id != change.record.id)
             records.append(change.record)
         publisher.send(ProducerBatch.of(records))
         following = schedule.next_slot(now)

@@ -94,9 +94,9 @@ class Tally(NamedTuple):
     def after(self, batch: ProducerBatch) -> "Tally":
         """The tally once the batch is published. Its ids need not be new."""
         return Tally(
-            max([self.next_id, *(i + 1 for i in batch.ids)]),
+            max(self.next_id, max(batch.ids, default=0) + 1),
             self.records + len(batch),
-            max([self.newest_us, *batch.at_us]),
+            max(self.newest_us, max(batch.at_us, default=0)),
         )
 
 

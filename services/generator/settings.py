@@ -1,14 +1,17 @@
 """Settings of the generator."""
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
+from retail_stream.entities import Entity
 from retail_stream.service.metrics import MetricsPort
 from retail_stream.settings import Connections
 from services.generator.faults import PROFILES, Fault, Probabilities, Profile
+from services.generator.retailer.catalogue import SPECS, DimensionSpec
 from services.generator.timing.latency import Distribution
 
 #: About one record in a day: a lower rate would put the next record beyond the range of times.
@@ -44,9 +47,15 @@ Probability = Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False, des
 SALES_PER_S, CHANGES_PER_S = 50.0, 5.0
 _FAULT = "generator_fault_"
 
+Size = Annotated[int, Field(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description="a share from 0 to 1")]
+
 
 class GeneratorSettings(Connections):
-    """The generator's variables. ``generator_fault_<name>`` None means the probability that the profile has."""
+    """The generator's variables. ``generator_fault_<name>`` None means the probability that the profile has.
+
+    ``generator_<entity>``: how many ids are open at most. ``generator_new_<entity>``: the share of new ids in changes.
+    """
 
     generator_sales_per_s: Rate = SALES_PER_S
     generator_changes_per_s: Rate = CHANGES_PER_S
@@ -62,6 +71,12 @@ class GeneratorSettings(Connections):
         float | None,
         Field(ge=0, le=10**9, allow_inf_nan=False, description="seconds from 0 to 10^9; unset means never"),
     ] = None
+    generator_customers: Size = SPECS[Entity.CUSTOMERS].size
+    generator_products: Size = SPECS[Entity.PRODUCTS].size
+    generator_stores: Size = SPECS[Entity.STORES].size
+    generator_new_customers: Share = SPECS[Entity.CUSTOMERS].new_share
+    generator_new_products: Share = SPECS[Entity.PRODUCTS].new_share
+    generator_new_stores: Share = SPECS[Entity.STORES].new_share
     latency_max_s: Annotated[
         float, Field(ge=0, le=86_400, allow_inf_nan=False, description="seconds from 0 to 86400")
     ] = 30.0
@@ -103,6 +118,11 @@ class GeneratorSettings(Connections):
         """The probability of each fault: the one that is set, else the profile's."""
         own = {f: getattr(self, f"{_FAULT}{f}") for f in Fault}
         return {**PROFILES[self.generator_profile], **{f: p for f, p in own.items() if p is not None}}
+
+    def spec(self, entity: Entity) -> DimensionSpec:
+        """The catalogue's dimension, with the size and share that are set."""
+        size, share = (getattr(self, f"generator_{name}{entity}") for name in ("", "new_"))
+        return replace(SPECS[entity], size=size, new_share=share)
 
     @property
     def simulated(self) -> bool:

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -52,9 +53,12 @@ def dimension_stream(
     seed: int | str = 1,
     state: DimensionState | None = None,
     evolution: Evolution[EncodeRow] | None = None,
+    **spec: float,
 ) -> DimensionStream:
-    rng = random.Random(seed)
-    return DimensionStream(SPECS[entity], rng, POOLS, faults, encoder(entity), state or DimensionState(), evolution)
+    """``spec``: other fields of the dimension's spec."""
+    rng, kept = random.Random(seed), state or DimensionState()
+    catalogue = replace(SPECS[entity], **spec)  # type: ignore[arg-type]
+    return DimensionStream(catalogue, rng, POOLS, faults, encoder(entity), kept, evolution)
 
 
 def sales_stream(

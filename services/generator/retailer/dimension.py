@@ -85,6 +85,7 @@ class DimensionStream:
         self._rows = state.rows
         self._next = state.tally.next_id
         self._alive = sorted(state.rows)
+        self._initial = min(spec.initial, spec.size)
         #: withdrawn ids without a tombstone yet, and when they were withdrawn
         self._withdrawn: deque[tuple[int, int]] = deque()
 
@@ -94,7 +95,7 @@ class DimensionStream:
 
     def initial(self, at_us: int) -> Iterator[DimensionChange]:
         """New ids at ``at_us``, until there are as many as the retailer starts with."""
-        while len(self._alive) < self._spec.initial:
+        while len(self._alive) < self._initial:
             past = self._rng.randrange(1, _PAST_DAYS * _DAY_US)
             yield self._create(at_us, past, past + self._rng.randrange(1, _OLDEST_DAYS) * _DAY_US)
 
@@ -113,11 +114,14 @@ class DimensionStream:
 
     def _change(self, at_us: int) -> DimensionChange:
         rng = self._rng
+        if self._withdrawn and self._withdrawn[0][1] + _GRACE_US <= at_us:
+            return self._delete(at_us)
         if rng.random() < self._spec.new_share or not self._alive:
-            return self._create(at_us, 0, 0)
+            return self._replace(at_us)
         fault = next((f for f in _UPDATE_FAULTS if rng.random() < self._faults[f]), None)
         if fault is Fault.TOMBSTONE:
-            return self._delete(at_us)
+            withdrawn = self._withdraw(at_us) if len(self._alive) > max(1, self._initial // 2) else ()
+            return self._usual_update(at_us, withdrawn)
         number = rng.choice(self._alive)
         old = self._rows[number]
         if fault is Fault.NO_CHANGE_UPDATE:
@@ -181,27 +185,35 @@ class DimensionStream:
         record = ProducerRecord(_key(number), self._encode(row), at_us, number, faults)
         return DimensionChange(record, (Availability(at_us, number, price),) if repriced else ())
 
-    def _delete(self, at_us: int) -> DimensionChange:
-        """Withdraw one id, and publish the tombstone of an id that was withdrawn long enough ago, else an update."""
-        withdrawn: tuple[Availability, ...] = ()
-        if len(self._alive) > max(1, self._spec.initial // 2):
-            place = self._rng.randrange(len(self._alive))
-            number = self._alive[place]
-            self._alive[place] = self._alive[-1]
-            self._alive.pop()
-            self._withdrawn.append((number, at_us))
-            withdrawn = (Availability(at_us, number, None),)
-        if self._withdrawn and self._withdrawn[0][1] + _GRACE_US <= at_us:
-            number, _ = self._withdrawn.popleft()
-            time = max(at_us, self._rows.pop(number)[_TIME] + 1)
-            header = (SEQUENCE_TIME, as_big_endian(time))
-            return DimensionChange(
-                ProducerRecord(_key(number), None, at_us, number, (Fault.TOMBSTONE,), (header,)), withdrawn
-            )
+    def _replace(self, at_us: int) -> DimensionChange:
+        """A new id. It replaces one where the dimension has its size; above it, an id is only withdrawn."""
+        withdrawn = self._withdraw(at_us) if len(self._alive) >= self._spec.size else ()
+        if len(self._alive) >= self._spec.size:
+            return self._usual_update(at_us, withdrawn)
+        created = self._create(at_us, 0, 0)
+        return created._replace(availabilities=(*withdrawn, *created.availabilities))
+
+    def _usual_update(self, at_us: int, withdrawn: tuple[Availability, ...]) -> DimensionChange:
         row = self._update(self._rows[self._rng.choice(self._alive)])
         row[_TIME] = max(at_us, row[_TIME] + 1)
         update = self._keep(row, at_us)
-        return DimensionChange(update.record, (*withdrawn, *update.availabilities))
+        return update._replace(availabilities=(*withdrawn, *update.availabilities))
+
+    def _withdraw(self, at_us: int) -> tuple[Availability]:
+        """Withdraw an id; its tombstone follows as soon as no sale can refer to it."""
+        place = self._rng.randrange(len(self._alive))
+        number = self._alive[place]
+        self._alive[place] = self._alive[-1]
+        self._alive.pop()
+        self._withdrawn.append((number, at_us))
+        return (Availability(at_us, number, None),)
+
+    def _delete(self, at_us: int) -> DimensionChange:
+        """The tombstone of the id that was withdrawn first."""
+        number, _ = self._withdrawn.popleft()
+        time = max(at_us, self._rows.pop(number)[_TIME] + 1)
+        header = (SEQUENCE_TIME, as_big_endian(time))
+        return DimensionChange(ProducerRecord(_key(number), None, at_us, number, (Fault.TOMBSTONE,), (header,)))
 
 
 def _key(number: int) -> bytes:

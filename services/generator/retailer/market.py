@@ -10,64 +10,51 @@ from services.generator.retailer.supply import Availability
 
 
 class Shelf:
-    """The ids of one dimension, ascending; gaps cost nothing, since other sources may use any id.
-
-    Row i of each array belongs to the same id. A withdrawn id keeps its row, and a neighbour takes over its share.
-    """
+    """The ids of one dimension that are not withdrawn, ascending, and their prices. Gaps cost nothing."""
 
     def __init__(self) -> None:
         self._ids: Ints = np.zeros(0, np.int64)
         self._prices: Ints = np.zeros(0, np.int64)
-        self._alive: Flags = np.zeros(0, bool)
-        #: row → the nearest row up to it that is alive, else the first that is alive
-        self._nearest: Ints = np.zeros(0, np.int64)
 
     def apply(self, availabilities: Iterable[Availability]) -> None:
         """Apply availabilities, in order of time."""
-        given = list(availabilities)
-        if not given:
+        newest = {a.id: a.price_cents for a in availabilities}
+        if not newest:
             return
-        ids = np.array([a.id for a in given], np.int64)
-        new = np.setdiff1d(ids, self._ids)
-        if len(new):
-            rows = np.searchsorted(self._ids, new)
-            self._ids = np.insert(self._ids, rows, new)
-            self._prices = np.insert(self._prices, rows, 0)
-            self._alive = np.insert(self._alive, rows, False)
-        for row, availability in zip(np.searchsorted(self._ids, ids).tolist(), given, strict=True):
-            self._alive[row] = availability.price_cents is not None
-            if availability.price_cents is not None:
-                self._prices[row] = availability.price_cents
-        below = np.maximum.accumulate(np.where(self._alive, np.arange(len(self._alive)), -1))
-        self._nearest = np.where(below < 0, int(np.argmax(self._alive)), below)
+        kept = ~np.isin(self._ids, list(newest))
+        offered = [(i, price) for i, price in newest.items() if price is not None]
+        ids = np.concatenate([self._ids[kept], np.array([i for i, _ in offered], np.int64)])
+        prices = np.concatenate([self._prices[kept], np.array([price for _, price in offered], np.int64)])
+        order = np.argsort(ids)
+        self._ids, self._prices = ids[order], prices[order]
 
     @property
     def empty(self) -> bool:
-        """Whether no id is alive."""
-        return not self._alive.any()
+        """Whether there is no id."""
+        return not len(self._ids)
 
     @property
     def living(self) -> Ints:
-        """The ids that are alive."""
-        return self._ids[self._alive]
+        """The ids."""
+        return self._ids
 
     def alive(self, ids: Ints) -> Flags:
-        """Whether each id is known and alive."""
-        return np.isin(ids, self.living)
+        """Whether each id is here."""
+        return np.isin(ids, self._ids)
 
     def prices(self, ids: Ints) -> Ints:
-        """The price in cents of each id. All ids are known."""
+        """The price in cents of each id. All ids are here."""
         return self._prices[np.searchsorted(self._ids, ids)]
 
     def evenly(self, u: Floats) -> Ints:
         """An id for each number in [0, 1), by a uniform distribution."""
-        return self._ids[self._nearest[(u * len(self._ids)).astype(np.int64)]]
+        return self._ids[(u * len(self._ids)).astype(np.int64)]
 
     def popular(self, u: Floats) -> Ints:
         """An id for each number in [0, 1), by Zipf's law: the probability of the i-th id is proportional to 1/i."""
         size = len(self._ids)
         rank: Ints = np.clip(np.exp(u * np.log(size + 1)).astype(np.int64), 1, size)
-        return self._ids[self._nearest[rank - 1]]
+        return self._ids[rank - 1]
 
 
 class Market:

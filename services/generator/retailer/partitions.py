@@ -9,16 +9,21 @@ from services.generator.records import Floats, Ints
 
 _MASK = 0xFFFFFFFF
 _M = 0x5BD1E995
+_KEPT_KEYS = 4096
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_KEPT_KEYS)
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a record with this key. Source: Kafka, ``Utils.murmur2`` and ``Utils.toPositive``."""
     return (_murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 class _Keys(dict[int, bytes]):
+    """Store → key. Stores come and go, so the keys of those that are long closed are dropped now and then."""
+
     def __missing__(self, number: int) -> bytes:
+        if len(self) >= _KEPT_KEYS:
+            self.clear()
         key = self[number] = b"%d" % number
         return key
 

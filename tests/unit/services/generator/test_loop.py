@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -78,7 +79,9 @@ class SalesTopic(Topic):
         time.sleep(0)
 
 
-def run(seed: int, interleaving: int, sales: int = 3000) -> tuple[dict[Entity, list[ProducerRecord]], list[dict]]:
+def run(
+    seed: int, interleaving: int, sales: int = 3000, **spec: float
+) -> tuple[dict[Entity, list[ProducerRecord]], list[dict]]:
     stop, progress = threading.Event(), Progress(0)
     traffic = {e: Traffic(f"{seed}/{e}", HOSTILE, 4 if e is Entity.SALES else 0) for e in Entity}
     timeline = simulated(START, 200, 40, paced=False, max_sales=sales, progress=progress, traffic=traffic)
@@ -94,7 +97,7 @@ def run(seed: int, interleaving: int, sales: int = 3000) -> tuple[dict[Entity, l
     with ThreadPoolExecutor(4) as threads:
         running = []
         for e in DIMENSIONS:
-            stream = dimension_stream(e, HOSTILE, f"{seed}/{e}")
+            stream = dimension_stream(e, HOSTILE, f"{seed}/{e}", **spec)
             running.append(threads.submit(publish_changes, stream, supplies[e], late, others[e], stop))
         stream_of_sales = sales_stream(HOSTILE, seed, Latency(30 * SECOND), partitions=4)
         running.append(threads.submit(publish_sales, stream_of_sales, supplies, timeline, sold, stop, sales, progress))
@@ -124,12 +127,14 @@ def test_no_sale_refers_to_an_id_that_is_not_on_its_topic_yet(seed: int, interle
     assert max(r.id for r in records[Entity.CUSTOMERS]) > SPECS[Entity.CUSTOMERS].initial
 
 
-def test_no_sale_after_a_tombstone_refers_to_the_deleted_id() -> None:
-    records, _ = run(seed=9, interleaving=1)
+@pytest.mark.parametrize("spec", [{}, {"size": 15, "new_share": 0.5}], ids=["planted", "replaced"])
+def test_no_sale_after_a_tombstone_refers_to_the_deleted_id(spec: dict[str, float]) -> None:
+    records, unknown = run(seed=9, interleaving=1, **spec)
+    assert unknown == []
     deleted = {(e, r.id): r.at_us for e in DIMENSIONS for r in records[e] if r.value is None}
     sales = records[Entity.SALES]
     for record, row in zip(sales, every_row(Entity.SALES, sales), strict=True):
         if row is not None and Fault.DUPLICATE not in record.faults:
             for e in DIMENSIONS:
                 assert record.at_us <= deleted.get((e, row[FIELDS[e].key]), record.at_us)
-    assert deleted
+    assert len(deleted) > (200 if spec else 0)

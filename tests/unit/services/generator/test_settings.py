@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
+from retail_stream.entities import JOINED, Entity
 from retail_stream.errors import SettingsError
 from retail_stream.settings import load
 from services.generator.faults import PROFILES, Fault, Profile
+from services.generator.retailer.catalogue import SPECS
 from services.generator.settings import GeneratorSettings
 from services.generator.timing.schedule import Steady
 from services.generator.timing.traffic import Traffic
@@ -50,6 +52,10 @@ def _servers(monkeypatch: pytest.MonkeyPatch) -> None:
         ("GENERATOR_BACKFILL_FROM", "1800-01-01T00:00:00Z"),
         ("GENERATOR_FAULT_RETURN", "1.5"),
         ("GENERATOR_FAULT_TOMBSTONE", "nan"),
+        ("GENERATOR_CUSTOMERS", "0"),
+        ("GENERATOR_STORES", "1000001"),
+        ("GENERATOR_NEW_PRODUCTS", "1.01"),
+        ("GENERATOR_NEW_STORES", "nan"),
         ("LATENCY_MAX_S", "-0.1"),
         ("GENERATOR_PROFILE", "wild"),
         ("LATENCY_DISTRIBUTION", "normal"),
@@ -95,6 +101,15 @@ def test_a_profile_sets_all_faults_and_one_that_is_set_wins(monkeypatch: pytest.
     monkeypatch.setenv("GENERATOR_FAULT_RETURN", "0")
     assert load(GeneratorSettings).faults == {**PROFILES[Profile.HOSTILE], Fault.RETURN: 0}
     assert all(set(p) == set(Fault) for p in PROFILES.values())
+
+
+def test_the_size_and_the_share_of_a_dimension_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {e: load(GeneratorSettings).spec(e) for e in JOINED} == dict(SPECS)
+    monkeypatch.setenv("GENERATOR_STORES", "7")
+    monkeypatch.setenv("GENERATOR_NEW_STORES", "0.5")
+    spec = load(GeneratorSettings).spec(Entity.STORES)
+    assert (spec.size, spec.new_share) == (7, 0.5)
+    assert load(GeneratorSettings).spec(Entity.PRODUCTS) == SPECS[Entity.PRODUCTS]
 
 
 def test_a_seed_without_a_start_time_leaves_time_live(monkeypatch: pytest.MonkeyPatch) -> None:
