@@ -1,1 +1,1 @@
-"""Back from Kafka: what a restart reads from the topics to go on from."""
+"""What a restart goes on from: entries of `generator.state`, and how they are read back."""

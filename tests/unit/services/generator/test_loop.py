@@ -109,12 +109,13 @@ def run(
     return {Entity.SALES: sold.sent, **{e: t.sent for e, t in others.items()}}, sold.unknown
 
 
-def test_the_records_are_the_same_whenever_they_are_acknowledged() -> None:
-    first, _ = run(seed=5, interleaving=1)
-    again, _ = run(seed=5, interleaving=2)
+@pytest.mark.parametrize("spec", [{}, {"size": 15, "new_share": 0.5}], ids=["growing", "level"])
+def test_the_records_are_the_same_whenever_they_are_acknowledged(spec: dict[str, float]) -> None:
+    first, _ = run(seed=5, interleaving=1, **spec)
+    again, _ = run(seed=5, interleaving=2, **spec)
     assert first == again
     assert len(first[Entity.SALES]) == 3000
-    other, _ = run(seed=6, interleaving=1)
+    other, _ = run(seed=6, interleaving=1, **spec)
     assert all(other[e] != first[e] for e in Entity)
 
 
