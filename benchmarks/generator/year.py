@@ -1,7 +1,8 @@
 """What days of data cost the generator: its memory, its topics, and a restart.
 
 BENCH_DAYS (1,30) days of history are written as fast as possible, on empty topics each; BENCH_SALES_PER_S (0.05) keeps
-the sales few, since a restart reads no more than their end. Changes come at the default rate.
+the sales few, since a restart reads no more than their end. Changes come at the default rate. Memory is what no file
+backs: the pages of libraries do not count.
 """
 
 import json
@@ -13,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.cleaner.contestants import ROOT
-from benchmarks.cleaner.running import resident_bytes, say_goal
+from benchmarks.cleaner.running import say_goal
 from benchmarks.cleaner.world import World, world
 from commands.embedded.processes import Process
 from retail_stream import topics
@@ -62,7 +63,7 @@ def _cost(w: World, days: float) -> Cost:
     process = _started(w, "first", **history)
     running = 0
     while w.count(*_NAMES[:3]) < changes:
-        running = max(running, resident_bytes(process.pid))
+        running = max(running, _own_bytes(process.pid))
         if process.poll() is not None or time.monotonic() - began > _PATIENCE_S:
             raise SystemExit(f"the history was not written: {process.last_lines()}")
         time.sleep(0.2)
@@ -73,7 +74,7 @@ def _cost(w: World, days: float) -> Cost:
     again = _started(w, "again")
     while "generator starts" not in _events(w.folder / "again.log"):
         time.sleep(0.01)
-    restart, memory = time.monotonic() - began, resident_bytes(again.pid)
+    restart, memory = time.monotonic() - began, _own_bytes(again.pid)
     again.terminate()
     again.wait(60)
     sizes = {name: _bytes(w, name) for name in _NAMES}
@@ -91,6 +92,12 @@ def _started(w: World, name: str, **env: str) -> Process:
 
 def _events(log: Path) -> list[str]:
     return [json.loads(line)["event"] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def _own_bytes(pid: int) -> int:
+    """Memory of a process that no file backs."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("RssAnon")]
+    return int(line.split()[1]) * 1024
 
 
 def _bytes(w: World, topic: str) -> int:
