@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -53,11 +54,11 @@ def dimension_stream(
     seed: int | str = 1,
     state: DimensionState | None = None,
     evolution: Evolution[EncodeRow] | None = None,
-    **spec: float,
+    **spec: Any,
 ) -> DimensionStream:
     """``spec``: other fields of the dimension's spec."""
     rng, kept = random.Random(seed), state or DimensionState()
-    catalogue = replace(SPECS[entity], **spec)  # type: ignore[arg-type]
+    catalogue = replace(SPECS[entity], **spec)
     return DimensionStream(catalogue, rng, POOLS, faults, encoder(entity), kept, evolution)
 
 
