@@ -34,7 +34,9 @@ def upgrade() -> None:
     if bind.execute(text("SELECT to_regclass('pipeline.warehouse_id') IS NOT NULL")).scalar_one():
         # Its tables in `public` were dropped, and the version with them: what is left belongs to no warehouse.
         op.execute("DROP SCHEMA pipeline CASCADE")
-    op.execute("CREATE SCHEMA IF NOT EXISTS pipeline")
+    # Not IF NOT EXISTS, which asks for the right to create one all the same.
+    if bind.execute(text("SELECT to_regnamespace('pipeline') IS NULL")).scalar_one():
+        op.execute("CREATE SCHEMA pipeline")
     for table in _TABLES:
         op.execute(f"ALTER TABLE public.{table} SET SCHEMA pipeline")
     for function in _FUNCTIONS:
