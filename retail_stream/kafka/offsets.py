@@ -25,7 +25,7 @@ def topic_partitions(connections: Connections, *topics: str) -> list[TopicPartit
     try:
         there = admin(connections).list_topics(timeout=ANSWER_S).topics
     except KafkaException as e:
-        raise unavailable(connections) from e
+        raise unavailable(connections, e) from e
     return [(str(t), p) for t in topics if t in there for p in sorted(there[t].partitions)]
 
 
@@ -38,7 +38,7 @@ def require_topics(connections: Connections, names: Iterable[str]) -> None:
     try:
         there = admin(connections).list_topics(timeout=ANSWER_S).topics
     except KafkaException as e:
-        raise unavailable(connections) from e
+        raise unavailable(connections, e) from e
     missing = sorted(set(names) - set(there))
     if missing:
         raise Unavailable(f"Kafka has no topic {missing[0]} yet; run `retail-stream init`, which creates the topics.")
@@ -77,7 +77,7 @@ def latest_offsets(
         asked = client.list_offsets(wanted, request_timeout=within_s, isolation_level=isolation)
         ends = {(tp.topic, tp.partition): f.result(within_s + _GRACE_S).offset for tp, f in asked.items()}
     except (KafkaException, TimeoutError) as e:
-        raise unavailable(connections) from e
+        raise unavailable(connections, e) from e
     # For a leader that did not answer in time, librdkafka returns a negative offset instead of an error.
     if any(end < 0 for end in ends.values()):
         raise unavailable(connections)
@@ -99,7 +99,7 @@ def committed_offsets(
     try:
         answer = asking.committed([TopicPartition(*key) for key in keys], timeout=ANSWER_S)
     except KafkaException as e:
-        raise unavailable(connections) from e
+        raise unavailable(connections, e) from e
     finally:
         asking.close()
     if any(tp.error is not None for tp in answer):
