@@ -109,6 +109,33 @@ def verify() -> None:
 
 
 @app.command()
+def rebuild(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Empty the warehouse and keep the topics; the services fill it again.
+
+    The way to other windows, another lateness or a repaired table. Variables such as SALES_WINDOWS say what the
+    aggregator will be started with; one that runs with other settings has to be stopped first.
+    """
+    from rich.console import Console
+
+    from commands import rebuild
+    from commands.settings import start
+    from retail_stream.errors import SettingsError
+    from services.aggregator.settings import AggregatorSettings
+
+    settings = start("rebuild", AggregatorSettings)
+    if not yes and not sys.stdin.isatty():
+        raise SettingsError("rebuild empties the warehouse; without a terminal to ask in, it needs --yes.")
+    wanted = {n: v for n, v in settings.shaping.items() if n.lower() in settings.model_fields_set}
+    rebuild.show(rebuild.plan(settings, wanted), Console(highlight=False))
+    if not yes:
+        typer.confirm("Empty the warehouse?", abort=True)
+    rebuild.empty(settings)
+    print("The warehouse is empty. The services fill it again while they run; see `retail-stream status`.")
+
+
+@app.command()
 def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
