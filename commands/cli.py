@@ -97,15 +97,27 @@ def init() -> None:
 
 
 @app.command()
-def verify() -> None:
-    """Recompute everything from the raw topics and compare; exit code 1 on any difference."""
+def verify(
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="Only what was published since: ISO 8601 (UTC if no zone), or how long ago, such as 90s, 15m, 2h, 1d.",
+        ),
+    ] = None,
+) -> None:
+    """Recompute everything from the raw topics and compare; exit code 1 on any difference.
+
+    With --since: clean records, dead letters and facts since then, and the versions and windows that begin since.
+    """
     from rich.console import Console
 
     from commands.settings import start
     from commands.verify.run import verify
     from retail_stream.settings import Connections
 
-    raise typer.Exit(verify(start("verify", Connections), Console(highlight=False)))
+    raise typer.Exit(verify(start("verify", Connections), Console(highlight=False), since))
 
 
 @app.command()

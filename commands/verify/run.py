@@ -34,7 +34,7 @@ from commands.audit.engine import Engine
 from commands.audit.rule_sets import RuleSets
 from commands.audit.versions import make_versions
 from commands.progress import Shown
-from commands.verify import categories, cleaning, facts, guards, results, versions, watermarks, windows
+from commands.verify import categories, cleaning, facts, guards, recent, results, versions, watermarks, windows
 from commands.verify.load import gather
 from commands.verify.report import Check, Report, show
 from commands.verify.rule_versions import version_check
@@ -43,18 +43,24 @@ from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.settings import Connections
 
 
-def run(connections: Connections) -> Report:
+def run(connections: Connections, since: str | None = None) -> Report:
     """Recompute everything and compare it; services may run meanwhile.
 
+    ``since``: a time as :func:`commands.verify.since.parse` reads it; then only what was published since it.
+
     Raises:
+        SettingsError: ``since`` is not a time that has passed.
         Unavailable: a server did not answer for 30 s.
     """
     with tempfile.TemporaryDirectory(prefix="verify-") as spill, Shown("verify") as progress:
         database = engine.connect(Path(spill))
         try:
-            books = gather(connections, database, progress)
             checks = []
-            for check in compare(database, books):
+            for check in (
+                compare(database, gather(connections, database, progress))
+                if since is None
+                else recent.compare(connections, database, since, progress)
+            ):
                 checks.append(check)
                 progress.say(f"compared {check.name}")
             return Report(tuple(checks))
@@ -62,13 +68,14 @@ def run(connections: Connections) -> Report:
             database.close()
 
 
-def verify(connections: Connections, console: Console) -> int:
+def verify(connections: Connections, console: Console, since: str | None = None) -> int:
     """Print the report of a :func:`run`. Returns the exit code: 0 when nothing differs, else 1.
 
     Raises:
+        SettingsError: ``since`` is not a time that has passed.
         Unavailable: a server did not answer for 30 s.
     """
-    report = run(connections)
+    report = run(connections, since)
     show(report, console)
     return 0 if report.ok else 1
 
