@@ -164,7 +164,8 @@ def sees_every_replica(whole: Whole) -> None:
                 look = json.load(answer)
         except OSError:
             return {}
-        return {} if look["problems"] else {row["name"]: row["ready"] for row in look["services"]}
+        # A page that has just started has not read every part yet.
+        return {} if look["problems"] else {row["name"]: row["ready"] for row in look.get("services", ())}
 
     eventually(lambda: ready() == wanted, lambda: f"the page sees {ready()}", PATIENCE_S)
 
