@@ -14,7 +14,7 @@ from confluent_kafka.admin import (
     NewTopic,
     ResourceType,
 )
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from sqlalchemy import text
 
 from retail_stream.avro.compatibility import COSTS, STRICTEST, UNKNOWN_COST
@@ -44,6 +44,8 @@ class InitSettings(Connections):
     topic_replication_factor: Annotated[int, Field(ge=1, le=10, description="a whole number from 1 to 10")] = 1
     #: replicas that must have a record before it counts as written
     topic_min_insync_replicas: Annotated[int, Field(ge=1, le=10, description="a whole number from 1 to 10")] = 1
+    #: with which the role that may only read may log in; unset or empty: it may not
+    retail_stream_reader_password: Annotated[SecretStr, Field(description="a password")] = SecretStr("")
 
     @model_validator(mode="after")
     def _enough_replicas(self) -> Self:
@@ -68,7 +70,8 @@ def initialise(settings: InitSettings, patience_s: float | None = COMMAND_PATIEN
     load_all()
     wait_for(lambda: create_topics(settings), patience_s)
     wait_for(lambda: _register_schemas(settings), patience_s)
-    wait_for(lambda: migrate(settings), patience_s)
+    password = settings.retail_stream_reader_password.get_secret_value()
+    wait_for(lambda: migrate(settings, password or None), patience_s)
 
 
 def create_topics(settings: InitSettings) -> None:
@@ -147,8 +150,10 @@ def _set_mode(registry: Registry, topic: Topic) -> None:
         _log.warning("subject changed", subject=topic.subject, compatibility=mode, was=before, cost=cost)
 
 
-def migrate(settings: Connections) -> None:
+def migrate(settings: Connections, reader_password: str | None = None) -> None:
     """Migrate the tables of ``DATABASE_URL`` to the newest version.
+
+    ``reader_password``: of the role that may only read; None: it may not log in.
 
     Raises:
         Unavailable: Postgres does not answer.
@@ -162,7 +167,7 @@ def migrate(settings: Connections) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             facts.make_ahead(connection, MONTHS_AHEAD)
-            reader_role.create(connection)
+            reader_role.create(connection, reader_password)
             version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
     finally:
         engine.dispose()

@@ -26,6 +26,8 @@ from services.aggregator.relay import LOCK, Relay
 #: The tables that lose all rows. The others keep theirs: epochs, settings, months of facts and the schema's version.
 EMPTIED = (
     "fact_sales",
+    "late_sales",
+    "stored_before",
     "sales_by_window",
     "sales_by_product_window",
     "sale_identities",

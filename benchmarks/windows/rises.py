@@ -60,7 +60,7 @@ def _seconds(w: World, engine: Engine, rises: int) -> _Seconds:
         connection.execute(
             text("""
             TRUNCATE consumer_positions, replayed_rises, sale_identities, partition_watermarks, outbox, fact_sales,
-                     sales_by_window, sales_by_product_window;
+                     late_sales, sales_by_window, sales_by_product_window;
             UPDATE stream_watermark SET watermark = NULL, advanced_at = NULL
         """)
         )

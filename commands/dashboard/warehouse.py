@@ -59,7 +59,7 @@ def session(engine: Engine) -> Iterator[Connection]:
             raise
 
 
-_SIZES = text("SELECT value FROM stored_settings WHERE name = 'SALES_WINDOWS'")
+_SIZES = text("SELECT sales_windows FROM pipeline_state")
 # Finds the newest start of a size, then reads only the shown range of the primary key.
 _WINDOWS = text("""
     SELECT extract(epoch FROM window_start)::float8 AS start, extract(epoch FROM window_end)::float8 AS "end",
@@ -85,7 +85,7 @@ def _interval(written: str) -> str:
 
 def windows(connection: Connection) -> list[dict[str, Any]]:
     """For each size of SALES_WINDOWS: its newest windows over all stores, oldest first. Times in s since 1970."""
-    stored = connection.execute(_SIZES).scalar_one_or_none() or ""
+    stored = connection.execute(_SIZES).scalar_one() or ""
     sizes = []
     for written in filter(None, stored.split(",")):
         size, _, slide = written.partition("/")
@@ -96,10 +96,8 @@ def windows(connection: Connection) -> list[dict[str, Any]]:
 
 
 _STATE = text("""
-    SELECT extract(epoch FROM (SELECT watermark FROM stream_watermark))::float8 AS watermark,
-           (SELECT count(*) FROM outbox) AS outbox,
-           (SELECT count(*) FROM partition_watermarks WHERE idle AND idle_until > now()) AS idle_partitions,
-           (SELECT value FROM stored_settings WHERE name = 'ALLOWED_LATENESS_S')::float8 AS allowed_lateness_s
+    SELECT extract(epoch FROM watermark)::float8 AS watermark, outbox, idle_partitions, allowed_lateness_s
+    FROM pipeline_state
 """)
 
 
@@ -133,8 +131,8 @@ _SALES_OF_VERSIONS = """
 def history(connection: Connection, entity: Entity, number: int) -> dict[str, Any] | None:
     """The versions of one key, newest first, with the changes from the version before and the sales as of each.
 
-    Returns None for an unknown key. ``versions_total`` may exceed the number of listed versions. Counting sales may
-    take too long, as facts have no index by customer, product or store. Then ``sales_counted`` is false; ``sales``,
+    Returns None for an unknown key. ``versions_total`` may exceed the number of listed versions. Counting the
+    sales of a key that has very many may take too long. Then ``sales_counted`` is false; ``sales``,
     ``units`` and ``total_amount`` are None; and the connection takes no further query.
     """
     key, sk = FIELDS[entity].key, f"{entity.value.removesuffix('s')}_sk"

@@ -19,31 +19,55 @@ CENTS = {
     "tax_amount": "tax_cents",
 }
 _PLAIN = ("customer_id", "product_id", "quantity", "payment_method", "extra")
+#: Column of ``fact_sales`` that names the record → SQL over ``sales``. Times end with the years 1 and 9999.
+_RECORD = {
+    "published_at": "least(greatest(ts, -62135596800000000), 253402300799999999)",
+    "source_partition": "partition",
+    "source_offset": '"offset"',
+}
+#: The values of a fact or a late sale but its key, as both relations have them.
+VALUES = (
+    *columns(*_PLAIN),
+    *columns(*CENTS, format=Format.CENTS),
+    Column("published_at", Format.TIME),
+    *columns("source_partition", "source_offset"),
+)
+#: SQL: the columns of a fact, selected from ``sales``.
+OF_SALES = ", ".join([IDENTITY, *_PLAIN, *(f"{sql} AS {name}" for name, sql in {**CENTS, **_RECORD}.items())])
 
 
 def fact_check(engine: Engine) -> Check:
     """The line of ``fact_sales``: every column of the first record of each identity in ``sales``."""
-    money = ", ".join(f"{cents} AS {name}" for name, cents in CENTS.items())
     # Where a producer puts a store's sales into two partitions, either of two records may be the first.
-    same = " AND ".join(f"c.{n} IS NOT DISTINCT FROM f.{n}" for n in (*_PLAIN, *CENTS))
+    same = ", ".join(
+        f"({' AND '.join(f'c.{n} IS NOT DISTINCT FROM f.{n}' for n in names)}) DESC"
+        for names in ((*_PLAIN, *CENTS), _RECORD)
+    )
     engine.execute(f"""
         CREATE OR REPLACE TABLE facts AS
         WITH candidates AS (
-            SELECT {IDENTITY}, {", ".join(_PLAIN)}, {money}, count(*) OVER (PARTITION BY {IDENTITY}) AS places
+            SELECT {OF_SALES}, count(*) OVER (PARTITION BY {IDENTITY}) AS places
             FROM sales WHERE nth = 1
         )
         SELECT * FROM candidates WHERE places = 1
         UNION ALL
         SELECT c.* FROM candidates c LEFT JOIN fact_sales f USING ({IDENTITY}) WHERE c.places > 1
-        QUALIFY row_number() OVER (PARTITION BY {IDENTITY} ORDER BY {same} DESC) = 1
+        QUALIFY row_number() OVER (PARTITION BY {IDENTITY} ORDER BY {same}) = 1
+    """)
+    # Facts of an earlier release do not name their records.
+    nothing = ", ".join(f"{n} = NULL" for n in _RECORD)
+    unnamed = " AND ".join(f"f.{n} IS NULL" for n in _RECORD)
+    engine.execute(f"""
+        UPDATE facts SET {nothing} FROM fact_sales f, stored_before b
+        WHERE {" AND ".join(f"facts.{k.name} = f.{k.name}" for k in KEYS)} AND {unnamed}
+          AND facts.source_partition = b.partition AND facts.source_offset <= b.source_offset
     """)
     sums = [
         engine.execute(f"SELECT coalesce(sum(total_amount), 0) FROM {t}").fetchall()[0][0]
         for t in ("facts", "fact_sales")
     ]
     note = " = ".join(["Σ total_amount", *map(Column("", Format.CENTS).show, sums)])
-    values = [*columns(*_PLAIN), *columns(*CENTS, format=Format.CENTS)]
-    return check(engine, "fact_sales", "facts", "fact_sales", KEYS, values, note)
+    return check(engine, "fact_sales", "facts", "fact_sales", KEYS, VALUES, note)
 
 
 def no_fact_check(engine: Engine) -> Check:

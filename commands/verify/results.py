@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from commands.audit.engine import Engine, count
 from commands.audit.windows import COUNTS, MONEY, Size
-from commands.verify.compare import Column, Differences, Format, columns, differences, listed
+from commands.verify.compare import Column, Differences, Format, check, columns, differences, listed
+from commands.verify.facts import KEYS, OF_SALES, VALUES
 from commands.verify.report import Check
 from commands.verify.windows import IDS, MEASURES, TABLES
 from retail_stream.topics import Result
@@ -112,7 +113,11 @@ def late_sales(engine: Engine, windows: Sequence[Size], lateness: int) -> Check:
                string_agg(name || '@' || {_STAMP.format("until - size")}, ',' ORDER BY size, until) AS late_windows,
                string_agg({by} // 1000000 || '.' || lpad(({by} % 1000000)::VARCHAR, 6, '0'), ',' ORDER BY size, until)
                    AS late_by_s,
-               any_value({_STAMP.format("before")}) AS late_watermark
+               any_value({_STAMP.format("before")}) AS late_watermark,
+               string_agg(size::VARCHAR, ',' ORDER BY size, until) AS window_sizes,
+               string_agg((until - size)::VARCHAR, ',' ORDER BY size, until) AS window_starts,
+               string_agg({by}::VARCHAR, ',' ORDER BY size, until) AS late_by,
+               any_value(before) AS watermark
         FROM ({missed}) m JOIN raw_sales r ON r.partition = m.partition AND r.offset = m.offset
         WHERE before >= until + {lateness}
         GROUP BY m.partition, m.offset
@@ -138,6 +143,25 @@ def late_sales(engine: Engine, windows: Sequence[Size], lateness: int) -> Check:
         differing.count,
         differing.examples,
     )
+
+
+def late_table(engine: Engine) -> Check:
+    """The line of ``late_sales``: what :func:`late_sales` expects on the topic, with the sale.
+
+    Sales that an earlier release stored are on the topic only.
+    """
+    wanted = f"""
+        SELECT s.*, 1 AS nth, e.window_sizes, e.window_starts, e.late_by, e.watermark
+        FROM expected_late_results e
+        JOIN (SELECT {OF_SALES} FROM sales) s USING (source_offset)
+        LEFT JOIN stored_before b ON b.partition = e.partition
+        WHERE s.source_partition = e.partition AND coalesce(e.source_offset > b.source_offset, true)
+    """
+    rows = "SELECT *, row_number() OVER (PARTITION BY source_partition, source_offset) AS nth FROM late_sales"
+    keys = columns("source_partition", "source_offset", "nth")
+    why = (*columns("window_sizes", "window_starts", "late_by"), Column("watermark", Format.TIME))
+    values = [*KEYS, *(v for v in VALUES if v not in keys), *why]
+    return check(engine, "late_sales", wanted, rows, keys, values)
 
 
 def _odd_late(engine: Engine) -> Differences:

@@ -17,7 +17,7 @@ in ``_`` exists once for each entity, ``dim_`` and ``versions_`` for each dimens
                                                  │
                                                  └─▶ counted ─┬─▶ windows_store ════▶ sales_by_window
                                                               ├─▶ windows_product ══▶ sales_by_product_window
-                                                              └─▶ expected_late_results ══▶ late_results
+                                                              └─▶ expected_late_results ══▶ late_results, late_sales
 
     sales_by_window, sales_by_product_window ──▶ expected_window_results ══▶ window_results
     sales_by_product_window, dim_products ─────────────────────────────────══▶ sales_by_category_window
@@ -111,3 +111,4 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
     yield categories.category_check(database)
     yield results.window_results(database)
     yield results.late_sales(database, window_sizes, lateness)
+    yield results.late_table(database)

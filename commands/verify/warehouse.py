@@ -25,6 +25,19 @@ def _windows(table: str, id_column: str, more: str = "") -> str:
     """
 
 
+def _micros_of_each(array: str) -> str:
+    """SQL: an array of times or intervals as the text of their microseconds."""
+    each = micros("e", "n")
+    return f"""
+        (SELECT string_agg(n::text, ',' ORDER BY i)
+         FROM (SELECT {each}, i FROM unnest({array}) WITH ORDINALITY AS u (e, i)) a) AS {array}
+    """
+
+
+_SALE = f"""
+    transaction_id, {micros("event_time")}, store_id, customer_id, product_id, quantity, payment_method,
+    extra::text AS extra, {", ".join(map(cents, CENTS))}, {micros("published_at")}, source_partition, source_offset
+"""
 #: Table of the engine → the query in Postgres.
 QUERIES: dict[str, str] = {
     "positions": "SELECT consumer_group, topic, partition, next_offset, source_offset, "
@@ -32,10 +45,12 @@ QUERIES: dict[str, str] = {
     "settings": "SELECT name, value FROM stored_settings",
     **{f"dim_{e}": dimension(e) for e in DIMENSIONS},
     **{f"{e}_current": dimension(e, f"{e}_current") for e in DIMENSIONS},
-    "fact_sales": f"""
-        SELECT transaction_id, {micros("event_time")}, store_id, customer_id, product_id, quantity, payment_method,
-               extra::text AS extra, {", ".join(map(cents, CENTS))} FROM fact_sales
+    "fact_sales": f"SELECT {_SALE} FROM fact_sales",
+    "late_sales": f"""
+        SELECT {_SALE}, {_micros_of_each("window_sizes")}, {_micros_of_each("window_starts")},
+               {_micros_of_each("late_by")}, {micros("watermark")} FROM late_sales
     """,
+    "stored_before": "SELECT partition, source_offset FROM stored_before",
     "sales_enriched": f"""
         SELECT transaction_id, {micros("event_time")}, store_id, {", ".join(map(surrogate, JOINED))}
         FROM sales_enriched

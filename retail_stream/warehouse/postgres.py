@@ -33,7 +33,8 @@ _SESSION: Final[Mapping[str, str]] = {
     "IntervalStyle": "postgres",
     "extra_float_digits": "1",
     "bytea_output": "hex",
-    "search_path": "public",
+    # What the services keep for themselves, then what analysts read.
+    "search_path": "pipeline, public",
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
     "default_transaction_deferrable": "off",

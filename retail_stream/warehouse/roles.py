@@ -1,5 +1,8 @@
-"""The role that may only read the warehouse, for the dashboard and for analysts."""
+"""The role that may only read what is in `public`, for the dashboard and for analysts."""
 
+from typing import cast
+
+import psycopg
 import structlog
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
@@ -21,14 +24,17 @@ _GRANTS = (
     f"GRANT {READER} TO CURRENT_USER",
     f"GRANT USAGE ON SCHEMA public TO {READER}",
     f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READER}",
+    # It could read these before they had a schema of their own.
+    f"REVOKE ALL ON ALL TABLES IN SCHEMA pipeline FROM {READER}",
     f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {READER}",
 )
 
 
-def create(connection: Connection) -> None:
-    """Create the role if it is missing and let it read every table, those of later migrations included.
+def create(connection: Connection, password: str | None = None) -> None:
+    """Create the role if it is missing and let it read all of `public`, what later migrations make there included.
 
-    If the user may not create roles, a warning says what to do; the warehouse works without the role.
+    ``password``: with which the role may log in; None takes a login away. If the user may not create roles, a warning
+    says what to do; the warehouse works without the role.
     """
     try:
         with connection.begin_nested():
@@ -37,11 +43,23 @@ def create(connection: Connection) -> None:
             connection.execute(text(_CREATE))
             for grant in _GRANTS:
                 connection.execute(text(grant))
+        with connection.begin_nested():
+            _set_login(connection, password)
     except ProgrammingError as e:
         if getattr(e.orig, "sqlstate", None) != "42501":  # insufficient_privilege
             raise
         _log.warning(
             "reader role is missing",
-            why=f"This user may not create the role {READER}. Let an administrator create it for the dashboard, or set "
-            "DASHBOARD_DATABASE_URL with a user that may read.",
+            why=f"This user may not create the role {READER}, or not change its login. Let an administrator create it "
+            "for the dashboard, or set DASHBOARD_DATABASE_URL with a user that may read.",
         )
+
+
+def _set_login(connection: Connection, password: str | None) -> None:
+    if password is not None:
+        # Hashed here: a server may log statements.
+        driver = cast("psycopg.Connection", connection.connection.driver_connection)
+        secret = driver.pgconn.encrypt_password(password.encode(), READER.encode(), b"scram-sha-256").decode()
+        connection.exec_driver_sql(f"ALTER ROLE {READER} LOGIN PASSWORD '{secret}'")
+    elif connection.execute(text(f"SELECT rolcanlogin FROM pg_roles WHERE rolname = '{READER}'")).scalar_one():
+        connection.execute(text(f"ALTER ROLE {READER} NOLOGIN PASSWORD NULL"))

@@ -17,7 +17,7 @@ from retail_stream.topics import Group
 from retail_stream.waiting import Wait, wait_for
 from retail_stream.warehouse import positions, replays
 from retail_stream.warehouse.positions import Position
-from services.aggregator import facts, identities, lifecycle, outbox, ownership, settings, warehouse, windows
+from services.aggregator import facts, identities, late, lifecycle, outbox, ownership, settings, warehouse, windows
 from services.aggregator.ownership import OwnedPartition
 from services.aggregator.step import PartitionBatch, Step, StreamState, step
 
@@ -150,6 +150,7 @@ class Aggregator:
         # apply
         warehouse.save_windows(connection, update.rows, before.now)
         new_facts = facts.store(connection, did.sales) if self._settings.fact_sales == "on" else 0
+        late.store(connection, did.sales, rules)
         saved = {p: identities.save(connection, p, held[p], after) for p, after in sorted(did.held.items())}
         published = outbox.put(
             connection,

@@ -9,18 +9,31 @@ import psycopg
 import structlog
 from sqlalchemy import Connection, text
 
-from retail_stream.kafka.batches import EXTRA
+from retail_stream.kafka.batches import EXTRA, SOURCE, TIMESTAMP
 from retail_stream.warehouse import postgres
 from services.aggregator.duplicates import EXPIRES, IDENTITY
+from services.aggregator.step import PARTITION
 from services.aggregator.totals import cents
+from services.aggregator.warehouse import FIRST, LAST
 from services.aggregator.watermark import BEFORE
 
 #: Years whose months have partitions of their own; see migration 0009.
 _MONTHS = range(2000, 2100)
 _DAY = 86_400_000_000
 _AMOUNTS = ("unit_price", "total_amount", "discount_applied", "tax_amount")
-_COLUMNS = ("transaction_id", "store_id", "event_time", "customer_id", "product_id", "quantity")
+_PLAIN = ("transaction_id", "store_id", "event_time", "customer_id", "product_id", "quantity", "payment_method", EXTRA)
 _DAYS = pl.col("event_time") // _DAY
+#: The columns of a fact, of the sales of a :class:`step.Step`.
+COLUMNS = (
+    *map(pl.col, _PLAIN),
+    # The double nearest to a number of two decimals prints as that number: the column holds the exact cents.
+    *((cents(a) / 100.0).alias(a) for a in _AMOUNTS),
+    pl.col(TIMESTAMP).clip(FIRST, LAST).alias("published_at"),
+    pl.col(PARTITION).alias("source_partition"),
+    pl.col(SOURCE).replace(-1, None).alias("source_offset"),
+)
+#: Those of them that are microseconds.
+TIMES = ("event_time", "published_at")
 _log = structlog.get_logger(__name__)
 
 
@@ -47,16 +60,10 @@ def store(connection: Connection, sales: pl.DataFrame) -> int:
     if sales.is_empty():
         return 0
     held = sales[EXPIRES].gt(sales[BEFORE]).fill_null(True)
-    rows = sales.select(
-        *_COLUMNS[:6],
-        # The double nearest to a number of two decimals prints as that number: the column holds the exact cents.
-        *((cents(a) / 100.0).alias(a) for a in _AMOUNTS),
-        "payment_method",
-        EXTRA,
-    )
+    rows = sales.select(COLUMNS)
     try:
         with connection.begin_nested():
-            postgres.copy(connection, "fact_sales", certain := rows.filter(held), times=["event_time"])
+            postgres.copy(connection, "fact_sales", certain := rows.filter(held), times=TIMES)
     except psycopg.errors.UniqueViolation:
         # A foreign producer put the sales of one store into two partitions; duplicates are known within a partition.
         return _insert_new(connection, rows)
@@ -68,7 +75,7 @@ def _insert_new(connection: Connection, rows: pl.DataFrame) -> int:
         return 0
     connection.execute(text("CREATE TEMP TABLE incoming_sales (LIKE fact_sales) ON COMMIT DROP"))
     distinct = rows.unique(IDENTITY, keep="first", maintain_order=True)
-    postgres.copy(connection, "incoming_sales", distinct, times=["event_time"])
+    postgres.copy(connection, "incoming_sales", distinct, times=TIMES)
     return connection.execute(
         text("INSERT INTO fact_sales SELECT * FROM incoming_sales ON CONFLICT DO NOTHING")
     ).rowcount

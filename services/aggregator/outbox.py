@@ -18,6 +18,7 @@ from retail_stream.kafka.record_batches.columns import Columns
 from retail_stream.kafka.record_batches.headers import headers_of
 from retail_stream.topics import Result, topic
 from retail_stream.warehouse import postgres
+from services.aggregator import late
 from services.aggregator.lifecycle import REVISION, STATE
 from services.aggregator.step import LATE, PARTITION, Rules
 from services.aggregator.totals import CENTS, COUNTS, ID, KIND, KINDS, SIZE, START
@@ -109,19 +110,14 @@ class Encoder:
 
         ``sales``: of a :class:`step.Step`; ``records``: the batch that they came from.
         """
-        late = sales.filter(LATE).select(PARTITION, OFFSET, "event_time", BEFORE).rows() if sales.height else []
-        return [self._late(*records[p].find(offset), time, before) for p, offset, time, before in late]
+        rows = sales.filter(LATE).select(PARTITION, OFFSET, "event_time", BEFORE).rows() if sales.height else []
+        return [self._late(*records[p].find(offset), time, before) for p, offset, time, before in rows]
 
     def _late(self, columns: Columns, row: int, event_time: int, watermark: int) -> OutboxRecord:
-        missed = [
-            (f"{w.name}@{_iso(end - w.size)}", f"{(watermark - end - self._rules.lateness) / SECOND:.6f}")
-            for w in self._rules.windows
-            for end in w.ends(event_time)
-            if watermark >= end + self._rules.lateness
-        ]
+        missed = late.missed(self._rules, event_time, watermark)
         why = {
-            LATE_WINDOWS: ",".join(name for name, _ in missed),
-            LATE_BY: ",".join(by for _, by in missed),
+            LATE_WINDOWS: ",".join(f"{m.window.name}@{_iso(m.start)}" for m in missed),
+            LATE_BY: ",".join(f"{m.by / SECOND:.6f}" for m in missed),
             LATE_WATERMARK: _iso(watermark),
             CLEAN_OFFSET: str(columns.offset[row]),
         }

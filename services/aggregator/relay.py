@@ -32,6 +32,12 @@ _MOST = 5_000
 _LOOK_S = 0.5
 _log = structlog.get_logger(__name__)
 
+# From the last id on: until the next VACUUM, the index still has what was deleted before it. Ids are in commit order.
+_NEXT = text("""
+    SELECT id, topic, partition, key, value, headers, timestamp_ms FROM outbox
+    WHERE id > :last ORDER BY id LIMIT :most
+""")
+
 
 class Relay:
     """Publishes the outbox while it leads. Set ``wake`` after a transaction that wrote to the outbox."""
@@ -88,20 +94,19 @@ class Relay:
             connection.execute(text("DELETE FROM outbox WHERE id <= :last"), {"last": last})
             _log.info("outbox leads", last=last)
             while not self._stop.is_set():
-                if not self._publish(connection, producer, warehouse):
+                before, last = last, self._publish(connection, producer, warehouse, last)
+                if last == before:
                     self.wake.wait(_LOOK_S)
                     self.wake.clear()
         except KafkaException as e:
             # Whether the last transaction was committed is not known; the next leader looks it up.
             raise Unavailable(f"{clients.unavailable(self._connections)} ({e.args[0].str()})") from e
 
-    def _publish(self, connection: Connection, producer: Producer, warehouse: str) -> bool:
-        rows = connection.execute(
-            text("SELECT id, topic, partition, key, value, headers, timestamp_ms FROM outbox ORDER BY id LIMIT :most"),
-            {"most": _MOST},
-        ).all()
+    def _publish(self, connection: Connection, producer: Producer, warehouse: str, last: int) -> int:
+        """Publish the next rows behind the id ``last`` and delete them; returns the last id that is published now."""
+        rows = connection.execute(_NEXT, {"last": last, "most": _MOST}).all()
         if not rows:
-            return False
+            return last
         producer.begin_transaction()
         for number, topic, partition, key, value, headers, stamp in rows:
             producer.produce(
@@ -119,7 +124,7 @@ class Relay:
         producer.commit_transaction(30.0)
         connection.execute(text("DELETE FROM outbox WHERE id <= :last"), {"last": rows[-1].id})
         metrics.PUBLISHED.inc(len(rows))
-        return True
+        return int(rows[-1].id)
 
     def _last_published(self, warehouse: str) -> int:
         """The largest outbox id of this warehouse among the committed records; 0 if there is none.

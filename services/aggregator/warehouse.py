@@ -29,13 +29,14 @@ TABLES = {"store": "sales_by_window", "product": "sales_by_product_window"}
 LEASE = timedelta(seconds=10)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+#: Microseconds since 1970 of the first and the last moment that Postgres and Python both have: the years 1 to 9999.
+FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 def instant(micros: Watermark) -> datetime | None:
     """Microseconds since 1970 as a timestamp for Postgres, limited to the years 1 to 9999."""
-    return None if micros is None else _EPOCH + min(max(micros, _FIRST), _LAST) * _MICROSECOND
+    return None if micros is None else _EPOCH + min(max(micros, FIRST), LAST) * _MICROSECOND
 
 
 def micros(instant: datetime | None) -> Watermark:

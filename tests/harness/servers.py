@@ -187,7 +187,7 @@ def _make_tables(connections: Connections) -> None:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(_name(connections)), _EMPTY))
     # Two warehouses never share this: it tells apart what they published.
     with psycopg.connect(connections.database_url, autocommit=True) as copy:
-        copy.execute("UPDATE warehouse_id SET id = gen_random_uuid()")
+        copy.execute("UPDATE pipeline.warehouse_id SET id = gen_random_uuid()")
 
 
 def _admin(connections: Connections) -> psycopg.Connection:

@@ -1,12 +1,15 @@
 """Migrations that have to do something about what they find."""
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import polars as pl
+import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import ProgrammingError
 
 from commands.init import MIGRATIONS, migrate
 from retail_stream.settings import Connections
@@ -20,7 +23,7 @@ def at_version(warehouse: Engine, version: str) -> Iterator[Connection]:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with warehouse.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+        connection.execute(text("DROP SCHEMA public, pipeline CASCADE; CREATE SCHEMA public"))
         config.attributes["connection"] = connection
         command.upgrade(config, version)
         yield connection
@@ -92,6 +95,94 @@ def test_facts_get_extra_and_a_dimension_that_spelled_it_otherwise_is_filled_aga
         """)
         positions = ["aggregator products.clean", "aggregator stores.clean", "scd_merger stores.clean"]
         assert tuple(connection.execute(left).one()) == (0, 0, 1, positions)
+
+
+def test_facts_that_are_there_do_not_name_their_records_and_it_is_stored_which_ones_these_are(
+    connections: Connections, warehouse: Engine
+) -> None:
+    with at_version(warehouse, "0010") as connection:
+        connection.execute(
+            text("""
+            SELECT make_fact_partition('2026-01-05');
+            INSERT INTO fact_sales VALUES (1, 2, '2026-01-05', 3, 4, 1, 1, 1, 'cash', 0, 0, '{"a": 1}');
+            INSERT INTO consumer_positions (consumer_group, topic, partition, epoch, next_offset, source_offset)
+            VALUES ('aggregator', 'sales.clean', 0, 1, 7, 9), ('aggregator', 'sales.clean', 1, 1, 0, -1),
+                   ('scd_merger', 'stores.clean', 2, 1, 7, 8)
+        """)
+        )
+    migrate(connections)
+    with warehouse.connect() as connection:
+        fact = text("SELECT extra->>'a', published_at, source_partition, source_offset FROM fact_sales")
+        assert connection.execute(fact).all() == [("1", None, None, None)]
+        enriched = text("SELECT transaction_id, published_at, source_partition, source_offset FROM sales_enriched")
+        assert connection.execute(enriched).all() == [(1, None, None, None)]
+        assert connection.execute(text("SELECT partition, source_offset FROM stored_before")).all() == [(0, 9)]
+
+
+SERVICES_OWN = {
+    "consumer_positions", "stored_settings", "replays", "customers_changes", "products_changes", "stores_changes",
+    "stream_watermark", "partition_watermarks", "replayed_rises", "sale_identities", "fact_partitions", "stored_before",
+    "warehouse_id", "outbox",
+}  # fmt: skip
+
+
+def test_what_the_services_keep_moves_with_its_rows_and_rights(connections: Connections, warehouse: Engine) -> None:
+    role = f"service_{uuid.uuid4().hex[:8]}"
+    with at_version(warehouse, "0012") as connection:
+        connection.execute(
+            text(f"""
+            CREATE ROLE {role};
+            GRANT {role} TO CURRENT_USER;
+            GRANT USAGE ON SCHEMA public TO {role};
+            GRANT SELECT, INSERT ON fact_sales, fact_partitions TO {role};
+            GRANT EXECUTE ON FUNCTION make_fact_partition TO {role};
+            GRANT SELECT ON ALL TABLES IN SCHEMA public TO retail_stream_reader;
+            INSERT INTO consumer_positions (consumer_group, topic, partition, epoch, next_offset, source_offset)
+            VALUES ('aggregator', 'sales.clean', 3, 2, 7, 9);
+            INSERT INTO outbox (topic, headers, timestamp_ms) VALUES ('sales.late', '[]', 5);
+            SELECT make_fact_partition('2026-01-05')
+        """)
+        )
+    migrate(connections)
+    try:
+        with warehouse.begin() as connection:
+            where = text(
+                "SELECT relname FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace)"
+                " AND relkind IN ('r', 'p', 'v')"
+            )
+            own = set(connection.execute(where, {"schema": "pipeline"}).scalars())
+            public = set(connection.execute(where, {"schema": "public"}).scalars())
+            assert own == SERVICES_OWN
+            assert public & SERVICES_OWN == {"consumer_positions"}
+            position = text("SELECT partition, epoch, next_offset, source_offset FROM public.consumer_positions")
+            assert connection.execute(position).all() == [(3, 2, 7, 9)]
+            assert connection.execute(text("SELECT outbox FROM pipeline_state")).scalar_one() == 1
+            next_id = "INSERT INTO outbox (topic, headers, timestamp_ms) VALUES ('sales.late', '[]', 6) RETURNING id"
+            assert connection.execute(text(next_id)).scalar_one() == 2
+            connection.execute(text(f"SET LOCAL ROLE {role}"))
+            connection.execute(text("SELECT make_fact_partition('2026-01-07'), make_fact_partition('2026-02-07')"))
+            made = text(
+                "SELECT array_agg(partition::text ORDER BY first_day) FROM fact_partitions WHERE name LIKE '%2026_0%'"
+            )
+            assert connection.execute(made).scalar_one()[:2] == ["fact_sales_2026_01", "fact_sales_2026_02"]
+            connection.execute(text("SET LOCAL ROLE retail_stream_reader"))
+            assert connection.execute(position).all() == [(3, 2, 7, 9)]
+            with pytest.raises(ProgrammingError, match="permission denied for schema pipeline"):
+                connection.execute(text("SELECT FROM pipeline.outbox"))
+    finally:
+        with warehouse.begin() as connection:
+            connection.execute(text(f"DROP OWNED BY {role}; DROP ROLE {role}"))
+
+
+def test_tables_of_the_services_without_those_of_analysts_are_made_anew(
+    connections: Connections, warehouse: Engine
+) -> None:
+    with warehouse.begin() as connection:
+        connection.execute(text("INSERT INTO outbox (topic, headers, timestamp_ms) VALUES ('sales.late', '[]', 5)"))
+        connection.execute(text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+    migrate(connections)
+    with warehouse.connect() as connection:
+        assert connection.execute(text("SELECT outbox FROM public.pipeline_state")).scalar_one() == 0
 
 
 def test_identities_of_a_batch_each_become_few_rows(connections: Connections, warehouse: Engine) -> None:

@@ -148,14 +148,16 @@ def test_a_dimension_and_then_a_field_are_added_as_documented(project: Project) 
     project.publish("then", *(certified(rng) for _ in range(200)), unfit)
 
     def kept() -> int:
-        return project.query("SELECT count(*) FROM suppliers_changes WHERE extra->>'certificate' = 'GOTS'")[0][0]
+        return project.query("SELECT count(*) FROM pipeline.suppliers_changes WHERE extra->>'certificate' = 'GOTS'")[0][
+            0
+        ]
 
     eventually(kept, "fields without a column are kept")
     eventually(project.verified, lambda: f"everything is there\n{project.said}", within_s=90, every_s=1)
     assert "dim_suppliers" in project.said
     assert re.search(r"suppliers\.dlq +expected +2 +found +2\b", project.said), "the torn and the endless"
     untracked = project.query("""
-        SELECT count(*) FROM dim_suppliers v JOIN suppliers_changes c USING (supplier_id)
+        SELECT count(*) FROM dim_suppliers v JOIN pipeline.suppliers_changes c USING (supplier_id)
         WHERE c.last_update_time = v.valid_from AND v.rating <> round(c.rating::numeric, 2)
     """)
     assert untracked[0][0] > 0, "a rating makes no version, and is updated in place"

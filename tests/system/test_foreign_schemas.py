@@ -248,7 +248,7 @@ class World:
         if case.entity is Entity.SALES:
             table, key, at = "fact_sales", "transaction_id", "event_time"
         else:
-            table, key, at = f"{case.entity}_changes", FIELDS[case.entity].key, "last_update_time"
+            table, key, at = f"pipeline.{case.entity}_changes", FIELDS[case.entity].key, "last_update_time"
         query = f"SELECT (extract(epoch FROM {at}) * 1000000)::bigint, extra FROM {table} WHERE {key} = %s"
         return self.one(query, case.id)
 

@@ -105,7 +105,7 @@ def test_a_refusal_of_postgres_is_one_sentence(warehouse: Engine, connections: C
     user = scheme.partition("//")[2].partition(":")[0]
     cases = {
         f"{server}/no_{name}": (SettingsError, f'database "no_{name}" does not exist'),
-        f"postgresql://{looker}:x@{place}/{name}": (RetailStreamError, "permission denied for table"),
+        f"postgresql://{looker}:x@{place}/{name}": (RetailStreamError, "permission denied for view"),
         f"{server}/empty_{name}": (RetailStreamError, "has no tables yet; run `retail-stream init`."),
         f"postgresql://{user}:wrong@{place}/{name}": (SettingsError, "authentication failed"),
     }

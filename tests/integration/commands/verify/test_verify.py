@@ -70,7 +70,7 @@ def test_a_finished_run_is_all_green_and_has_something_of_everything(done, wareh
     with warehouse.connect() as connection:
         states = set(connection.execute(text("SELECT DISTINCT state FROM sales_by_window")).scalars())
     assert "final" in states
-    for line in ("sales.dlq", "customers.dlq", "sales.late", "sales.windows", "dim_stores", "fact_sales"):
+    for line in ("sales.dlq", "customers.dlq", "sales.late", "late_sales", "sales.windows", "dim_stores", "fact_sales"):
         figures = next(row for row in output.splitlines() if f" {line} " in row)
         assert "found           0" not in figures, figures
 
@@ -89,6 +89,21 @@ DAMAGES = {
         "DELETE FROM fact_sales WHERE transaction_id = (SELECT max(transaction_id) FROM fact_sales)",
         ["✗ fact_sales", "transaction_id", "missing"],
     ),
+    "when a fact was published": (
+        "UPDATE fact_sales SET published_at = published_at + interval '1 millisecond'"
+        " WHERE transaction_id = (SELECT max(transaction_id) FROM fact_sales)",
+        ["✗ fact_sales", "published_at expected"],
+    ),
+    "the record of a fact": (
+        "UPDATE fact_sales SET source_offset = source_offset + 1"
+        " WHERE transaction_id = (SELECT max(transaction_id) FROM fact_sales)",
+        ["✗ fact_sales", "source_offset expected"],
+    ),
+    "a window that a sale missed": (
+        "UPDATE late_sales SET late_by[1] = late_by[1] + interval '1 microsecond'"
+        " WHERE ctid = (SELECT min(ctid) FROM late_sales)",
+        ["✗ late_sales", "late_by expected"],
+    ),
     "a window that fired again": (
         "UPDATE sales_by_product_window SET revision = revision + 1"
         " WHERE ctid = (SELECT min(ctid) FROM sales_by_product_window WHERE state = 'final')",
@@ -105,8 +120,8 @@ DAMAGES = {
 def test_one_thing_changed_in_the_warehouse_is_named(done, warehouse, damage):
     statement, words = DAMAGES[damage]
     with warehouse.begin() as connection:
-        tables = ("sales_by_window", "dim_customers", "fact_sales", "sales_by_product_window", "partition_watermarks")
-        table = next(t for t in tables if f" {t} " in statement)
+        tables = "sales_by_window dim_customers fact_sales late_sales sales_by_product_window partition_watermarks"
+        table = next(t for t in tables.split() if f" {t} " in statement)
         connection.execute(text(f"CREATE TABLE undamaged AS SELECT * FROM {table}"))
         columns = ", ".join(_writable(connection, table))
         assert connection.execute(text(statement)).rowcount == 1

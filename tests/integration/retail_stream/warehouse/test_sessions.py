@@ -80,7 +80,7 @@ def test_defaults_of_the_database_change_no_session(url: str, odd: str, name: st
         "IntervalStyle": "postgres",
         "extra_float_digits": "1",
         "bytea_output": "hex",
-        "search_path": "public",
+        "search_path": "pipeline, public",
         "default_transaction_isolation": "read committed",
         "default_transaction_read_only": "off",
         "statement_timeout": "0",
@@ -136,7 +136,8 @@ def test_too_many_connections_are_waited_for_in_the_servers_words(login: str) ->
         ),
         (["SET LOCAL search_path = nowhere", "SELECT * FROM outbox"], 'relation "outbox" does not exist'),
         (["CREATE TABLE outbox ()"], 'relation "outbox" already exists'),
-        (["SET LOCAL ROLE retail_stream_reader", "DELETE FROM outbox"], "permission denied for table outbox"),
+        (["SET LOCAL ROLE retail_stream_reader", "DELETE FROM late_sales"], "permission denied for table late_sales"),
+        (["SET LOCAL ROLE retail_stream_reader", "TABLE pipeline.outbox"], "permission denied for schema pipeline"),
     ],
 )
 def test_what_others_mend_is_waited_for_in_the_servers_words(url: str, statements: list[str], words: str) -> None:

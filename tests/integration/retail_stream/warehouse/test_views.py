@@ -122,3 +122,18 @@ def test_the_category_of_a_window_is_that_of_its_start_else_the_first_else_unkno
         assert dict(map(tuple, rows)) == {
             "first": [0, 1, 3, 4], "second": [2], "third": [5, 6], "Unknown": [*range(7)],
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["customer_id", "product_id", "store_id"])
+def test_the_sales_of_a_customer_a_product_or_a_store_are_found_by_an_index(warehouse: Engine, key: str) -> None:
+    with warehouse.begin() as connection:
+        connection.execute(
+            text("""
+            SELECT make_fact_partition('2026-01-05');
+            INSERT INTO fact_sales
+            SELECT n, n % 1000, '2026-01-05', n % 1000, n % 1000, 1, 1, 1, '', 0, 0 FROM generate_series(1, 20000) n;
+            ANALYZE fact_sales
+        """)
+        )
+        plan = connection.execute(text(f"EXPLAIN SELECT * FROM fact_sales WHERE {key} = :n"), {"n": 7}).scalars()
+        assert f"Bitmap Index Scan on fact_sales_2026_01_{key}_idx" in "\n".join(plan)

@@ -161,7 +161,7 @@ def day(number: int) -> pl.DataFrame:
             "transaction_id": [number], "store_id": [1], "event_time": [number * DAY], "customer_id": [1],
             "product_id": [1], "quantity": [1], "unit_price": [1.0], "total_amount": [1.0], "discount_applied": [0.0],
             "tax_amount": [0.0], "payment_method": ["card"], "expires": [number * DAY + 1], "watermark_before": [None],
-            "extra": [None],
+            "extra": [None], "timestamp": [number * DAY + 1000], "partition": [3], "source_offset": [number],
         },
         schema_overrides={"watermark_before": pl.Int64, "extra": pl.String},
     )  # fmt: skip
@@ -174,6 +174,45 @@ def stored(engine: Engine, *days: int) -> int:
 
 
 JANUARY = 20_454  # 2026-01-01
+
+
+def test_a_fact_names_its_record_also_where_the_timestamp_is_beyond_all_years(warehouse: Engine) -> None:
+    far = pl.concat([day(JANUARY + 1), day(JANUARY + 2)]).with_columns(
+        pl.Series("timestamp", [2**62, -(2**62)]), pl.Series("source_offset", [7, -1])
+    )
+    with warehouse.begin() as connection:
+        assert facts.store(connection, pl.concat([day(JANUARY), far])) == 3
+    columns = "published_at::text, source_partition, source_offset"
+    assert asked(warehouse, f"SELECT {columns} FROM fact_sales ORDER BY transaction_id") == [
+        ("2026-01-01 00:00:00.001+00", 3, JANUARY),
+        ("9999-12-31 23:59:59.999999+00", 3, 7),
+        ("0001-01-01 00:00:00+00", 3, None),
+    ]
+
+
+def test_a_late_sale_is_stored_with_the_windows_that_it_missed(connections: Connections, warehouse: Engine) -> None:
+    replica = Replica(
+        connections, warehouse, sales_windows="1m,2m/1m", watermark_delay_s=0, allowed_lateness_s=30, fact_sales="off"
+    )
+    replica.claim([1])
+    start = NOW // (60 * SECOND) * 60 * SECOND
+    stamp = start + 200 * SECOND
+    #  0        60       120      180  200
+    #  |--------|--------|--------|---|   At 200, a sale at 70 misses [60, 120) and [0, 120); [60, 180) is held.
+    replica.store(1, start + 200 * SECOND, stamp=stamp)
+    replica.store(1, start + 70 * SECOND, start + 199 * SECOND, stamp=stamp)
+    found = asked(
+        warehouse,
+        f"""
+        SELECT transaction_id, store_id, total_amount::text, source_partition, source_offset,
+               extract(epoch FROM published_at)::bigint - {start // SECOND}, size::text,
+               extract(epoch FROM begins)::bigint - {start // SECOND}, by::text,
+               extract(epoch FROM watermark)::bigint - {start // SECOND}
+        FROM late_sales, unnest(window_sizes, window_starts, late_by) AS u (size, begins, by)
+        """,
+    )
+    sale = (1, 1, "1.00", 1, 1, 200)
+    assert found == [(*sale, "00:01:00", 60, "00:00:50", 200), (*sale, "00:02:00", 0, "00:00:50", 200)]
 
 
 def test_facts_are_in_months_made_ahead_and_in_centuries_where_dates_are_far(warehouse: Engine) -> None:
@@ -241,7 +280,7 @@ def test_a_role_that_owns_nothing_makes_the_partitions_that_it_needs(warehouse: 
             text(f"""
             CREATE ROLE {role};
             GRANT {role} TO CURRENT_USER;
-            GRANT USAGE ON SCHEMA public TO {role};
+            GRANT USAGE ON SCHEMA public, pipeline TO {role};
             GRANT SELECT, INSERT ON fact_sales, fact_partitions TO {role};
             GRANT EXECUTE ON FUNCTION make_fact_partition TO {role}
         """)

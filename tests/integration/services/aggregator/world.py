@@ -112,13 +112,19 @@ def record(schema: RecordSchema, value: bytes) -> dict[str, Any]:
     return fields
 
 
-def oracle(connections: Connections) -> tuple[Outcome, set[tuple]]:
-    """The outcome of all of `sales.clean` with the rises of `sales.watermarks`, and the identities of all sales."""
+def oracle(connections: Connections) -> tuple[Outcome, dict[tuple, tuple], dict[tuple, int]]:
+    """The outcome of all of `sales.clean` with the rises of `sales.watermarks`, and what names its records.
+
+    That is: the identity of each sale → timestamp, partition and raw offset of its first record; the partition and
+    offset of each clean record → its raw offset.
+    """
     rises = defaultdict(list)
     for message in read_to_end(connections, Result.WATERMARKS):
         rise = record(RISES, message.value())
         rises[rise["partition"]].append((rise["next_offset"], rise["watermark"]))
-    out, identities = Outcome(), set()
+    out = Outcome()
+    identities: dict[tuple, tuple] = {}
+    raw: dict[tuple, int] = {}
     sums: dict[tuple, list[int]] = {}
     marks: dict[int, int | None] = defaultdict(lambda: None)
     sources: Counter[int] = Counter()
@@ -134,9 +140,10 @@ def oracle(connections: Connections) -> tuple[Outcome, set[tuple]]:
         mark = top(marks[p], *(w for offset, w in rises[p] if offset <= message.offset()))
         count({**sale, "offset": message.offset()}, p, mark, RULES, seen[p], sums, out)
         marks[p] = top(mark, min(sale["event_time"], message.timestamp()[1] * 1000) - RULES.delay)
-        identities.add((sale["transaction_id"], sale["event_time"], sale["store_id"]))
+        stamp, raw[p, message.offset()] = message.timestamp()[1] * 1000, source
+        identities.setdefault((sale["transaction_id"], sale["event_time"], sale["store_id"]), (stamp, p, source))
     out.rows = {key: tuple(row) for key, row in sums.items()}
-    return out, identities
+    return out, identities, raw
 
 
 def stored(engine: Engine) -> dict[tuple, tuple]:
@@ -182,15 +189,20 @@ def is_drained(connections: Connections, engine: Engine) -> bool:
 def assert_all_is_right(connections: Connections, engine: Engine) -> Outcome:
     """Windows, facts, late sales and results are those of the oracle, and everything is there once."""
     eventually(lambda: is_drained(connections, engine), "all is in the warehouse and on the topics", 120, every_s=0.1)
-    said, identities = oracle(connections)
+    said, identities, raw = oracle(connections)
     rows = stored(engine)
     assert {key: row[:7] for key, row in rows.items()} == said.rows
     with engine.connect() as connection:
         mark = connection.execute(text("SELECT extract(epoch FROM watermark)*1000000 FROM stream_watermark")).scalar()
         facts = connection.execute(
-            text("SELECT transaction_id, extract(epoch FROM event_time)*1000000, store_id FROM fact_sales")
+            text(f"""
+                SELECT transaction_id, {MICROS.format("event_time")}, store_id, {MICROS.format("published_at")},
+                       source_partition, source_offset FROM fact_sales
+            """)
         )
-        assert sorted(map(tuple, facts)) == sorted(identities)
+        assert sorted(map(tuple, facts)) == sorted((*identity, *record) for identity, record in identities.items())
+        missed = connection.execute(text("SELECT source_partition, source_offset FROM late_sales"))
+        assert sorted(map(tuple, missed)) == sorted((p, raw[p, offset]) for p, offset in said.late)
     for (_, size, start, _), row in rows.items():
         past = mark is not None and mark >= start + size
         over = mark is not None and mark >= start + size + RULES.lateness

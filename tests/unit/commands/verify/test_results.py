@@ -8,6 +8,7 @@ from commands.audit.engine import Engine, connect
 from commands.audit.results import LATE_HEADERS, LateTable, OutboxRecord
 from commands.audit.windows import sizes
 from commands.verify import results as checks
+from commands.verify.facts import OF_SALES
 
 S = 1_000_000
 LATENESS = 30 * S
@@ -156,6 +157,60 @@ def test_a_wrong_late_sale_is_named(engine, records, words):
     check = late_check(engine, records)
     assert not check.ok
     assert any(words in e for e in check.examples), check
+
+
+def late_table(engine: Engine, changed: str = ""):
+    """The late sale of :func:`late_check` as the warehouse has it: raw record 0/4."""
+    late_check(engine, [late(0, 4)])
+    engine.execute("""
+        CREATE TABLE sales AS SELECT * FROM (VALUES (0, 4, 7, 10000000, 1, 2, 3, 1, 'cash', NULL, 1, 1, 0, 0, 7000),
+                                                    (1, 4, 8, 10000000, 1, 2, 3, 1, 'cash', NULL, 1, 1, 0, 0, 7000))
+        t(partition, "offset", transaction_id, event_time, store_id, customer_id, product_id, quantity, payment_method,
+          extra, unit_cents, total_cents, discount_cents, tax_cents, ts);
+        CREATE TABLE stored_before (partition BIGINT, source_offset BIGINT)
+    """)
+    engine.execute(f"""
+        CREATE TABLE late_sales AS
+        SELECT {OF_SALES}, '60000000' AS window_sizes, '0' AS window_starts, '5250000' AS late_by, 95250000 AS watermark
+        FROM sales WHERE partition = 0
+    """)
+    if changed:
+        engine.execute(changed)
+    return checks.late_table(engine)
+
+
+def test_a_late_sale_is_in_the_warehouse_once_with_the_windows_that_it_missed(engine):
+    check = late_table(engine)
+    assert (check.ok, check.expected, check.actual) == (True, 1, 1), check
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ("DELETE FROM late_sales", "source_offset 4 nth 1: missing"),
+        ("INSERT INTO late_sales FROM late_sales", "source_offset 4 nth 2: should not be there"),
+        (
+            "INSERT INTO late_sales SELECT * REPLACE (5 AS source_offset) FROM late_sales",
+            "source_offset 5 nth 1: should",
+        ),
+        ("UPDATE late_sales SET total_amount = 2", "total_amount expected 0.01, found 0.02"),
+        ("UPDATE late_sales SET published_at = 8000", "published_at expected 1970-01-01T00:00:00.007000Z"),
+        ("UPDATE late_sales SET window_sizes = '1'", "window_sizes expected '60000000', found '1'"),
+        ("UPDATE late_sales SET window_starts = '1'", "window_starts expected '0', found '1'"),
+        ("UPDATE late_sales SET late_by = '1'", "late_by expected '5250000', found '1'"),
+        ("UPDATE late_sales SET watermark = 1", "watermark expected 1970-01-01T00:01:35.250000Z"),
+    ],
+)
+def test_a_late_sale_that_is_wrong_in_the_warehouse_is_named(engine, changed, words):
+    check = late_table(engine, changed)
+    assert not check.ok
+    assert any(words in e for e in check.examples), check
+
+
+def test_late_sales_of_an_earlier_release_are_on_the_topic_only(engine):
+    assert late_table(engine, "INSERT INTO stored_before VALUES (0, 4); DELETE FROM late_sales").ok
+    engine.execute("UPDATE stored_before SET source_offset = 3")
+    assert not checks.late_table(engine).ok
 
 
 def test_of_hopping_windows_the_missed_ones_are_listed_shortest_and_oldest_first(engine):

@@ -2,14 +2,14 @@
 
 from alembic import op
 
-revision = "0011"
-down_revision = "0010"
+revision = "0016"
+down_revision = "0015"
 
 
 def upgrade() -> None:
     """Both tables have the fields of the clean schema; the database itself refuses a wrong history."""
     op.execute("""
-        CREATE TABLE suppliers_changes (
+        CREATE TABLE pipeline.suppliers_changes (
             supplier_id integer NOT NULL,
             last_update_time timestamptz NOT NULL,
             deleted boolean NOT NULL,
@@ -23,7 +23,7 @@ def upgrade() -> None:
             extra json,
             PRIMARY KEY (supplier_id, last_update_time)
         );
-        CREATE INDEX suppliers_changes_extra ON suppliers_changes (supplier_id) WHERE extra IS NOT NULL;
+        CREATE INDEX suppliers_changes_extra ON pipeline.suppliers_changes (supplier_id) WHERE extra IS NOT NULL;
 
         CREATE TABLE dim_suppliers (
             supplier_sk bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -44,11 +44,11 @@ def upgrade() -> None:
         );
         CREATE UNIQUE INDEX dim_suppliers_one_open ON dim_suppliers (supplier_id) WHERE valid_to IS NULL;
         CREATE TRIGGER one_writer BEFORE INSERT OR UPDATE ON dim_suppliers
-            FOR EACH STATEMENT EXECUTE FUNCTION one_history_writer();
+            FOR EACH STATEMENT EXECUTE FUNCTION pipeline.one_history_writer();
         CREATE TRIGGER no_overlap_inserted AFTER INSERT ON dim_suppliers REFERENCING NEW TABLE AS changed
-            FOR EACH STATEMENT EXECUTE FUNCTION refuse_overlap('supplier_id');
+            FOR EACH STATEMENT EXECUTE FUNCTION pipeline.refuse_overlap('supplier_id');
         CREATE TRIGGER no_overlap_updated AFTER UPDATE ON dim_suppliers REFERENCING NEW TABLE AS changed
-            FOR EACH STATEMENT EXECUTE FUNCTION refuse_overlap('supplier_id');
+            FOR EACH STATEMENT EXECUTE FUNCTION pipeline.refuse_overlap('supplier_id');
 
         CREATE VIEW suppliers_current AS SELECT * FROM dim_suppliers WHERE valid_to IS NULL;
         CREATE FUNCTION suppliers_as_of(moment timestamptz, key integer DEFAULT NULL) RETURNS SETOF dim_suppliers
@@ -60,4 +60,9 @@ def upgrade() -> None:
             UNION ALL
             SELECT * FROM dim_suppliers
             WHERE key IS NULL AND valid_from <= moment AND (valid_to > moment OR valid_to IS NULL)';
+
+        COMMENT ON TABLE pipeline.suppliers_changes IS 'the change of each supplier that won each moment';
+        COMMENT ON TABLE dim_suppliers IS 'one row per version, valid in [valid_from, valid_to)';
+        COMMENT ON VIEW suppliers_current IS 'the open versions of dim_suppliers';
+        COMMENT ON FUNCTION suppliers_as_of IS 'the versions of dim_suppliers that were valid at a moment';
     """)

@@ -2,14 +2,14 @@
 
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0017"
+down_revision = "0016"
 
 
 def upgrade() -> None:
     """A column in both tables, optional like the field; the merger fills it from what came before."""
     op.execute("""
-        ALTER TABLE suppliers_changes ADD COLUMN certificate text COLLATE "C";
+        ALTER TABLE pipeline.suppliers_changes ADD COLUMN certificate text COLLATE "C";
         ALTER TABLE dim_suppliers ADD COLUMN certificate text COLLATE "C";
         CREATE OR REPLACE VIEW suppliers_current AS SELECT * FROM dim_suppliers WHERE valid_to IS NULL;
     """)

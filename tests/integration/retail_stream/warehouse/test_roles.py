@@ -1,0 +1,80 @@
+"""Analysts log in as the role that reads `public` and nothing else, if `init` was given a password."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, event
+
+from commands.init import migrate
+from retail_stream.settings import Connections
+from retail_stream.warehouse import roles
+from retail_stream.warehouse.roles import READER
+
+PASSWORD = "p'a:s%s$w\"ö"
+
+
+@pytest.fixture
+def analysts(connections: Connections) -> Iterator[Connections]:
+    """The role has no login before and after a test: roles belong to the whole server."""
+    migrate(connections)
+    yield connections
+    migrate(connections)
+
+
+def login(connections: Connections, password: str) -> psycopg.Connection:
+    place = connections.database_url.rpartition("@")[2]
+    return psycopg.connect(f"postgresql://{READER}@{place}", password=password, autocommit=True)
+
+
+def relations(connections: Connections, schema: str) -> list[str]:
+    with psycopg.connect(connections.database_url) as admin:
+        found = admin.execute(
+            "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = %s::regnamespace"
+            " AND relkind IN ('r', 'p', 'v')",
+            [schema],
+        ).fetchall()
+    return [name for (name,) in found]
+
+
+def test_without_a_password_it_cannot_log_in(analysts: Connections) -> None:
+    with pytest.raises(psycopg.OperationalError, match=r"is not permitted to log in|authentication failed"):
+        login(analysts, PASSWORD)
+
+
+def test_a_password_is_given_changed_and_taken_away(analysts: Connections) -> None:
+    migrate(analysts, PASSWORD)
+    login(analysts, PASSWORD).close()
+    migrate(analysts, "another")
+    with pytest.raises(psycopg.OperationalError, match="authentication failed"):
+        login(analysts, PASSWORD)
+    login(analysts, "another").close()
+    migrate(analysts)
+    with pytest.raises(psycopg.OperationalError, match=r"is not permitted to log in|authentication failed"):
+        login(analysts, "another")
+
+
+def test_it_reads_all_of_public_and_nothing_of_pipeline(analysts: Connections) -> None:
+    migrate(analysts, PASSWORD)
+    public, pipeline = (relations(analysts, schema) for schema in ("public", "pipeline"))
+    assert {"fact_sales", "late_sales", "dim_stores", "sales_enriched", "consumer_positions"} <= {*public}
+    with login(analysts, PASSWORD) as reader:
+        for name in public:
+            reader.execute(f"SELECT * FROM {name} LIMIT 1")
+        for function in ("customers_as_of", "products_as_of", "stores_as_of"):
+            reader.execute(f"SELECT * FROM {function}(now())")
+        for name in pipeline:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute(f"SELECT * FROM {name} LIMIT 1")
+        for change in ("DELETE FROM fact_sales", "UPDATE consumer_positions SET epoch = 0", "CREATE TABLE mine ()"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute(change)
+
+
+def test_no_statement_holds_the_password_itself(analysts: Connections, warehouse: Engine) -> None:
+    asked: list[str] = []
+    event.listen(warehouse, "before_cursor_execute", lambda *call: asked.append(call[2]))
+    with warehouse.begin() as connection:
+        roles.create(connection, PASSWORD)
+    assert f"ALTER ROLE {READER} LOGIN PASSWORD 'SCRAM-SHA-256$" in str(asked)
+    login(analysts, PASSWORD).close()
