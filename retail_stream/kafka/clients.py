@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from retail_stream.errors import Unavailable
@@ -11,6 +11,17 @@ from retail_stream.topics import PARTITIONER
 
 #: Seconds to wait for one answer of a broker.
 ANSWER_S = 10.0
+_NO_ANSWER = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._RESOLVE,
+        KafkaError.REQUEST_TIMED_OUT,
+    }
+)
 
 
 def _client(connections: Connections) -> dict[str, Any]:
@@ -72,6 +83,10 @@ def admin(connections: Connections) -> AdminClient:
     return AdminClient(_client(connections))
 
 
-def unavailable(connections: Connections) -> Unavailable:
-    """The error for brokers that do not answer; raise it."""
-    return Unavailable(f"Kafka at {connections.kafka_bootstrap_servers} does not answer.")
+def unavailable(connections: Connections, error: BaseException | None = None) -> Unavailable:
+    """The error for brokers that do not answer, or that answer with ``error``, in its words; raise it."""
+    servers = connections.kafka_bootstrap_servers
+    answer = error.args[0] if isinstance(error, KafkaException) else None
+    if not isinstance(answer, KafkaError) or answer.code() in _NO_ANSWER:
+        return Unavailable(f"Kafka at {servers} does not answer.")
+    return Unavailable(f"Kafka at {servers} answers: {answer.str().rstrip('.')}.")

@@ -52,6 +52,13 @@ class BatchRefused(Exception):
         self.topic, self.size = topic, size
 
 
+class NoSuchPartition(KafkaError):
+    """A topic that is there has no partition of this number: it is added, or this is waited for."""
+
+    description = "the topic has no such partition; add it"
+    retriable = True
+
+
 class Overtaken(Exception):
     """A batch was to follow one whose send was cancelled. It was not sent: it could have left a gap."""
 
@@ -164,7 +171,8 @@ class KafkaPartitions:
             await self._client.add_topic(topic)
         leader = self._client.cluster.leader_for_partition(TopicPartition(topic, partition))
         if leader is None or leader < 0:
-            raise LeaderNotAvailableError
+            there = self._client.cluster.partitions_for_topic(topic)
+            raise NoSuchPartition if there and partition not in there else LeaderNotAvailableError
         timeout_ms = int(1000 * self._timeout_s)
         request = ProduceRequest(None, _ALL_REPLICAS, timeout_ms, [(topic, [(partition, batch)])])
         response = await self._client.send(leader, request)

@@ -29,6 +29,8 @@ _REBALANCE_MS = 30_000
 #: How long a broker waits for records. A partition that is resumed meanwhile waits for the answer, too.
 _FETCH_WAIT_MS = 50
 _BACKOFF_MS = 200
+#: How long partitions that were added to a topic may go unnoticed. The clients' default is five minutes.
+_METADATA_MS = 30_000
 _NEVER_MS = 2**31 - 1
 _METADATA_PAUSE_S = 0.2
 _CLOSE_S = 2.0
@@ -61,6 +63,7 @@ class GroupConsumer:
             rebalance_timeout_ms=_REBALANCE_MS,
             request_timeout_ms=_REQUEST_MS,
             retry_backoff_ms=_BACKOFF_MS,
+            metadata_max_age_ms=_METADATA_MS,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             fetch_max_bytes=_FETCH_BYTES,
             max_partition_fetch_bytes=PARTITION_BYTES,

@@ -5,17 +5,27 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from aiokafka import client
+from aiokafka.errors import LeaderNotAvailableError, UnknownTopicOrPartitionError
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
 
 from commands.embedded.servers import Server
 from commands.embedded.stack import Stack
 from retail_stream.kafka import keepalive
-from retail_stream.kafka.delivery import BatchRefused, Delivery, KafkaPartitions
+from retail_stream.kafka.delivery import BatchRefused, Delivery, KafkaPartitions, NoSuchPartition
 from retail_stream.kafka.limits import largest_batches
 from retail_stream.kafka.record_batches.added_headers import alike
 from retail_stream.kafka.record_batches.outgoing import build
@@ -114,6 +124,34 @@ def test_nothing_is_missing_after_a_broker_froze_and_was_killed(own_stack, conne
     for partition in (0, 1):
         read = source_offsets(connections.kafka_bootstrap_servers, partition)
         assert without_repeats(read) == list(range(BATCHES * RECORDS))
+
+
+def test_a_partition_that_the_topic_does_not_have_yet_is_waited_for_by_its_name(connections):
+    admin = AdminClient({"bootstrap.servers": connections.kafka_bootstrap_servers})
+    name = "few"
+    admin.create_topics([NewTopic(name, 2, 1)])[name].result(30)
+
+    async def run() -> int:
+        partitions = KafkaPartitions(connections, "test")
+        delivery = Delivery(partitions, connections.kafka_bootstrap_servers)
+
+        async def until_it_is_known() -> None:
+            while True:
+                with suppress(UnknownTopicOrPartitionError, LeaderNotAvailableError):
+                    await partitions.produce(name, 2, outgoing(0))
+
+        async with asyncio.timeout(60):
+            with pytest.raises(NoSuchPartition):
+                await until_it_is_known()
+            sending = asyncio.create_task(delivery.send(name, 2, outgoing(0)))
+            await asyncio.wait({sending}, timeout=1)
+            assert not sending.done()
+            admin.create_partitions([NewPartitions(name, 3)])[name].result(30)
+            first = await sending
+        await partitions.stop()
+        return first
+
+    assert asyncio.run(run()) == 0
 
 
 def test_a_limit_that_was_lowered_refuses_a_batch_and_takes_smaller_ones(connections):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.admin import NewPartitions, NewTopic
 
 from retail_stream.errors import Fenced
 from retail_stream.kafka import clients
@@ -88,9 +88,11 @@ def publish(connections: Connections, topic: str, values: range) -> None:
     assert producer.flush(30) == 0
 
 
-def work(store: Store, *members: BlockingMembership[Owned], until: Callable[[], bool]) -> None:
+def work(
+    store: Store, *members: BlockingMembership[Owned], until: Callable[[], bool], within_s: float = PATIENCE_S
+) -> None:
     """Let members read and store in turns, until a condition holds."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + within_s
     while not until():
         assert time.monotonic() < deadline, "not in time"
         for member in members:
@@ -118,6 +120,25 @@ def test_commits_follow_the_positions_without_a_stop(initialised: Connections, t
     partitions = topic_partitions(initialised, topic)
     work(store, member, until=lambda: set(committed_offsets(initialised, topic, partitions).values()) == {5})
     assert member.lag() == {(topic, str(p)): 0 for p in range(PARTITIONS)}
+
+
+@pytest.mark.long
+def test_partitions_that_are_added_to_a_topic_are_read_without_a_restart(
+    initialised: Connections, topic: str, join: Callable
+) -> None:
+    store = Store()
+    member = join(store)
+    publish(initialised, topic, range(20))
+    work(store, member, until=lambda: len(store.values) == 20)
+    admin = clients.admin(initialised)
+    admin.create_partitions([NewPartitions(topic, PARTITIONS + 1)])[topic].result(30)
+    eventually(lambda: len(topic_partitions(initialised, topic)) == PARTITIONS + 1, "the partition is there")
+    producer = clients.producer(initialised)
+    producer.produce(topic, "20", partition=PARTITIONS)
+    assert producer.flush(30) == 0
+    # Less than the clients' five minutes, after which any of them would look.
+    work(store, member, until=lambda: len(store.values) == 21, within_s=120)
+    assert sorted(store.values) == list(range(21))
 
 
 def test_a_rebalance_in_the_middle_of_a_batch_loses_nothing_and_repeats_nothing(

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from retail_stream.kafka import clients, group_consumer
 from retail_stream.settings import Connections
@@ -35,3 +36,24 @@ def test_a_member_of_a_group_is_given_up_after_the_session_time_of_the_settings(
     monkeypatch.setattr(group_consumer, "AIOKafkaConsumer", consumer)
     group_consumer.GroupConsumer(CONNECTIONS, "g", None, None)  # type: ignore[arg-type]
     assert (made[0]["session_timeout_ms"], made[0]["heartbeat_interval_ms"]) == (2500, 500)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (None, "does not answer."),
+        (TimeoutError(), "does not answer."),
+        (KafkaException(KafkaError(KafkaError._ALL_BROKERS_DOWN)), "does not answer."),
+        (KafkaException(KafkaError(KafkaError.REQUEST_TIMED_OUT)), "does not answer."),
+        (
+            KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "Broker: Topic authorization failed")),
+            "answers: Broker: Topic authorization failed.",
+        ),
+        (
+            KafkaException(KafkaError(KafkaError._FENCED, "This instance has been fenced by a newer instance")),
+            "answers: This instance has been fenced by a newer instance.",
+        ),
+    ],
+)
+def test_what_a_broker_answers_is_passed_on_in_its_words(error: Exception | None, sentence: str) -> None:
+    assert str(clients.unavailable(CONNECTIONS, error)) == f"Kafka at 127.0.0.1:9 {sentence}"
