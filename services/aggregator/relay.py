@@ -27,7 +27,8 @@ from services.aggregator import metrics
 
 OUTBOX_ID = "outbox.id"
 _TOPICS = (Result.LATE, Result.WINDOWS, Result.WATERMARKS)
-_LOCK = 7_265_746_170
+#: The advisory lock that the leading relay holds.
+LOCK = 7_265_746_170
 _MOST = 5_000
 _LOOK_S = 0.5
 _log = structlog.get_logger(__name__)
@@ -68,7 +69,7 @@ class Relay:
         """A connection that holds the lock, or None while another relay has it."""
         with postgres.outages(self._engine), self._engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
-            leads = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK}).scalar_one()
+            leads = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}).scalar_one()
             try:
                 yield connection if leads else None
             finally:
