@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from commands.dlq import commands as dlq
+from commands.embedded import commands as embedded
 from commands.rules import commands as rules
 from retail_stream.errors import RetailStreamError
 
@@ -97,15 +97,54 @@ def init() -> None:
 
 
 @app.command()
-def verify() -> None:
-    """Recompute everything from the raw topics and compare; exit code 1 on any difference."""
+def verify(
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="Only what was published since: ISO 8601 (UTC if no zone), or how long ago, such as 90s, 15m, 2h, 1d.",
+        ),
+    ] = None,
+) -> None:
+    """Recompute everything from the raw topics and compare; exit code 1 on any difference.
+
+    With --since: clean records, dead letters and facts since then, and the versions and windows that begin since.
+    """
     from rich.console import Console
 
     from commands.settings import start
     from commands.verify.run import verify
     from retail_stream.settings import Connections
 
-    raise typer.Exit(verify(start("verify", Connections), Console(highlight=False)))
+    raise typer.Exit(verify(start("verify", Connections), Console(highlight=False), since))
+
+
+@app.command()
+def rebuild(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Empty the warehouse and keep the topics; the services fill it again.
+
+    The way to other windows, another lateness or a repaired table. Variables such as SALES_WINDOWS say what the
+    aggregator will be started with; one that runs with other settings has to be stopped first.
+    """
+    from rich.console import Console
+
+    from commands import rebuild
+    from commands.settings import start
+    from retail_stream.errors import SettingsError
+    from services.aggregator.settings import AggregatorSettings
+
+    settings = start("rebuild", AggregatorSettings)
+    if not yes and not sys.stdin.isatty():
+        raise SettingsError("rebuild empties the warehouse; without a terminal to ask in, it needs --yes.")
+    wanted = {n: v for n, v in settings.shaping.items() if n.lower() in settings.model_fields_set}
+    rebuild.show(rebuild.plan(settings, wanted), Console(highlight=False))
+    if not yes:
+        typer.confirm("Empty the warehouse?", abort=True)
+    rebuild.empty(settings)
+    print("The warehouse is empty. The services fill it again while they run; see `retail-stream status`.")
 
 
 @app.command()
@@ -192,51 +231,7 @@ def dashboard() -> None:
     raise typer.Exit(main())
 
 
-@app.command()
-def infra(
-    detach: Annotated[bool, typer.Option("--detach", help="Return when all three answer; they keep running.")] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="Stop the running stack.")] = False,
-    reset: Annotated[bool, typer.Option("--reset", help="Stop the running stack and delete its state.")] = False,
-) -> None:
-    """Run Kafka, a schema registry and Postgres on this machine until Ctrl-C.
-
-    A default port that is taken is replaced by a free one; RETAIL_STREAM_KAFKA_PORT and its like choose others.
-
-    Standard output holds only export lines, of the three variables that the other commands and the services read:
-    eval "$(retail-stream infra --detach)"
-    """
-    from commands.embedded import infra as stack
-    from commands.embedded.settings import EmbeddedSettings
-    from retail_stream.settings import load
-
-    if detach + stop + reset > 1:
-        raise typer.BadParameter("give at most one of --detach, --stop and --reset.")
-    action = stack.reset if reset else stack.stop if stop else stack.detach if detach else stack.run
-    action(load(EmbeddedSettings))
-
-
-def _console_tool(member: str) -> Callable[[typer.Context], None]:
-    def command(context: typer.Context) -> None:
-        from commands.embedded.console_tools import Tool, become
-        from commands.embedded.settings import EmbeddedSettings
-        from retail_stream.settings import load
-
-        become(Tool[member], context.args, load(EmbeddedSettings))
-
-    return command
-
-
-for _name, _member in (
-    ("kafka-topics", "TOPICS"),
-    ("kafka-console-consumer", "CONSOLE_CONSUMER"),
-    ("kafka-consumer-groups", "CONSUMER_GROUPS"),
-):
-    app.command(
-        _name,
-        # Everything after the name of a tool is the tool's, --help too.
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-        help=f"Kafka's own {_name}; the broker is KAFKA_BOOTSTRAP_SERVERS, or the running embedded one.",
-    )(_console_tool(_member))
+embedded.add_to(app)
 
 
 if __name__ == "__main__":

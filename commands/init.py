@@ -100,7 +100,7 @@ def create_topics(settings: InitSettings) -> None:
             if error.code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 continue
             if error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
-                raise clients.unavailable(settings) from e
+                raise clients.unavailable(settings, e) from e
             raise
     _log.info("topics", created=created, all=len(TOPICS))
     if created < len(TOPICS):
@@ -126,7 +126,7 @@ def _bound_timestamps(settings: InitSettings, client: AdminClient) -> None:
     except KafkaException as e:
         error = e.args[0]
         if error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
-            raise clients.unavailable(settings) from e
+            raise clients.unavailable(settings, e) from e
         _log.warning(f"cannot set {AHEAD} of raw topics; set it yourself", why=error.str())
 
 

@@ -42,6 +42,11 @@ class Outage:
         self._since: float | None = None
         self._said_at = self._ended_at = -math.inf
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it waits."""
+        return self._since is not None
+
     def says(self, why: str) -> None:
         """It waits, because of this; a sentence."""
         now = time.monotonic()

@@ -69,6 +69,11 @@ class Decoder:
         self.layouts = {number: s for number, s in known.items() if len(_records(s)) == 1 and not isinstance(s, list)}
         self._decoders = {number: d for number, s in known.items() if (d := self._decoder(s)) is not None}
 
+    def framed(self, value: bytes | None) -> AvroRecord | None:
+        """The fields of a value with its Confluent header; None as :meth:`record`."""
+        number = schema_number(value)
+        return None if value is None or number is None else self.record(number, value[HEADER_BYTES:])
+
     def record(self, number: int | None, body: bytes | None) -> AvroRecord | None:
         """The fields of the reader; times in microseconds.
 

@@ -60,5 +60,6 @@ def _feed(engine: Engine, statement: str, frame: pl.DataFrame) -> None:
 
 def count(engine: Engine, relation: str, where: str = "true") -> int:
     """The number of rows of a relation that meet a condition."""
-    row = engine.execute(f"SELECT count(*) FROM {relation} WHERE {where}").fetchone()
-    return int(row[0]) if row else 0
+    # All: a result with rows left would keep frames from being inserted.
+    ((number,),) = engine.execute(f"SELECT count(*) FROM {relation} WHERE {where}").fetchall()
+    return int(number)

@@ -8,8 +8,9 @@ from confluent_kafka import Message
 
 from commands.progress import Shown
 from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, require_topics, topic_partitions
-from retail_stream.kafka.reading import read
+from retail_stream.kafka.reading import read_patiently
 from retail_stream.settings import Connections
+from retail_stream.waiting import COMMAND_PATIENCE_S
 
 
 class TopicTable(Protocol):
@@ -37,15 +38,20 @@ def load(
     tables: Mapping[str, TopicTable],
     progress: Shown,
     step: str,
+    begins: Mapping[TopicPartitionKey, int] | None = None,
 ) -> None:
     """Append every committed record before ``until`` to the table of its topic. ``step``: what the progress shows.
 
+    ``begins``: the first offset to read of each partition; 0 of those that are absent.
+
     Raises:
-        Unavailable: no broker answers, or a transaction stays open; see :func:`retail_stream.kafka.reading.read`.
+        Unavailable: no broker answered for 30 s, or a transaction stays open; see
+            :func:`retail_stream.kafka.reading.read`.
     """
-    taken, total = 0, sum(until.values())
+    ranges = {place: range((begins or {}).get(place, 0), end) for place, end in until.items()}
+    taken, total = 0, sum(map(len, ranges.values()))
     progress.say(step)
-    for batch in read(connections, {place: range(end) for place, end in until.items()}):
+    for batch in read_patiently(connections, ranges, COMMAND_PATIENCE_S):
         for topic, records in groupby(batch, Message.topic):
             tables[topic].take(list(records))
         taken += len(batch)

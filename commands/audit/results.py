@@ -11,7 +11,7 @@ from typing import Protocol
 
 import polars as pl
 
-from commands.audit.avro import HEADER_BYTES, AvroRecord, Decoder, schema_number
+from commands.audit.avro import HEADER_BYTES, AvroRecord, Decoder
 from commands.audit.engine import Engine, create, insert
 from commands.audit.records import FrameSchema, Header, Row, text
 from commands.audit.windows import COUNTS, MONEY, span
@@ -65,7 +65,8 @@ class OutboxRecord:
 
 def outbox_records(engine: Engine, topic: Result) -> list[OutboxRecord]:
     """The rows of the loaded ``outbox`` that are for a topic, in the order in which they will be published."""
-    mine = engine.execute("SELECT id FROM warehouse_id").fetchall()[0][0]
+    # One row; verify has a line for that.
+    mine = next((number for (number,) in engine.execute("SELECT id FROM warehouse_id").fetchall()), "")
     rows = engine.execute(
         "SELECT id, partition, timestamp_ms, key, value, headers FROM outbox WHERE topic = ? ORDER BY id", [topic.value]
     ).fetchall()
@@ -125,7 +126,7 @@ class WindowTable:
         """Append records."""
         rows = []
         for r in records:
-            result = _decoded(self._decoder, r.value())
+            result = self._decoder.framed(r.value())
             window = () if result is None else _window(result)
             rows.append((*_place(r), r.key(), *(window or [None] * (len(_WINDOWS) - len(_PLACE) - 1))))
         insert(self._engine, "window_results", pl.DataFrame(rows, schema=_WINDOWS, orient="row"))
@@ -162,17 +163,12 @@ class RiseTable:
         """Append records."""
         rows = []
         for r in records:
-            rise = _decoded(self._decoder, r.value())
+            rise = self._decoder.framed(r.value())
             if rise is not None:
                 _, offset, owner = _place(r)
                 row = (rise["partition"], offset, owner, rise["next_offset"], rise["watermark"], offset is None)
                 rows.append(row)
         insert(self._engine, "rises", pl.DataFrame(rows, schema=_RISES, orient="row"))
-
-
-def _decoded(decoder: Decoder, value: bytes | None) -> AvroRecord | None:
-    number = schema_number(value)
-    return None if value is None or number is None else decoder.record(number, value[HEADER_BYTES:])
 
 
 def _place(record: ResultRecord) -> tuple[int, int | None, str | None]:

@@ -1,10 +1,13 @@
 """The warehouse in one snapshot, copied into the engine: times and intervals in microseconds, money in cents."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import polars as pl
 import psycopg
+import structlog
 from sqlalchemy import Connection, Engine
 
 from commands.audit import engine as duck
@@ -12,10 +15,14 @@ from commands.audit.layouts import Holds, holds
 from commands.audit.records import frame
 from commands.audit.versions import attributes, surrogate
 from retail_stream.entities import FIELDS, Entity
-from retail_stream.errors import RetailStreamError
+from retail_stream.errors import RetailStreamError, Unavailable
+from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 from retail_stream.warehouse import postgres
 
+T = TypeVar("T")
 _BATCH = 50_000
+_SESSIONS = 3
+_log = structlog.get_logger(__name__)
 WAREHOUSE_ID = "SELECT id::text AS id FROM warehouse_id"
 OUTBOX = "SELECT id, topic, partition, key, value, headers::text AS headers, timestamp_ms FROM outbox"
 #: Postgres' type oid → dtype; what the queries select has no other type.
@@ -40,14 +47,17 @@ def cents(column: str) -> str:
     return f"({column} * 100)::bigint AS {column}"
 
 
-def dimension(entity: Entity) -> str:
-    """The query of ``dim_<entity>``: ``sk``, key, attributes, time, ``valid_from``, ``valid_to``, ``is_current``."""
+def dimension(entity: Entity, relation: str | None = None) -> str:
+    """The query of ``dim_<entity>``: ``sk``, key, attributes, time, ``valid_from``, ``valid_to``, ``is_current``.
+
+    ``relation``: a view with the same columns, to select from instead.
+    """
     key, time = FIELDS[entity].key, FIELDS[entity].time
     as_number = {Holds.TIME: micros, Holds.AMOUNT: cents}
     shown = [as_number.get(holds(entity)[f], str)(f) for f in attributes(entity)]
     times = [micros(t) for t in (time, "valid_from", "valid_to")]
     columns = ", ".join([f"{surrogate(entity)} AS sk", key, *shown, *times, "is_current"])
-    return f"SELECT {columns} FROM dim_{entity}"
+    return f"SELECT {columns} FROM {relation or f'dim_{entity}'}"
 
 
 @contextmanager
@@ -72,6 +82,32 @@ def reading(engine: Engine, exported: str | None = None) -> Iterator[Connection]
             raise RetailStreamError(
                 f"Postgres at {postgres.address(engine)} lacks the warehouse's tables; run `retail-stream init` first."
             ) from e
+
+
+def patiently(read: Callable[[], T]) -> T:
+    """Call ``read``, which reads one snapshot, until a session lasts to its end.
+
+    A server that is away is waited for 30 s. A session that ended after more than that, in the middle of reading, does
+    not count as waiting: its reading is repeated in a new snapshot, at most ``_SESSIONS`` times.
+
+    Raises:
+        Unavailable: the server did not answer for 30 s, or ended so many sessions.
+    """
+    for session in range(1, _SESSIONS + 1):
+        began = time.monotonic()
+
+        def attempt() -> T:
+            nonlocal began
+            began = time.monotonic()
+            return read()
+
+        try:
+            return wait_for(attempt, COMMAND_PATIENCE_S)
+        except Unavailable as e:
+            if session == _SESSIONS or time.monotonic() - began < COMMAND_PATIENCE_S:
+                raise
+            _log.warning("reads the warehouse again, in a new snapshot", why=str(e))
+    raise AssertionError
 
 
 def load(connection: Connection, target: duck.Engine, table: str, query: str) -> None:

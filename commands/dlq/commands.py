@@ -36,14 +36,13 @@ def list_() -> None:
     from commands.progress import Shown
     from commands.settings import start
     from retail_stream.settings import Connections
-    from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
     connections = start("dlq", Connections)
     table = Table(show_edge=False)
     for column in ("entity", "rule", "count", "first", "last"):
         table.add_column(column, overflow="fold")
     with Shown("reading dead letters"):
-        counts = wait_for(lambda: count_by_rule(connections), COMMAND_PATIENCE_S)
+        counts = count_by_rule(connections)
     for c in counts:
         times = (f"{time:%m-%d %H:%M:%S}" if time else "unknown" for time in (c.first, c.last))
         table.add_row(c.entity, Text(for_terminal(c.rule, most=200)), f"{c.count:,}", *times)
@@ -73,13 +72,9 @@ def show(
 
     selection = letters.Selection.parse(entity, rule, since, until)
     connections = start("dlq", Connections)
-
-    def newest_letters() -> list[letters.Letter]:
-        selected = letters.read(connections, selection, progress.count)
-        return heapq.nlargest(limit, selected, key=attrgetter("timestamp", "offset"))
-
     with Shown("reading dead letters") as progress:
-        newest = wait_for(newest_letters, COMMAND_PATIENCE_S)
+        selected = letters.read(connections, selection, progress.count)
+        newest = heapq.nlargest(limit, selected, key=attrgetter("timestamp", "offset"))
     registry = Registry(connections.schema_registry_url)
     schemas = {
         e: wait_for(partial(show.raw_schemas, registry, e), COMMAND_PATIENCE_S) for e in {x.entity for x in newest}
@@ -104,6 +99,7 @@ def replay(
 
     Without --execute it publishes nothing and prints the counts. A record counts once, however often it is replayed.
     """
+    import collections
     import time
 
     from rich.console import Console
@@ -122,19 +118,14 @@ def replay(
     def empty_plan() -> Plan:
         return Plan(kafka.partitions(connections), now=time.time_ns() // 1_000_000)
 
-    def dry_run() -> Plan:
-        plan = empty_plan()
-        for letter in letters.read(connections, selection, progress.count):
-            plan.add(letter)
-        return plan
-
     with Shown("replaying dead letters" if execute else "reading dead letters") as progress:
+        plan = wait_for(empty_plan, COMMAND_PATIENCE_S)
+        selected = letters.read(connections, selection, progress.count)
+        records = (record for letter in selected if (record := plan.add(letter)))
         if execute:
-            plan = wait_for(empty_plan, COMMAND_PATIENCE_S)
-            selected = letters.read(connections, selection, progress.count)
-            kafka.publish(connections, (record for letter in selected if (record := plan.add(letter))))
+            kafka.publish(connections, records)
         else:
-            plan = wait_for(dry_run, COMMAND_PATIENCE_S)
+            collections.deque(records, maxlen=0)
     print_plan(Console(highlight=False), plan, published=execute)
 
 

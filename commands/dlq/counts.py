@@ -26,7 +26,7 @@ def count_by_rule(connections: Connections) -> list[RuleCount]:
     """Read all dead letter topics; a record that broke several rules counts for each.
 
     Raises:
-        Unavailable: no broker answers.
+        Unavailable: no broker answered for 30 s.
     """
     counts: dict[tuple[Entity, str], RuleCount] = {}
     for letter in letters.read(connections, letters.Selection()):

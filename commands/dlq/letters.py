@@ -13,8 +13,9 @@ from retail_stream.entities import Entity
 from retail_stream.errors import SettingsError
 from retail_stream.kafka import reading
 from retail_stream.kafka.headers import REPLAY_OF, header_list
-from retail_stream.kafka.offsets import end_offsets, topic_partitions
+from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, topic_partitions
 from retail_stream.settings import Connections
+from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
 Headers = Sequence[tuple[str, bytes | None]]
 _CONNECT = "__connect.errors."
@@ -144,14 +145,19 @@ def read(
     ``progress``: called now and then with the number of dead letters read, and of all.
 
     Raises:
-        Unavailable: no broker answers, or a transaction stays open; see :func:`retail_stream.kafka.reading.read`.
+        Unavailable: no broker answered for 30 s, or a transaction stays open; see
+            :func:`retail_stream.kafka.reading.read`.
     """
     entities = tuple(Entity) if selection.entity is None else (selection.entity,)
-    ends = end_offsets(connections, topic_partitions(connections, *map(topics.dlq, entities)))
+
+    def ends_now() -> dict[TopicPartitionKey, int]:
+        return end_offsets(connections, topic_partitions(connections, *map(topics.dlq, entities)))
+
+    ends = wait_for(ends_now, COMMAND_PATIENCE_S)
     done, total = 0, sum(ends.values())
     for entity in entities:
         ranges = {place: range(end) for place, end in ends.items() if place[0] == topics.dlq(entity)}
-        for batch in reading.read(connections, ranges):
+        for batch in reading.read_patiently(connections, ranges, COMMAND_PATIENCE_S):
             for letter in (Letter.of(entity, message) for message in batch):
                 if selection.includes(letter):
                     yield letter

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from commands.audit import engine as duck
-from commands.audit import rule_sets
+from commands.audit import rule_sets, snapshot
 from commands.audit.avro import Decoder
 from commands.audit.reading import ends, load
 from commands.audit.results import OutboxRecord
@@ -44,7 +44,7 @@ def gather(connections: Connections, engine: duck.Engine, progress: Shown) -> No
     progress.say("reading the warehouse")
     postgres_engine = postgres.engine(connections.database_url)
     try:
-        unpublished = wait_for(lambda: warehouse.take(postgres_engine, engine), COMMAND_PATIENCE_S)
+        unpublished = snapshot.patiently(lambda: warehouse.take(postgres_engine, engine))
     finally:
         postgres_engine.dispose()
     decoders = _decoders(connections)

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 from confluent_kafka import Message
 
-from commands.audit.avro import HEADER_BYTES, AvroRecord, Decoder, layout, schema_number
+from commands.audit.avro import Decoder, layout
 from commands.audit.engine import Engine, create, insert
+from commands.audit.planted import PlantedTable
 from commands.audit.raw_table import RawTable
 from commands.audit.reading import TopicTable
 from commands.audit.records import FrameSchema, Row, decimal, field_columns, frame, text
@@ -28,29 +29,7 @@ from retail_stream.topics import Result, clean, dlq, raw
 _PLACE: FrameSchema = {"partition": pl.Int64(), "offset": pl.Int64()}
 _JUDGED: FrameSchema = {**_PLACE, "rules_version": pl.String()}
 _RECORD: FrameSchema = {**_JUDGED, "position": pl.Int64(), "replay_of": pl.Binary()}
-_PLANTED: FrameSchema = {
-    "entity": pl.String(),
-    **_PLACE,
-    "id": pl.Int64(),
-    "fault": pl.String(),
-    "expected": pl.String(),
-}
 _SALE: FrameSchema = dict.fromkeys(("transaction_id", "event_time", "store_id", "quantity"), pl.Int64())
-
-
-class PlantedTable:
-    """``planted``: a row per entry of the ledger."""
-
-    def __init__(self, engine: Engine, decoder: Decoder) -> None:
-        self._engine = engine
-        self._decoder = decoder
-        create(engine, "planted", _PLANTED)
-
-    def take(self, messages: Sequence[Message]) -> None:
-        """Append entries; a record that is not an entry is left out."""
-        entries = (_decoded(self._decoder, m.value()) for m in messages)
-        rows = [tuple(entry[name] for name in _PLANTED) for entry in entries if entry is not None]
-        insert(self._engine, "planted", frame(rows, _PLANTED))
 
 
 class DeadPlaceTable:
@@ -103,7 +82,7 @@ class RecordTable:
         insert(self._engine, self._name, frame(rows, self._schema))
 
     def _sale(self, m: Message) -> Row:
-        record = _decoded(self._decoder, m.value())
+        record = self._decoder.framed(m.value())
         return tuple(record[n] for n in _SALE) if record is not None else (None,) * len(_SALE)
 
     def _change(self, m: Message, named: Mapping[str, bytes | None]) -> Row:
@@ -111,7 +90,7 @@ class RecordTable:
         if m.value() is None:
             moment = big_endian(named.get(SEQUENCE_TIME))
             return (decimal(text(m.key())), m.timestamp()[1] * 1000 if moment is None else moment, True, *nothing)
-        record = _decoded(self._decoder, m.value())
+        record = self._decoder.framed(m.value())
         if record is None:
             return (None, None, False, *nothing)
         fields = FIELDS[self._entity]
@@ -151,7 +130,3 @@ def planted_tables(
 ) -> dict[str, TopicTable]:
     """Raw topic → the tables of those of its records that the loaded ledger names."""
     return {raw(e): PlantedRecords(engine, e, decoders[raw(e)], books[e]) for e in Entity}
-
-
-def _decoded(decoder: Decoder, value: bytes | None) -> AvroRecord | None:
-    return None if value is None else decoder.record(schema_number(value), value[HEADER_BYTES:])

@@ -9,6 +9,7 @@
 from collections.abc import Mapping
 
 import polars as pl
+import structlog
 from sqlalchemy import Engine
 
 from commands.audit import engine as duck
@@ -21,11 +22,13 @@ from commands.audit.rule_sets import RuleSets
 from commands.progress import Shown
 from commands.status.lag import CONSUMES
 from commands.verify import warehouse
+from commands.verify.facts import AGAIN, SOURCES
 from commands.verify.tables import CleanTable, DeadLetterTable, recode
 from commands.verify.warehouse import BackgroundLoad, export_snapshot
 from retail_stream import topics
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
+from retail_stream.errors import Unavailable
 from retail_stream.kafka.offsets import TopicPartitionKey, committed_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
@@ -34,6 +37,7 @@ from retail_stream.warehouse import postgres
 
 #: Joins three dimensions to every fact: Postgres computes it while the topics are read.
 _SLOW = "sales_enriched"
+_log = structlog.get_logger(__name__)
 _RESULTS = (Result.LATE, Result.WINDOWS, Result.WATERMARKS)
 
 
@@ -44,19 +48,35 @@ def gather(connections: Connections, engine: duck.Engine, progress: Shown) -> Ma
         Unavailable: a server did not answer for 30 s.
     """
     progress.say("asking for offsets")
-    _committed(connections, engine)
+    committed(connections, engine)
     early = wait_for(lambda: ends(connections, _RESULTS), COMMAND_PATIENCE_S)
     postgres_engine = postgres.engine(connections.database_url)
-    view = wait_for(lambda: _warehouse(postgres_engine, engine, progress), COMMAND_PATIENCE_S)
+    view = snapshot.patiently(lambda: _warehouse(postgres_engine, engine, progress))
     try:
         books = _topics(connections, engine, progress)
         progress.say(f"reading the warehouse: {_SLOW}")
-        view.result()
+        _finish(view, postgres_engine, engine)
     finally:
         view.cancel()
         postgres_engine.dispose()
-    _table(engine, "published", ("topic", "partition", "end_offset"), early)
+    offsets_table(engine, "published", ("topic", "partition", "end_offset"), early)
     return books
+
+
+def _finish(view: BackgroundLoad, postgres_engine: Engine, engine: duck.Engine) -> None:
+    """Wait for the view. If its session ended, read it in a new snapshot, with the tables that it is made of."""
+    try:
+        view.result()
+    except Unavailable as e:
+        _log.warning(f"reads {_SLOW} again, with its tables", why=str(e))
+
+        def again() -> None:
+            with snapshot.reading(postgres_engine) as connection:
+                for table in SOURCES:
+                    snapshot.load(connection, engine, f"{AGAIN}{table}", warehouse.QUERIES[table])
+                snapshot.load(connection, engine, _SLOW, warehouse.QUERIES[_SLOW])
+
+        snapshot.patiently(again)
 
 
 def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> Mapping[Entity, RuleSets]:
@@ -65,7 +85,7 @@ def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> M
     until |= wait_for(lambda: ends(connections, map(topics.raw, Entity)), COMMAND_PATIENCE_S)
     # After the ends: the rules of every record before them are published by now.
     books = rule_sets.read(connections)
-    decoders = _Decoders(connections)
+    decoders = Decoders(connections)
     results: dict[Result, TopicTable] = {
         Result.WATERMARKS: RiseTable(engine, decoders.of(Result.WATERMARKS)),
         Result.LATE: LateTable(engine),
@@ -85,7 +105,7 @@ def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> M
     return books
 
 
-class _Decoders:
+class Decoders:
     """One decoder per topic, of the schemas that are registered under its subject."""
 
     def __init__(self, connections: Connections) -> None:
@@ -93,6 +113,7 @@ class _Decoders:
         self._decoders: dict[str, Decoder] = {}
 
     def of(self, topic: str) -> Decoder:
+        """The decoder of a topic's values; the registry is waited for."""
         if topic not in self._decoders:
             # Clean records are compared with raw ones, so both are decoded into the fields of the raw schema.
             entity, _, layer = topic.partition(".")
@@ -103,17 +124,24 @@ class _Decoders:
         return self._decoders[topic]
 
 
-def _committed(connections: Connections, engine: duck.Engine) -> None:
+def committed(connections: Connections, engine: duck.Engine) -> None:
+    """Make ``committed`` (topic, partition, next_offset): the offsets that the cleaner has committed.
+
+    Raises:
+        Unavailable: no broker answered for 30 s.
+    """
+
     def ask() -> dict[TopicPartitionKey, int]:
         raw = topic_partitions(connections, *CONSUMES[Group.CLEANER])
         return committed_offsets(connections, Group.CLEANER, raw)
 
-    _table(engine, "committed", ("topic", "partition", "next_offset"), wait_for(ask, COMMAND_PATIENCE_S))
+    offsets_table(engine, "committed", ("topic", "partition", "next_offset"), wait_for(ask, COMMAND_PATIENCE_S))
 
 
-def _table(
+def offsets_table(
     engine: duck.Engine, name: str, columns: tuple[str, str, str], offsets: dict[TopicPartitionKey, int]
 ) -> None:
+    """Make the table ``name`` of topic, partition and offset, under the names of ``columns``."""
     schema: dict[str, pl.DataType] = dict(zip(columns, (pl.String(), pl.Int64(), pl.Int64()), strict=True))
     rows = [(topic, partition, offset) for (topic, partition), offset in offsets.items()]
     duck.create(engine, name, schema)

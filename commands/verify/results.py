@@ -35,7 +35,7 @@ def _make_own(engine: Engine, topic: Result, table: str) -> None:
         SELECT t.*, t.offset IS NULL OR t.offset < p.end_offset AS early
         FROM {table} t
         LEFT JOIN published p ON p.topic = '{topic}' AND p.partition = t.partition
-        WHERE t.warehouse IS NULL OR t.warehouse = (SELECT id FROM warehouse_id)
+        WHERE t.warehouse IS NULL OR t.warehouse IN (SELECT id FROM warehouse_id)
     """)
 
 

@@ -33,32 +33,34 @@ from commands.audit import engine
 from commands.audit.engine import Engine
 from commands.audit.rule_sets import RuleSets
 from commands.audit.versions import make_versions
-from commands.audit.windows import sizes
 from commands.progress import Shown
-from commands.verify import categories, cleaning, facts, results, versions, watermarks, windows
+from commands.verify import categories, cleaning, facts, guards, recent, results, versions, watermarks, windows
 from commands.verify.load import gather
 from commands.verify.report import Check, Report, show
 from commands.verify.rule_versions import version_check
+from commands.verify.shaping import shaping
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.settings import Connections
 
-_SECOND = 1_000_000
-#: The settings before an aggregator has stored any; no results exist then.
-_DEFAULTS = {"SALES_WINDOWS": "1m", "WATERMARK_DELAY_S": "10", "ALLOWED_LATENESS_S": "60", "FACT_SALES": "on"}
 
-
-def run(connections: Connections) -> Report:
+def run(connections: Connections, since: str | None = None) -> Report:
     """Recompute everything and compare it; services may run meanwhile.
 
+    ``since``: a time as :func:`commands.verify.since.parse` reads it; then only what was published since it.
+
     Raises:
+        SettingsError: ``since`` is not a time that has passed.
         Unavailable: a server did not answer for 30 s.
     """
     with tempfile.TemporaryDirectory(prefix="verify-") as spill, Shown("verify") as progress:
         database = engine.connect(Path(spill))
         try:
-            books = gather(connections, database, progress)
             checks = []
-            for check in compare(database, books):
+            for check in (
+                compare(database, gather(connections, database, progress))
+                if since is None
+                else recent.compare(connections, database, since, progress)
+            ):
                 checks.append(check)
                 progress.say(f"compared {check.name}")
             return Report(tuple(checks))
@@ -66,13 +68,14 @@ def run(connections: Connections) -> Report:
             database.close()
 
 
-def verify(connections: Connections, console: Console) -> int:
-    """Print the report of a run. Returns the exit code: 0 when nothing differs, else 1.
+def verify(connections: Connections, console: Console, since: str | None = None) -> int:
+    """Print the report of a :func:`run`. Returns the exit code: 0 when nothing differs, else 1.
 
     Raises:
+        SettingsError: ``since`` is not a time that has passed.
         Unavailable: a server did not answer for 30 s.
     """
-    report = run(connections)
+    report = run(connections, since)
     show(report, console)
     return 0 if report.ok else 1
 
@@ -83,20 +86,24 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
         cleaning.place(database, books[entity])
         yield from cleaning.checks(database, entity)
     yield version_check(database, books)
+    yield guards.guard_check(database)
+    yield guards.id_check(database)
     yield watermarks.position_check(database)
     for entity in DIMENSIONS:
         make_versions(database, entity, versions.changes(entity))
         yield versions.version_check(database, entity)
-    settings = _DEFAULTS | dict(database.execute("SELECT name, value FROM settings").fetchall())
-    delay, lateness = (int(settings[n]) * _SECOND for n in ("WATERMARK_DELAY_S", "ALLOWED_LATENESS_S"))
+        yield versions.current_check(database, entity)
+    settings = shaping(database)
+    window_sizes, delay, lateness = settings.windows, settings.delay, settings.lateness
     watermarks.judge(database, delay)
     yield facts.reference_check(database)
-    if settings["FACT_SALES"] == "on":
+    if settings.has_facts:
         yield facts.fact_check(database)
         yield facts.enriched_check(database)
+    else:
+        yield facts.no_fact_check(database)
     yield watermarks.partition_check(database, delay)
     yield watermarks.stream_check(database)
-    window_sizes = sizes(settings["SALES_WINDOWS"])
     windows.judge(database, window_sizes, lateness)
     for kind in windows.IDS:
         windows.make_windows(database, kind, window_sizes, lateness, watermarks.stream_watermark(database))

@@ -54,12 +54,22 @@ def changes(entity: Entity) -> str:
 
 def version_check(engine: Engine, entity: Entity) -> Check:
     """The line of ``dim_<entity>``: ``versions_<entity>`` and the loaded table, money in cents."""
-    key, time = FIELDS[entity].key, FIELDS[entity].time
+    key = FIELDS[entity].key
     wanted = f"versions_{entity}"
     if amounts := named(entity, Holds.AMOUNT):
         cents = ", ".join(f"round_even({a} * 100, 0)::BIGINT AS {a}" for a in amounts)
         wanted = f"SELECT * REPLACE ({cents}) FROM {wanted}"
-    values = [Column(a, _FORMATS.get(holds(entity)[a], Format.PLAIN)) for a in attributes(entity)]
-    values += [*columns(time, "valid_to", format=Format.TIME), Column("is_current")]
     keys = [Column(key), Column("valid_from", Format.TIME)]
-    return check(engine, f"dim_{entity}", wanted, f"dim_{entity}", keys, values)
+    return check(engine, f"dim_{entity}", wanted, f"dim_{entity}", keys, _values(entity))
+
+
+def current_check(engine: Engine, entity: Entity) -> Check:
+    """The line of ``<entity>_current``: the loaded versions of ``dim_<entity>`` that have no end, all columns."""
+    wanted = f"SELECT * FROM dim_{entity} WHERE valid_to IS NULL"
+    values = [Column(FIELDS[entity].key), Column("valid_from", Format.TIME), *_values(entity)]
+    return check(engine, f"{entity}_current", wanted, f"{entity}_current", columns("sk"), values)
+
+
+def _values(entity: Entity) -> list[Column]:
+    values = [Column(a, _FORMATS.get(holds(entity)[a], Format.PLAIN)) for a in attributes(entity)]
+    return [*values, *columns(FIELDS[entity].time, "valid_to", format=Format.TIME), Column("is_current")]

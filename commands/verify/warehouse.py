@@ -12,6 +12,7 @@ from commands.audit.versions import surrogate
 from commands.audit.windows import COUNTS, MONEY
 from commands.verify.categories import VIEW
 from commands.verify.facts import CENTS
+from commands.verify.guards import GUARDS
 from commands.verify.windows import IDS, TABLES
 from retail_stream.entities import DIMENSIONS, JOINED
 
@@ -43,6 +44,7 @@ QUERIES: dict[str, str] = {
     f"{micros('updated_at')} FROM consumer_positions",
     "settings": "SELECT name, value FROM stored_settings",
     **{f"dim_{e}": dimension(e) for e in DIMENSIONS},
+    **{f"{e}_current": dimension(e, f"{e}_current") for e in DIMENSIONS},
     "fact_sales": f"SELECT {_SALE} FROM fact_sales",
     "late_sales": f"""
         SELECT {_SALE}, {_micros_of_each("window_sizes")}, {_micros_of_each("window_starts")},
@@ -65,6 +67,7 @@ QUERIES: dict[str, str] = {
         WHERE topic = 'sales.clean'
     """,
     "warehouse_id": WAREHOUSE_ID,
+    "guards": GUARDS,
     "outbox": OUTBOX,
 }
 

@@ -115,7 +115,7 @@ def stream_check(engine: Engine) -> Check:
         SELECT 'the stream is behind a rise that it recorded: partition ' || r.partition || ' offset '
                || r.next_offset || ' watermark ' || {_shown("r.watermark")} || ', {shown}
         FROM rises r LEFT JOIN published p ON p.topic = '{Result.WATERMARKS}' AND p.partition = r.partition
-        WHERE r.warehouse = (SELECT id FROM warehouse_id) AND (r.waiting OR r."offset" < p.end_offset)
+        WHERE r.warehouse IN (SELECT id FROM warehouse_id) AND (r.waiting OR r."offset" < p.end_offset)
           AND r.watermark > {is_at}
         """,
     )

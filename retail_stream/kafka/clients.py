@@ -90,3 +90,10 @@ def unavailable(connections: Connections, error: BaseException | None = None) ->
     if not isinstance(answer, KafkaError) or answer.code() in _NO_ANSWER:
         return Unavailable(f"Kafka at {servers} does not answer.")
     return Unavailable(f"Kafka at {servers} answers: {answer.str().rstrip('.')}.")
+
+
+def not_stored(connections: Connections, topic: str | None, partition: int | None, error: KafkaError) -> Unavailable:
+    """The error for a record that a broker does not store, in the broker's words; raise it."""
+    why = "it does not answer" if error.code() in _NO_ANSWER else error.str().rstrip(".")
+    servers = connections.kafka_bootstrap_servers
+    return Unavailable(f"Kafka at {servers} does not store records of {topic}/{partition}: {why}.")

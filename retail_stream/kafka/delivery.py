@@ -52,7 +52,7 @@ class BatchRefused(Exception):
         self.topic, self.size = topic, size
 
 
-class NoSuchPartition(KafkaError):
+class NoSuchPartition(KafkaError):  # type: ignore[misc]  # aiokafka has no types
     """A topic that is there has no partition of this number: it is added, or this is waited for."""
 
     description = "the topic has no such partition; add it"

@@ -25,7 +25,7 @@ def topic_partitions(connections: Connections, *topics: str) -> list[TopicPartit
     try:
         there = admin(connections).list_topics(timeout=ANSWER_S).topics
     except KafkaException as e:
-        raise unavailable(connections) from e
+        raise unavailable(connections, e) from e
     return [(str(t), p) for t in topics if t in there for p in sorted(there[t].partitions)]
 
 
@@ -38,7 +38,7 @@ def require_topics(connections: Connections, names: Iterable[str]) -> None:
     try:
         there = admin(connections).list_topics(timeout=ANSWER_S).topics
     except KafkaException as e:
-        raise unavailable(connections) from e
+        raise unavailable(connections, e) from e
     missing = sorted(set(names) - set(there))
     if missing:
         raise Unavailable(f"Kafka has no topic {missing[0]} yet; run `retail-stream init`, which creates the topics.")
@@ -72,16 +72,49 @@ def latest_offsets(
         Unavailable: not every partition's leader answers; then ask with a new client.
     """
     isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-    wanted = {TopicPartition(t, p): OffsetSpec.latest() for t, p in keys}
-    try:
-        asked = client.list_offsets(wanted, request_timeout=within_s, isolation_level=isolation)
-        ends = {(tp.topic, tp.partition): f.result(within_s + _GRACE_S).offset for tp, f in asked.items()}
-    except (KafkaException, TimeoutError) as e:
-        raise unavailable(connections) from e
+    ends = _listed(connections, client, keys, OffsetSpec.latest(), isolation, within_s)
     # For a leader that did not answer in time, librdkafka returns a negative offset instead of an error.
     if any(end < 0 for end in ends.values()):
         raise unavailable(connections)
     return ends
+
+
+def first_offsets(
+    connections: Connections, keys: Iterable[TopicPartitionKey], since_ms: int | None = None
+) -> dict[TopicPartitionKey, int]:
+    """The offset where each log begins, or that of its first record whose timestamp is ``since_ms`` or later.
+
+    ``since_ms``: milliseconds since 1970-01-01 UTC, not negative. The log's end where no record is so late.
+
+    Raises:
+        Unavailable: no broker answers.
+    """
+    places = list(keys)
+    spec = OffsetSpec.earliest() if since_ms is None else OffsetSpec.for_timestamp(since_ms)
+    # Before the offsets: a record that comes meanwhile is not passed over.
+    ends = end_offsets(connections, places)
+    found = _listed(connections, admin(connections), places, spec, IsolationLevel.READ_UNCOMMITTED, ANSWER_S)
+    # -1 means that no record is so late; other negative numbers, that a leader did not answer.
+    if any(offset < (0 if since_ms is None else -1) for offset in found.values()):
+        raise unavailable(connections)
+    return {place: ends[place] if offset < 0 else offset for place, offset in found.items()}
+
+
+def _listed(
+    connections: Connections,
+    client: AdminClient,
+    keys: Iterable[TopicPartitionKey],
+    spec: OffsetSpec,
+    isolation: IsolationLevel,
+    within_s: float,
+) -> dict[TopicPartitionKey, int]:
+    try:
+        asked = client.list_offsets(
+            {TopicPartition(*key): spec for key in keys}, request_timeout=within_s, isolation_level=isolation
+        )
+        return {(tp.topic, tp.partition): f.result(within_s + _GRACE_S).offset for tp, f in asked.items()}
+    except (KafkaException, TimeoutError) as e:
+        raise unavailable(connections, e) from e
 
 
 def committed_offsets(
@@ -99,7 +132,7 @@ def committed_offsets(
     try:
         answer = asking.committed([TopicPartition(*key) for key in keys], timeout=ANSWER_S)
     except KafkaException as e:
-        raise unavailable(connections) from e
+        raise unavailable(connections, e) from e
     finally:
         asking.close()
     if any(tp.error is not None for tp in answer):

@@ -12,6 +12,7 @@ from retail_stream.errors import Unavailable
 from retail_stream.kafka.clients import admin, consumer, unavailable
 from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, latest_offsets, topic_partitions
 from retail_stream.settings import Connections
+from retail_stream.waiting import wait_for
 
 #: Offsets of partitions: each ``range`` holds its first offset and not its stop, as a log end offset is not a record's.
 OffsetRanges = Mapping[TopicPartitionKey, range]
@@ -64,6 +65,31 @@ def read(connections: Connections, ranges: OffsetRanges, **config: Any) -> Itera
                 left = {place: offsets for place, offsets in left.items() if place not in done}
     finally:
         reader.close()
+
+
+def read_patiently(connections: Connections, ranges: OffsetRanges, patience_s: float) -> Iterator[list[Message]]:
+    """As :func:`read`, and goes on behind the last batch when a server is away for less than ``patience_s`` seconds.
+
+    Raises:
+        Unavailable: as :func:`read`, for so long without a batch.
+    """
+    left = dict(ranges)
+    batches: Iterator[list[Message]] | None = None
+
+    def following() -> list[Message] | None:
+        nonlocal batches
+        batches = batches or read(connections, left)
+        try:
+            return next(batches, None)
+        except Unavailable:
+            batches = None
+            raise
+
+    while batch := wait_for(following, patience_s):
+        for m in batch:
+            place = _partition_of(m)
+            left[place] = range(int(m.offset() or 0) + 1, left[place].stop)
+        yield batch
 
 
 def by_partition(

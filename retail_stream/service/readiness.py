@@ -78,7 +78,7 @@ def kafka_answers(connections: Connections) -> Probe:
         try:
             client.list_topics(topics.raw(Entity.SALES), timeout=_LIMIT_S)
         except KafkaException as e:
-            raise clients.unavailable(connections) from e
+            raise clients.unavailable(connections, e) from e
 
     return Probe(ask)
 

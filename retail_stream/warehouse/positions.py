@@ -73,3 +73,18 @@ def advance(connection: Connection, group: Group, positions: Iterable[Position])
     for p in sorted(positions, key=lambda p: p.key):
         if connection.execute(_ADVANCE, {"group": group, **vars(p)}).rowcount != 1:
             raise Fenced(f"{p.topic}/{p.partition} has another owner than epoch {p.epoch} of group {group}.")
+
+
+def require_owner(connection: Connection, group: Group, positions: Iterable[Position]) -> None:
+    """Check that the stored epochs are still those of these positions.
+
+    Raises:
+        Fenced: another worker owns one of the partitions, or the warehouse was emptied.
+    """
+    query = "SELECT topic, partition, epoch FROM consumer_positions WHERE consumer_group = :group"
+    epochs = {
+        (topic, partition): epoch for topic, partition, epoch in connection.execute(text(query), {"group": group})
+    }
+    for p in positions:
+        if epochs.get(p.key) != p.epoch:
+            raise Fenced(f"{p.topic}/{p.partition} has another owner than epoch {p.epoch} of group {group}.")

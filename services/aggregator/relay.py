@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
-from confluent_kafka import KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from sqlalchemy import Connection, Engine, text
 
 from retail_stream.errors import Unavailable
@@ -21,12 +21,14 @@ from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, topic_pa
 from retail_stream.kafka.reading import read
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
+from retail_stream.waiting import Outage
 from retail_stream.warehouse import postgres
 from services.aggregator import metrics
 
 OUTBOX_ID = "outbox.id"
 _TOPICS = (Result.LATE, Result.WINDOWS, Result.WATERMARKS)
-_LOCK = 7_265_746_170
+#: The advisory lock that the leading relay holds.
+LOCK = 7_265_746_170
 _MOST = 5_000
 _LOOK_S = 0.5
 _log = structlog.get_logger(__name__)
@@ -46,22 +48,19 @@ class Relay:
         self._connections = connections
         self._engine = engine
         self._stop = stop
+        self._outage = Outage()
         self.wake = threading.Event()
 
     def run(self) -> None:
         """Lead whenever no other relay does, until ``stop`` is set."""
-        logged = False
         while not self._stop.is_set():
             try:
                 with self._leading() as connection:
                     if connection is not None:
-                        logged = False
                         metrics.LEADS.set(1)
                         self._publish_all(connection)
             except Unavailable as e:
-                if not logged:
-                    _log.warning("outbox waits", why=str(e))
-                logged = True
+                self._outage.says(f"Results stay in the outbox. {e}")
             metrics.LEADS.set(0)
             self._stop.wait(_LOOK_S)
 
@@ -70,7 +69,7 @@ class Relay:
         """A connection that holds the lock, or None while another relay has it."""
         with postgres.outages(self._engine), self._engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
-            leads = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK}).scalar_one()
+            leads = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}).scalar_one()
             try:
                 yield connection if leads else None
             finally:
@@ -91,7 +90,8 @@ class Relay:
             producer.init_transactions(30.0)
             last = self._last_published(warehouse)
             connection.execute(text("DELETE FROM outbox WHERE id <= :last"), {"last": last})
-            _log.info("outbox leads", last=last)
+            if not self._outage.lasts:
+                _log.info("outbox leads", last=last)
             while not self._stop.is_set():
                 before, last = last, self._publish(connection, producer, warehouse, last)
                 if last == before:
@@ -99,13 +99,20 @@ class Relay:
                     self.wake.clear()
         except KafkaException as e:
             # Whether the last transaction was committed is not known; the next leader looks it up.
-            raise Unavailable(f"{clients.unavailable(self._connections)} ({e.args[0].str()})") from e
+            raise clients.unavailable(self._connections, e) from e
 
     def _publish(self, connection: Connection, producer: Producer, warehouse: str, last: int) -> int:
         """Publish the next rows behind the id ``last`` and delete them; returns the last id that is published now."""
         rows = connection.execute(_NEXT, {"last": last, "most": _MOST}).all()
         if not rows:
+            self._outage.ends()
             return last
+        refused: list[Unavailable] = []
+
+        def seen(error: KafkaError | None, record: Message) -> None:
+            if error is not None:
+                refused.append(clients.not_stored(self._connections, record.topic(), record.partition(), error))
+
         producer.begin_transaction()
         for number, topic, partition, key, value, headers, stamp in rows:
             producer.produce(
@@ -117,10 +124,16 @@ class Relay:
                     (OUTBOX_ID, f"{warehouse}/{number}".encode()),
                 ],
                 timestamp=stamp,
+                on_delivery=seen,
                 **({} if partition is None else {"partition": partition}),
             )
             producer.poll(0)
-        producer.commit_transaction(30.0)
+        try:
+            producer.commit_transaction(30.0)
+        except KafkaException as e:
+            # It says only how many records were not stored; the first of them says why.
+            raise (refused[0] if refused else clients.unavailable(self._connections, e)) from e
+        self._outage.ends()
         connection.execute(text("DELETE FROM outbox WHERE id <= :last"), {"last": rows[-1].id})
         metrics.PUBLISHED.inc(len(rows))
         return int(rows[-1].id)

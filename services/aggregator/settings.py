@@ -80,5 +80,5 @@ def compare(stored: Mapping[str, str], shaping: Mapping[str, str]) -> None:
         if stored.get(name) != value:
             raise SettingsError(
                 f"{name}={value!r}: the warehouse was computed with {stored.get(name)!r}; "
-                f"allowed: that value, or any value with an empty warehouse."
+                f"allowed: that value, or any value with an empty warehouse (`retail-stream rebuild`)."
             )

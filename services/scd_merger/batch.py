@@ -99,6 +99,14 @@ class Merger:
                 stored.update(moved)
         return stored | self._store_up_to_poison(owned, refused)
 
+    def require_owner(self, owned: Positions) -> None:
+        """Check that our partitions are still ours.
+
+        Raises:
+            Fenced: another worker owns one of them, or `retail-stream rebuild` has emptied the warehouse.
+        """
+        self._transaction(lambda connection: positions.require_owner(connection, Group.SCD_MERGER, owned.values()))
+
     def _store_unless_refused(self, owned: Positions, batch: Batch) -> Positions | None:
         try:
             return self._store(owned, batch)

@@ -16,6 +16,8 @@ from services.scd_merger.batch import Merger
 _MOST_BYTES = 3 * 2**22
 _LINGER_S = 0.1
 _RETRY_S = 1.0
+# Without changes only this tells that the warehouse was emptied.
+_LOOK_EVERY_S = 5.0
 _log = structlog.get_logger(__name__)
 
 
@@ -25,6 +27,7 @@ def run(membership: BlockingMembership[Position], merger: Merger, stop: threadin
     Raises:
         PoisonRecord: one record cannot be stored; all others of its batch are, up to it in its own partition.
     """
+    looked_at = time.monotonic()
     try:
         membership.join()
         while not stop.is_set():
@@ -32,6 +35,9 @@ def run(membership: BlockingMembership[Position], merger: Merger, stop: threadin
                 if batch := membership.poll(_MOST_BYTES, _LINGER_S):
                     with metrics.BATCH_SECONDS.time():
                         membership.advance(merger.store(membership.owned, batch))
+                elif time.monotonic() - looked_at >= _LOOK_EVERY_S:
+                    merger.require_owner(membership.owned)
+                    looked_at = time.monotonic()
                 membership.commit(time.monotonic())
             except Fenced as e:
                 metrics.FENCED.inc()

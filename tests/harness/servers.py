@@ -139,6 +139,18 @@ def own_database(connections: Connections, prefix: str = "test") -> Iterator[Con
     drop_database(mine)
 
 
+@contextmanager
+def copied_database(connections: Connections) -> Iterator[Connections]:
+    """The same servers with a copy of the database, for a test that damages it; no session may use the original."""
+    server, _, _ = connections.database_url.rpartition("/")
+    copy = connections.model_copy(update={"database_url": f"{server}/copy_{uuid.uuid4().hex[:12]}"})
+    with _admin(connections) as admin:
+        names = sql.Identifier(_name(copy)), sql.Identifier(_name(connections))
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
+    yield copy
+    drop_database(copy)
+
+
 #: What no result may depend on, as every session of ours chooses for itself.
 ODD_DEFAULTS = {
     "DateStyle": "German, DMY",

@@ -64,5 +64,5 @@ def transactional(connections: Connections, transactional_id: str, outage: Outag
     except KafkaException as e:
         if e.args[0].code() in REFUSED:
             raise RetailStreamError(f"Kafka refuses transactions of {transactional_id}: {e.args[0].str()}.") from e
-        raise clients.unavailable(connections) from e
+        raise clients.unavailable(connections, e) from e
     return producer

@@ -24,7 +24,7 @@ ENV = {
 
 def test_every_command_explains_itself() -> None:
     listed = CliRunner().invoke(cli.app, ["--help"]).output
-    for name in ("demo", "up", "init", "verify", "score", "status", "tail", "dlq", "dashboard", "infra"):
+    for name in ("demo", "up", "init", "verify", "rebuild", "score", "status", "tail", "dlq", "dashboard", "infra"):
         assert f" {name} " in listed
         assert CliRunner().invoke(cli.app, [name, "--help"]).exit_code == 0
 

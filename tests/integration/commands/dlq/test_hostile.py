@@ -13,6 +13,7 @@ from confluent_kafka import Message
 from typer.testing import CliRunner, Result
 
 from commands import cli
+from commands.dlq import letters
 from commands.dlq.plan import Obstacle, ReplayRecord
 from commands.dlq.replay import publish
 from retail_stream import dead_letters as dead_letter
@@ -160,7 +161,8 @@ def test_a_registry_that_does_not_answer_is_one_sentence(dlq, monkeypatch):
 
 @pytest.mark.parametrize("command", [["list"], ["show"], ["replay"], ["replay", "--execute"]])
 def test_a_broker_that_does_not_answer_is_one_sentence(dlq, monkeypatch, command):
-    monkeypatch.setattr(waiting, "COMMAND_PATIENCE_S", 1)
+    for module in (waiting, letters):
+        monkeypatch.setattr(module, "COMMAND_PATIENCE_S", 1)
     monkeypatch.setattr(offsets, "ANSWER_S", 1)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", NOWHERE)
     result = dlq(*command)

@@ -13,17 +13,14 @@ from sqlalchemy import Engine, text
 
 from commands.demo.pipeline import Pipeline, Service
 from commands.embedded.processes import ProcessGroup
-from commands.status import status
 from commands.verify.run import verify
 from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.settings import Connections
-from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
-from tests.harness.eventually import eventually
+from tests.harness.drain import drain
 from tests.harness.servers import Servers, connections_of, odd_defaults
 
-PATIENCE_S = 240
 SETTINGS = {
     "GENERATOR_SEED": "7",
     "GENERATOR_START_TIME": "2026-03-01T08:00:00Z",
@@ -46,24 +43,10 @@ def done(empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Conn
         pipeline = Pipeline(group, {**empty_stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs"))
         for service in Service:
             pipeline.start(service)
-        _drain(pipeline, connections)
+        drain(pipeline, connections)
         for service in (Service.CLEANER, Service.SCD_MERGER, Service.AGGREGATOR):
             assert pipeline.stop(service) == 0, pipeline.log(service).read_text()[-2000:]
     return connections
-
-
-def _drain(pipeline: Pipeline, connections: Connections) -> None:
-    engine = postgres.engine(connections.database_url)
-
-    def now() -> status.Status:
-        return wait_for(lambda: status.look(engine, connections), PATIENCE_S)
-
-    def there() -> str:
-        logs = {s.value: pipeline.log(s).read_text()[-1000:] for s in Service}
-        return f"drained: {now()}, ended: {pipeline.dead()}, {logs}"
-
-    eventually(lambda: pipeline.dead() == {Service.GENERATOR: 0} and now().drained, there, PATIENCE_S, every_s=0.3)
-    engine.dispose()
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from commands.dlq.plan import AHEAD_MS, HEADERS_READABLE, Obstacle, Plan
 from retail_stream import dead_letters as headers
 from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.entities import Entity
-from retail_stream.errors import Rejected, Stage
+from retail_stream.errors import Rejected, Stage, Unavailable
 from retail_stream.rules import built_in
+from retail_stream.settings import Connections
 from retail_stream.topics import TOPICS
 from tests.harness.examples import RAW_ID, examples, schema
 
@@ -236,3 +237,21 @@ def test_a_wrong_filter_is_refused_with_what_is_allowed(command: str, arguments:
     result = CliRunner().invoke(cli.app, ["dlq", command, *arguments])
     assert result.exit_code == 2
     assert words in result.output
+
+
+def test_reading_waits_for_a_broker_that_is_away(monkeypatch):
+    asked: list[int] = []
+
+    def ends(*_: object) -> dict[tuple[str, int], int]:
+        asked.append(1)
+        if len(asked) == 1:
+            raise Unavailable("Kafka at 127.0.0.1:1 does not answer.")
+        return {}
+
+    monkeypatch.setattr(letters, "topic_partitions", lambda *_: [])
+    monkeypatch.setattr(letters, "end_offsets", ends)
+    nowhere = Connections(
+        kafka_bootstrap_servers="127.0.0.1:1", schema_registry_url="http://h:1", database_url="postgresql://h:1/d"
+    )
+    assert list(letters.read(nowhere, Selection())) == []
+    assert len(asked) == 2

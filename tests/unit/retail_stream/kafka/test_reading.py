@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from retail_stream.errors import Unavailable
 from retail_stream.kafka import reading
@@ -25,7 +25,8 @@ class Client:
         self._messages: Iterator[Message | None] = iter(messages)
         self.closed = False
 
-    def assign(self, _: object) -> None: ...
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self.assigned = [(tp.topic, tp.partition, tp.offset) for tp in partitions]
 
     def pause(self, _: object) -> None: ...
 
@@ -107,3 +108,30 @@ def test_an_end_before_the_stop_is_not_the_end(reads) -> None:
     ended = [Message(topic="t", partition=p, offset=1, error=KafkaError(KafkaError._PARTITION_EOF)) for p in (0, 1)]
     found = reads(Client(record(0, 0), record(1, 0), *ended, record(0, 1), record(0, 2), record(1, 1)), None)
     assert found == [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1)]
+
+
+@pytest.fixture
+def silent_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that answers nothing but what a client gives."""
+
+    def latest(*_: object, **__: object) -> dict[TopicPartitionKey, int]:
+        raise Unavailable("Kafka at 127.0.0.1:1 does not answer.")
+
+    monkeypatch.setattr(reading, "latest_offsets", latest)
+    monkeypatch.setattr(reading, "SILENCE_S", 0.01)
+
+
+def test_a_patient_reader_goes_on_behind_what_it_has(silent_broker, monkeypatch) -> None:
+    first, second = Client(*READ_0, record(1, 0)), Client(record(1, 1))
+    clients = iter([first, second])
+    monkeypatch.setattr(reading, "consumer", lambda *_: next(clients))
+    found = [(m.partition(), m.offset()) for b in reading.read_patiently(CONNECTIONS, RANGES, 5) for m in b]
+    assert found == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    assert second.assigned == [("t", 1, 1)]
+    assert (first.closed, second.closed) == (True, True)
+
+
+def test_a_patient_reader_gives_up_in_the_end(silent_broker, monkeypatch) -> None:
+    monkeypatch.setattr(reading, "consumer", lambda *_: Client())
+    with pytest.raises(Unavailable, match="does not answer"):
+        list(reading.read_patiently(CONNECTIONS, RANGES, 0.5))

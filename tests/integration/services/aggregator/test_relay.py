@@ -1,0 +1,57 @@
+"""The relay, whose results a broker does not take."""
+
+import threading
+from datetime import datetime
+
+from sqlalchemy import Engine, text
+from structlog.testing import capture_logs
+
+from retail_stream.settings import Connections
+from retail_stream.topics import Result
+from retail_stream.warehouse import postgres
+from services.aggregator.relay import Relay
+from tests.harness.eventually import eventually
+
+
+def test_a_result_that_its_topic_cannot_take_is_named_once_and_waits(
+    connections: Connections, warehouse: Engine
+) -> None:
+    with warehouse.begin() as connection:
+        connection.execute(
+            text("INSERT INTO outbox (topic, partition, headers, timestamp_ms) VALUES (:topic, 99, '[]', 0)"),
+            {"topic": Result.LATE},
+        )
+    stop = threading.Event()
+    engine = postgres.service_engine(connections.database_url, "outbox", stop)
+    relay = Relay(connections, engine, stop)
+    thread = threading.Thread(target=relay.run)
+    leaders: set[datetime] = set()
+
+    def tries_again() -> bool:
+        with warehouse.connect() as connection:
+            query = "SELECT backend_start FROM pg_stat_activity WHERE application_name = 'retail_stream.outbox'"
+            leaders.update(connection.execute(text(query)).scalars())
+        return len(leaders) > 2
+
+    def is_published() -> bool:
+        with warehouse.connect() as connection:
+            return connection.execute(text("SELECT count(*) FROM outbox")).scalar_one() == 0
+
+    with capture_logs() as logs:
+        thread.start()
+        try:
+            eventually(tries_again, "it tries again")
+            warnings = [line["why"] for line in logs if line["event"] == "waiting"]
+            with warehouse.begin() as connection:
+                connection.execute(text("UPDATE outbox SET partition = 0"))
+            eventually(is_published, "it is published")
+        finally:
+            stop.set()
+            relay.wake.set()
+            thread.join(60)
+            engine.dispose()
+    assert warnings == [
+        f"Results stay in the outbox. Kafka at {connections.kafka_bootstrap_servers} does not store records of "
+        f"{Result.LATE}/99: Local: Unknown partition."
+    ]
+    assert [line["event"] for line in logs].count("answered") == 1
