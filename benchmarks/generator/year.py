@@ -57,7 +57,8 @@ def _cost(w: World, days: float) -> Cost:
     changes = int(days * 86_400 * CHANGES_PER_S) * len(JOINED)
     start = datetime.now(UTC) - timedelta(days=days)
     history = {
-        "GENERATOR_BACKFILL_FROM": start.isoformat(),
+        "GENERATOR_START_TIME": start.isoformat(),
+        "GENERATOR_CHANGES_PER_S": "0",
         "GENERATOR_SALES_PER_S": os.environ.get("BENCH_SALES_PER_S", "0.05"),
     }
     process = _started(w, "first", **history)
