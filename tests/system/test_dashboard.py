@@ -298,7 +298,7 @@ def test_other_methods_and_other_names_of_the_host_are_refused(url: str) -> None
 
 @pytest.mark.parametrize(
     "statement",
-    ["DELETE FROM dim_customers", "CREATE TABLE mine (x int)", "UPDATE stream_watermark SET watermark = NULL"],
+    ["DELETE FROM dim_customers", "CREATE TABLE mine (x int)", "UPDATE pipeline.stream_watermark SET watermark = NULL"],
 )
 def test_its_database_role_can_only_read(running: Running, statement: str) -> None:
     engine = reader(DashboardSettings(**running.connections.model_dump()))
