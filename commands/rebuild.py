@@ -122,9 +122,8 @@ def _plan(engine: Engine, records: Mapping[str, int], wanted: Mapping[str, str])
             raise RetailStreamError(
                 f"Postgres at {postgres.address(engine)} has no table {missing[0]}; run `retail-stream init` first."
             )
-        stored: dict[str, str] = dict(
-            connection.execute(text("SELECT name, value FROM stored_settings")).tuples().all()
-        )
+        rows = connection.execute(text("SELECT name, value FROM stored_settings"))
+        stored: dict[str, str] = {row.name: row.value for row in rows}
         changed = {n: (stored[n], value) for n, value in wanted.items() if stored.get(n, value) != value}
         if changed and connection.execute(_AGGREGATORS).scalar_one():
             name, (old, new) = next(iter(changed.items()))

@@ -108,6 +108,8 @@ def test_a_transaction_that_hangs_on_the_topic_is_waited_for_within_limits(
     hanging.produce(log.topic, "1")
     assert hanging.flush(30) == 0
     transactions = Transactions(connections, f"test-{log.topic}", threading.Event(), Outage(), Claim(connections))
+    # It polls its producer where a busy broker does not answer in time.
+    transactions.open()
     began = time.monotonic()
     transactions.wait_until_readable(log.topic, patience_s=0.5)
     assert time.monotonic() - began >= 0.5
