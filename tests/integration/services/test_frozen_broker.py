@@ -141,6 +141,7 @@ def test_right_after_an_assignment(pair: Pair, freeze_s: float) -> None:
     pair.goes_on()
 
 
+@pytest.mark.long
 def test_between_heartbeats_of_quiet_members_and_a_stop_in_it_ends_in_time(pair: Pair) -> None:
     pair.begin()
     pair.goes_on()
@@ -153,6 +154,7 @@ def test_between_heartbeats_of_quiet_members_and_a_stop_in_it_ends_in_time(pair:
         pair.stops_in_time()
 
 
+@pytest.mark.long
 def test_a_stop_while_both_wait_for_a_frozen_postgres_ends_in_time_and_loses_nothing(pair: Pair) -> None:
     pair.begin()
     pair.goes_on()

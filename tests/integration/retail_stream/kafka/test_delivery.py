@@ -81,6 +81,7 @@ def without_repeats(offsets: list[int]) -> list[int]:
     return kept
 
 
+@pytest.mark.long
 def test_nothing_is_missing_after_a_broker_froze_and_was_killed(own_stack, connections):
     loop_errors: list[object] = []
 

@@ -14,7 +14,7 @@ from tests.harness.eventually import eventually
 from tests.integration.services.aggregator.world import Aggregators, Source, assert_all_is_right, is_drained
 
 
-@pytest.mark.parametrize("within_a_copy", [False, True])
+@pytest.mark.parametrize("within_a_copy", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_replica_that_froze_with_the_lock_does_not_stop_the_others(
     connections: Connections, warehouse: Engine, aggregators: Aggregators, within_a_copy: bool
 ) -> None:

@@ -20,6 +20,7 @@ MEMORY_MB = 300
 LIMIT_MB = 448
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [4])
 def test_no_damage_stops_the_cleaner_or_loses_a_record(world: World, seed: int, capsys: pytest.CaptureFixture):
     rng = random.Random(seed)

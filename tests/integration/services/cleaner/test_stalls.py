@@ -60,6 +60,7 @@ def test_a_stop_ends_the_wait_for_offsets(own_stack, log, start):
         os.kill(broker, signal.SIGCONT)
 
 
+@pytest.mark.long
 def test_a_frozen_broker_is_one_sentence_and_no_work(own_stack, log, start):
     worker = start(log)
     eventually(worker.is_ready, "it reads")

@@ -9,6 +9,7 @@ from tests.integration.services.cleaner.test_schemas import newer
 from tests.integration.services.cleaner.world import World, assert_nothing_lost_or_invented
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("server", [Server.REGISTRY, Server.KAFKA])
 def test_a_stop_in_the_middle_of_a_wait_ends_the_cleaner(world: World, server: Server):
     cleaner = world.started()

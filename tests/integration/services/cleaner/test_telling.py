@@ -102,6 +102,7 @@ def test_it_is_ready_when_it_has_its_share_and_not_before(world: World):
     eventually(lambda: len(lags(cleaner)) == len(Entity) * len(PARTITIONS), "its share is everything")
 
 
+@pytest.mark.long
 def test_it_is_not_ready_while_partitions_are_given_anew(world: World):
     # The first has to hand its share back, which takes until the stopped one is given up: by then a third has come.
     first, second = (world.started(KAFKA_SESSION_TIMEOUT_S="20") for _ in range(2))

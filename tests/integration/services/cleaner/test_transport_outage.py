@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
+import pytest
 from confluent_kafka.admin import AdminClient
 
 from commands.embedded.servers import Server
@@ -12,6 +13,7 @@ from tests.harness.servers import Servers
 from tests.integration.services.cleaner.transport import QUIET, Log, Worker, assert_no_gap
 
 
+@pytest.mark.long
 def test_a_broker_that_is_killed_under_load_costs_no_record_and_no_worker(stack: Servers, start: Callable[..., Worker]):
     log = Log(stack.env["KAFKA_BOOTSTRAP_SERVERS"], 4)
     loaded = threading.Event()

@@ -78,6 +78,7 @@ def test_a_restart_goes_on_with_ids_and_state(connections: InitSettings, tmp_pat
         )
 
 
+@pytest.mark.long
 def test_after_a_kill_no_id_is_given_twice_and_sales_know_their_ids(connections: InitSettings, tmp_path: Path) -> None:
     for killed in (1, 2):
         with generator(connections, tmp_path / "log", **CLEAN) as process:
@@ -112,6 +113,7 @@ def test_no_id_is_given_twice_after_ends_that_cannot_be_read(connections: InitSe
     assert sorted(i for i in damaged if i > 1500) == list(range(1501, 81_501))
 
 
+@pytest.mark.long
 def test_after_kills_the_ledger_names_every_fault_and_no_record_that_is_not_there(
     connections: InitSettings, tmp_path: Path
 ) -> None:
@@ -186,6 +188,7 @@ def test_a_generator_leaves_no_group_that_looks_behind(connections: InitSettings
     assert {g: offsets for g in groups if (offsets := committed_offsets(connections, g, wanted))} == {}
 
 
+@pytest.mark.long
 def test_a_broker_that_is_killed_loses_nothing(empty_stack: Servers, connections: InitSettings, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with generator(connections, log, GENERATOR_MAX_SALES="6000", **CLEAN) as process:

@@ -89,6 +89,7 @@ def test_a_restart_reads_no_record_of_the_dimensions(connections: InitSettings, 
         assert {row[key] for row in sold} <= known | new
 
 
+@pytest.mark.long
 def test_after_kills_the_state_says_what_the_records_say(connections: InitSettings, tmp_path: Path) -> None:
     hostile = {"GENERATOR_PROFILE": "hostile", "GENERATOR_SALES_PER_S": "3000", "GENERATOR_CHANGES_PER_S": "1000"}
     for killed in (1, 2):
@@ -120,6 +121,7 @@ def test_after_kills_the_state_says_what_the_records_say(connections: InitSettin
         assert tally["next_id"] == max(int(key) for key in newest) + 1
 
 
+@pytest.mark.long
 def test_topics_of_an_earlier_release_are_read_once_and_no_id_is_given_twice(
     connections: InitSettings, tmp_path: Path
 ) -> None:
@@ -158,6 +160,7 @@ def test_topics_of_an_earlier_release_are_read_once_and_no_id_is_given_twice(
     assert len(logged(tmp_path / "log", "reads the ids of a topic once")) == len(names)
 
 
+@pytest.mark.long
 def test_a_topic_that_was_made_anew_without_the_state_is_one_sentence(
     connections: InitSettings, tmp_path: Path
 ) -> None:

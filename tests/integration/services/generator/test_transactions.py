@@ -83,6 +83,7 @@ def test_the_last_one_that_took_the_claim_has_it(connections: Connections) -> No
         second.check()
 
 
+@pytest.mark.long
 def test_a_generator_that_cannot_know_the_claim_does_not_have_it(connections: Connections) -> None:
     claim = Claim(connections)
     claim.take()
