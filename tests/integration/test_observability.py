@@ -151,7 +151,6 @@ def facts(running: Running) -> dict[str, float]:
     }
 
 
-@pytest.mark.long
 def test_the_numbers_are_those_of_topics_and_warehouse(running: Running) -> None:
     eventually(lambda: running.at[Service.AGGREGATOR].value("aggregator_facts_total") >= 500, "500 facts")
     published = running.at[Service.GENERATOR].value("generator_records_total")

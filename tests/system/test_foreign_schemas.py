@@ -34,6 +34,8 @@ from tests.harness.examples import examples, schema
 from tests.harness.servers import Servers, connections_of
 from tests.harness.services import ServiceProcess, Services
 
+pytestmark = pytest.mark.long
+
 NOW_US = time.time_ns() // 1_000_000 * 1000
 SERVICES = ("cleaner", "scd_merger", "aggregator")
 MONEY = {

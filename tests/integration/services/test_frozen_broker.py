@@ -114,7 +114,7 @@ class Pair(Services):
         eventually(lambda: all(self.ready()), lambda: f"both are ready: {self.ready()}", WITHIN_S, every_s=0.5)
 
 
-long_too = pytest.mark.parametrize("freeze_s", [SHORT_S, pytest.param(LONG_S, marks=pytest.mark.long)])
+freezes = pytest.mark.parametrize("freeze_s", [SHORT_S, LONG_S])
 
 
 @pytest.fixture
@@ -132,7 +132,8 @@ def test_while_they_join(pair: Pair) -> None:
     pair.goes_on()
 
 
-@long_too
+@pytest.mark.long
+@freezes
 def test_right_after_an_assignment(pair: Pair, freeze_s: float) -> None:
     pair.publish()
     pair.begin()
@@ -166,7 +167,8 @@ def test_a_stop_while_both_wait_for_a_frozen_postgres_ends_in_time_and_loses_not
     pair.goes_on()
 
 
-@long_too
+@pytest.mark.long
+@freezes
 def test_while_records_and_commits_flow(pair: Pair, freeze_s: float) -> None:
     pair.begin()
     pair.goes_on()

@@ -182,6 +182,7 @@ def test_a_taken_chosen_port_is_one_sentence_and_nothing_is_started(program: Pro
     assert not program.home.is_held("servers")
 
 
+@pytest.mark.long
 def test_taken_default_ports_are_replaced_and_the_same_state_is_used(program: Program) -> None:
     """The state was made on chosen ports; the servers find it again on other ports."""
     made = program.start()

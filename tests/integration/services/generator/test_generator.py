@@ -40,6 +40,7 @@ def connections(empty_stack: Servers) -> InitSettings:
     return emptied(empty_stack)
 
 
+@pytest.mark.long
 def test_the_same_seed_and_start_make_the_same_topics(connections: InitSettings, tmp_path: Path) -> None:
     fixed = {
         "GENERATOR_PROFILE": "hostile",
@@ -178,6 +179,7 @@ def test_a_second_generator_ends_the_first_with_one_sentence(connections: InitSe
     assert len(sales) >= 2000
 
 
+@pytest.mark.long
 def test_a_generator_leaves_no_group_that_looks_behind(connections: InitSettings, tmp_path: Path) -> None:
     """The pipeline is drained when the lag of all groups together is 0; a group of the generator would add to it."""
     run(connections, tmp_path / "log", GENERATOR_MAX_SALES="500", GENERATOR_PROFILE="hostile")
