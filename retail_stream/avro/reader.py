@@ -38,7 +38,7 @@ _POOL = 1  # the buffer that longer constants are in; 0 is the batch's
 class Column:
     """A field of the reader. ``type``: without null; ``slot``, ``mark``: its rows in the output, mark -1 if required.
 
-    ``default``: what a record without the field gets; ``()`` where there is no default, or not a valid one.
+    ``default``: what a record without the field gets; ``()`` where the default is missing or invalid.
     """
 
     name: str

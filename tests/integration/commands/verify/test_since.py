@@ -15,8 +15,6 @@ from confluent_kafka import Message
 from rich.console import Console
 from sqlalchemy import text
 
-from commands.demo.pipeline import Pipeline, Service
-from commands.embedded.processes import ProcessGroup
 from commands.verify import recent_load, since
 from commands.verify.run import verify
 from retail_stream.kafka import clients
@@ -24,8 +22,8 @@ from retail_stream.kafka.headers import SOURCE_OFFSET, headers_by_name
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from retail_stream.warehouse import postgres
-from tests.harness.drain import drain
-from tests.harness.servers import Servers, connections_of, copied_database
+from tests.harness.drain import ran_to_the_end
+from tests.harness.servers import Servers, copied_database
 
 CUT = "2026-03-01T08:00:20Z"
 SETTINGS = {
@@ -51,15 +49,7 @@ def five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def done(empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Connections:
     """Servers on which the services have run to the end of a bounded stream; only the servers still run."""
-    connections = connections_of(empty_stack)
-    with ProcessGroup() as group:
-        pipeline = Pipeline(group, {**empty_stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs"))
-        for service in Service:
-            pipeline.start(service)
-        drain(pipeline, connections)
-        for service in (Service.CLEANER, Service.SCD_MERGER, Service.AGGREGATOR):
-            assert pipeline.stop(service) == 0, pipeline.log(service).read_text()[-2000:]
-    return connections
+    return ran_to_the_end(empty_stack, SETTINGS, tmp_path_factory.mktemp("logs"))
 
 
 def run(connections: Connections, time: str) -> tuple[int, str]:

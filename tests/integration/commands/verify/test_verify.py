@@ -11,14 +11,12 @@ from confluent_kafka import TopicPartition
 from rich.console import Console
 from sqlalchemy import Engine, text
 
-from commands.demo.pipeline import Pipeline, Service
-from commands.embedded.processes import ProcessGroup
 from commands.verify.run import verify
 from retail_stream.kafka import clients
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.warehouse import postgres
-from tests.harness.drain import drain
+from tests.harness.drain import ran_to_the_end
 from tests.harness.servers import Servers, connections_of, odd_defaults
 
 SETTINGS = {
@@ -37,16 +35,8 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def done(empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Connections:
     """Servers on which the services have run to the end of a bounded stream; only the servers still run."""
-    connections = connections_of(empty_stack)
-    odd_defaults(connections)
-    with ProcessGroup() as group:
-        pipeline = Pipeline(group, {**empty_stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs"))
-        for service in Service:
-            pipeline.start(service)
-        drain(pipeline, connections)
-        for service in (Service.CLEANER, Service.SCD_MERGER, Service.AGGREGATOR):
-            assert pipeline.stop(service) == 0, pipeline.log(service).read_text()[-2000:]
-    return connections
+    odd_defaults(connections_of(empty_stack))
+    return ran_to_the_end(empty_stack, SETTINGS, tmp_path_factory.mktemp("logs"))
 
 
 @pytest.fixture
