@@ -137,7 +137,7 @@ def _fact_check(connections: Connections, engine: Engine, from_here: Cut, decode
     """The line of ``fact_sales``. A fact that stems from a record before the cut is left out."""
     facts.fact_check(engine)
     if (first := _first_that_differs(engine, from_here)) is not None:
-        load_earlier_sales(connections, engine, from_here, decoders, progress, first)
+        load_earlier_sales(connections, engine, decoders, progress, first)
         cents = (f"f.{name} = round_even(e.{name} * 100, 0)::BIGINT" for name in facts.CENTS)
         same = " AND ".join([*(f"f.{name} IS NOT DISTINCT FROM e.{name}" for name in _VALUES), *cents])
         engine.execute(f"""

@@ -42,7 +42,8 @@ def gather(
 
     Makes ``cuts`` (topic, partition, cut) and ``found`` (topic, partition, found), too, and for each dimension
     ``known_<entity>``, the ids that the warehouse knows, and ``before_<entity>``, the last stored change of each id
-    before the time: ``id``, ``moment``, ``deleted`` and the attributes.
+    before the time: ``id``, ``moment``, ``deleted`` and the attributes. A cut in ``cuts`` may be
+    behind that of ``cut``.
 
     Raises:
         Unavailable: a server did not answer for 30 s.
@@ -108,10 +109,33 @@ def _topics(
     load(connections, until, tables, progress, "reading the topics, records", {**cut.begins, **cut.raw})
     rises.take(outbox_records(engine, Result.WATERMARKS))
     for entity in Entity:
+        move_cuts(engine, entity, cut.since_ms)
         drop_older(engine, entity)
         progress.say(f"comparing {topics.clean(entity)}")
         recode(engine, entity, decoders.of(topics.raw(entity)), decoders.of(topics.clean(entity)))
     return books
+
+
+def move_cuts(engine: duck.Engine, entity: Entity, since_ms: int) -> None:
+    """Move each cut to the first loaded raw record that is not older than the time, and delete those before it.
+
+    The broker finds offsets among aborted records, too. A transaction that failed and was sent again has all its
+    records behind the failed ones::
+
+        aborted  :10 :20 :30 :40      committed  :10 :20 :30 :40
+                          ▲ the broker's cut at :30       ▲ the first record since :30
+    """
+    raw = f"raw_{entity} r WHERE k.topic = '{entity}.raw' AND r.partition = k.partition"
+    engine.execute(f"""
+        UPDATE cuts k SET cut = coalesce(
+            (SELECT min(r."offset") FROM {raw} AND r.ts >= {since_ms * 1000}),
+            (SELECT max(r."offset") + 1 FROM {raw}), cut)
+        WHERE k.topic = '{entity}.raw'
+    """)
+    engine.execute(f"""
+        DELETE FROM raw_{entity} r USING cuts k
+        WHERE k.topic = '{entity}.raw' AND k.partition = r.partition AND r."offset" < k.cut
+    """)
 
 
 def drop_older(engine: duck.Engine, entity: Entity) -> None:
@@ -166,7 +190,7 @@ def _load(postgres_engine: Engine, engine: duck.Engine, table: str, query: str) 
 
 
 def load_earlier_sales(
-    connections: Connections, engine: duck.Engine, cut: Cut, decoders: Decoders, progress: Shown, event_time: int
+    connections: Connections, engine: duck.Engine, decoders: Decoders, progress: Shown, event_time: int
 ) -> None:
     """Make ``earlier_sales``: the raw sales before the cut whose ``event_time`` may be this (microseconds) or later.
 
@@ -174,7 +198,8 @@ def load_earlier_sales(
         Unavailable: no broker answered for 30 s.
     """
     raw = topics.raw(Entity.SALES)
-    until = {place: offset for place, offset in cut.raw.items() if place[0] == raw}
+    cuts = engine.execute("SELECT topic, partition, cut FROM cuts WHERE topic = ?", [raw]).fetchall()
+    until = {(topic, partition): offset for topic, partition, offset in cuts}
     since_ms = max((event_time - AHEAD_US) // 1000, 0)
     begins = wait_for(lambda: first_offsets(connections, until, since_ms), COMMAND_PATIENCE_S)
     book = rule_sets.read(connections)[Entity.SALES]

@@ -23,8 +23,10 @@ from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from retail_stream.warehouse import postgres
 from tests.harness.drain import ran_to_the_end
-from tests.harness.servers import Servers, copied_database
+from tests.harness.servers import Servers, connections_of, copied_database
 
+#: 08:01:00.
+END_MS = 1_772_352_060_000
 CUT = "2026-03-01T08:00:20Z"
 SETTINGS = {
     "GENERATOR_SEED": "5",
@@ -48,7 +50,17 @@ def five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def done(empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Connections:
-    """Servers on which the services have run to the end of a bounded stream; only the servers still run."""
+    """Servers on which the services have run to the end of a bounded stream; only the servers still run.
+
+    Each partition of `sales.raw` begins with an aborted sale from its end, as where a transaction was sent again.
+    """
+    sales = clients.producer(connections_of(empty_stack), **{"transactional.id": "failed"})
+    sales.init_transactions(30)
+    sales.begin_transaction()
+    for partition in range(4):
+        sales.produce("sales.raw", b"aborted", partition=partition, timestamp=END_MS)
+    sales.flush(30)
+    sales.abort_transaction(30)
     return ran_to_the_end(empty_stack, SETTINGS, tmp_path_factory.mktemp("logs"))
 
 
