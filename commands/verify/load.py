@@ -83,6 +83,7 @@ def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> M
     derived = [*map(topics.clean, Entity), *map(topics.dlq, Entity), *_RESULTS]
     until = wait_for(lambda: ends(connections, derived), COMMAND_PATIENCE_S)
     until |= wait_for(lambda: ends(connections, map(topics.raw, Entity)), COMMAND_PATIENCE_S)
+    offsets_table(engine, "ends", ("topic", "partition", "end"), until)
     # After the ends: the rules of every record before them are published by now.
     books = rule_sets.read(connections)
     decoders = Decoders(connections)
