@@ -6,7 +6,7 @@ SETUP := $(VENV)/.set-up
 PEERS := $(VENV)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: bench-containers help doctor demo test test-all test-embedded test-containers test-images up bench bench-cleaner bench-scd bench-windows bench-generator setup lint lock kernels clean
+.PHONY: bench-containers help doctor demo test chaos test-all test-embedded test-containers test-images up bench bench-cleaner bench-scd bench-windows bench-generator setup lint lock kernels clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26
@@ -28,6 +28,9 @@ test: setup ## the tests but the long ones, about ten minutes; tests/README.md s
 test-all: setup ## every test, as CI runs them: the long ones, and those on containers if a Docker daemon answers
 	@tests/everything
 
+chaos: setup ## faults under load for CHAOS_SECONDS (600), in the order of CHAOS_SEED; then verify; the longest pauses
+	@CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/python -m pytest -s -q tests/system/test_chaos.py $(PYTEST_ARGS)
+
 # What test-all runs without Docker.
 test-embedded: setup
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PARALLEL) $(PYTEST_ARGS)
@@ -40,7 +43,7 @@ test-containers: test-images ## docker-compose.yml as a whole, and the tests of 
 
 # Before any test looks at the clock. The servers' images are pulled where this machine has none of that tag.
 test-images: setup
-	@docker compose --profile tools build --quiet
+	@RETAIL_STREAM_IMAGES=retail-stream docker compose --profile tools build --quiet
 	@docker compose pull --quiet --policy missing --ignore-buildable kafka postgres registry
 
 up: setup ## the pipeline until Ctrl-C, without Docker
