@@ -29,9 +29,10 @@ from aiokafka.errors import (
     RequestTimedOutError,
     for_code,
 )
-from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.structs import TopicPartition
 
+from retail_stream.kafka.clients import why_not_stored
+from retail_stream.kafka.produce_request import OneBatchRequest
 from retail_stream.settings import Connections
 
 _ALL_REPLICAS = -1
@@ -144,8 +145,8 @@ class Delivery:
             return
         if monotonic() - self._said_at >= _REMIND_EVERY_S:
             self._said_at = monotonic()
-            why = "it does not answer" if is_away else (getattr(error, "description", "") or str(error)).rstrip(".")
-            why = f"Kafka at {self._servers} does not store records of {topic}/{partition}: {why}."
+            answer = None if is_away else getattr(error, "description", "") or str(error)
+            why = why_not_stored(self._servers, topic, partition, answer)
             _log.warning("waiting", why=why, waited_s=round(self.waiting_s))
 
 
@@ -174,7 +175,7 @@ class KafkaPartitions:
             there = self._client.cluster.partitions_for_topic(topic)
             raise NoSuchPartition if there and partition not in there else LeaderNotAvailableError
         timeout_ms = int(1000 * self._timeout_s)
-        request = ProduceRequest(None, _ALL_REPLICAS, timeout_ms, [(topic, [(partition, batch)])])
+        request = OneBatchRequest(_ALL_REPLICAS, timeout_ms, topic, partition, batch)
         response = await self._client.send(leader, request)
         ((_, ((_, code, offset, *_),)),) = response.topics
         if code:
