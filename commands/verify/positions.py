@@ -1,11 +1,20 @@
 """Checks how far merger and aggregator have read, and by which epochs they are fenced."""
 
 from commands.audit.engine import Engine, count
-from commands.verify.compare import columns, differences, listed
+from commands.verify.compare import check, columns, differences, listed
 from commands.verify.report import Check
 from commands.verify.versions import passed
 from commands.verify.watermarks import CONSUMED
 from retail_stream.topics import Group, clean
+
+
+def topic_check(engine: Engine) -> Check:
+    """The line of ``topics_read``: each topic that the warehouse was filled from has the id that the brokers give it.
+
+    Reads ``topic_ids`` (topic, topic_id). The next claim of a partition stores the ids of topics that are not there.
+    """
+    wanted = "SELECT i.* FROM topic_ids i SEMI JOIN topics_read USING (topic)"
+    return check(engine, "topics_read", wanted, "topics_read", columns("topic"), columns("topic_id"))
 
 
 def position_check(engine: Engine) -> Check:

@@ -19,8 +19,12 @@ in ``_`` exists once for each entity, ``dim_`` and ``versions_`` for each dimens
                                                               ├─▶ windows_product ══▶ sales_by_product_window
                                                               └─▶ expected_late_results ══▶ late_results, late_sales
 
+    good records that were passed ─▶ changes ═▶ changes_        counted ─▶ to_be_held ═▶ sale_identities
     sales_by_window, sales_by_product_window ──▶ expected_window_results ══▶ window_results
+    counted ──▶ prefixes ──▶ attained, the sums that an earlier revision can have ══▶ window_results
     sales_by_product_window, dim_products ─────────────────────────────────══▶ sales_by_category_window
+
+The other checks compare one loaded table with another, or with what `migrations/catalogue.json` declares.
 """
 
 import tempfile
@@ -51,7 +55,7 @@ from commands.verify import (
 from commands.verify.changes import change_check
 from commands.verify.identities import identity_check
 from commands.verify.load import gather
-from commands.verify.positions import position_check
+from commands.verify.positions import position_check, topic_check
 from commands.verify.replays import replay_check
 from commands.verify.report import Check, Report, show
 from commands.verify.revisions import revision_check
@@ -112,6 +116,7 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
     yield guards.id_check(database)
     yield setting_check(database)
     yield position_check(database)
+    yield topic_check(database)
     yield views.position_view_check(database)
     yield replay_check(database)
     for entity in DIMENSIONS:

@@ -147,6 +147,7 @@ QUERIES: dict[str, str] = {
     "fact_partitions": FACT_PARTITIONS,
     "attached": ATTACHED,
     "sale_identities": f"SELECT id, partition, {micros('expires')}, number, low, high, identities FROM sale_identities",
+    "topics_read": "SELECT topic, topic_id FROM topics_read",
     "replays": "SELECT consumer_group, topic, partition, replay_of FROM replays",
     "replayed_rises": f"SELECT partition, next_offset, {micros('watermark')} FROM replayed_rises",
     "outbox": OUTBOX,

@@ -56,6 +56,7 @@ SEEN = {
     **{("fact_sales", c): (["fact_sales"], ABSENT) for c in ("transaction_id", "event_time", "store_id")},
     **{("late_sales", c): (["late_sales"], ABSENT) for c in ("source_partition", "source_offset")},
     **{("replays", c): (["replays"], ABSENT) for c in ("consumer_group", "topic", "partition", "replay_of")},
+    ("topics_read", "topic"): (["topics_read"], ABSENT),
     ("sale_identities", "partition"): (["sale_identities"], _IDENTITY),
     ("sale_identities", "identities"): (["sale_identities"], ["which are not whole identities"]),
     ("fact_partitions", "first_day"): (["fact_partitions"], ["days expected"]),
@@ -94,6 +95,7 @@ INVENTED_BY = {
     "sales_by_window": ["store_id"],
     "sales_by_product_window": ["product_id"],
     "replays": ["replay_of"],
+    "topics_read": ["topic"],
     "sale_identities": [],
 }
 #: View → the line about it.
