@@ -111,7 +111,6 @@ class Membership(Generic[Owned]):
     async def reclaim(self) -> None:
         """Claim the partitions that we own again and read from their stored positions."""
         if self.owned:
-            self._is_claimed = False
             await self._take_over(list(self.owned), self._generation)
 
     async def poll(self, most_bytes: int, linger_s: float) -> dict[TopicPartitionKey, PartitionRecords]:
