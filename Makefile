@@ -19,7 +19,7 @@ demo: setup ## the whole pipeline for DEMO_SECONDS (60) of traffic, verified, wi
 
 # More workers than cores, as much of a test is waiting: for servers that start, for a group to miss a member.
 # A file that needs servers stays in one worker, and the longest begin first (tests/conftest.py).
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 4
 PARALLEL := --no-loadscope-reorder --durations 25 --durations-min 1
 
 test: setup ## the tests but the long ones, about ten minutes; tests/README.md says how to run one
