@@ -6,7 +6,7 @@ SETUP := $(VENV)/.set-up
 PEERS := $(VENV)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: bench-containers help doctor demo test chaos test-all test-embedded test-containers test-images up bench bench-cleaner bench-scd bench-windows bench-generator setup lint lock kernels clean
+.PHONY: bench-containers help doctor demo test chaos test-all test-embedded test-containers test-images up bench bench-cleaner bench-scd bench-windows bench-generator bench-year setup lint lock kernels clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26
@@ -66,6 +66,9 @@ bench-containers: setup ## docker compose up: how long until healthy, memory, si
 
 bench-generator: setup ## the generator: its rate beside a bare loop and Kafka's own tool; its pace; the same seed twice
 	@$(BIN)/python -m benchmarks generator generator-pace generator-same
+
+bench-year: setup ## a year of data beside a day: rate, restart, claim, status, the documented queries, two replicas
+	@$(BIN)/python -m benchmarks year
 
 setup: $(SETUP) ## a virtual environment in .venv with the locked dependencies; the servers' downloads
 

@@ -1,20 +1,22 @@
 """`make bench`: benchmarks of the pipeline, one after the other; `python -m benchmarks decode` runs one.
 
-`make bench-cleaner`, `make bench-scd`, `make bench-windows` and `make bench-generator` run those that take longer,
-`make bench-containers` the one that needs Docker.
+`make bench-cleaner`, `make bench-scd`, `make bench-windows`, `make bench-generator` and `make bench-year` run those
+that take longer, `make bench-containers` the one that needs Docker.
 """
 
 import sys
 
 from benchmarks import containers, dashboard, decode, load, record_batches, rules
 from benchmarks.cleaner import backlogs, kinds, latency, memory, rate
-from benchmarks.generator import pace, same, year
+from benchmarks.generator import pace, same
 from benchmarks.generator import rate as generator
+from benchmarks.generator import year as generator_year
 from benchmarks.scd import constraints, history
 from benchmarks.scd import rate as scd
 from benchmarks.windows import facts, many, rises
 from benchmarks.windows import latency as windows_latency
 from benchmarks.windows import rate as windows
+from benchmarks.year import audit, year
 
 USUAL = {
     "decode": decode.main,
@@ -43,9 +45,10 @@ GENERATOR = {
     "generator": generator.main,
     "generator-pace": pace.main,
     "generator-same": same.main,
-    "generator-year": year.main,
+    "generator-year": generator_year.main,
 }
-BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS, **GENERATOR, **CONTAINERS}
+YEAR = {"year": year.main, "verify": audit.main}
+BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS, **GENERATOR, **YEAR, **CONTAINERS}
 
 
 def main(names: list[str]) -> int:

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from commands.dlq import commands as dlq
 from commands.embedded import commands as embedded
+from commands.retention import commands as retention
 from commands.rules import commands as rules
 from retail_stream.errors import RetailStreamError
 
@@ -240,6 +241,7 @@ def dashboard() -> None:
 
 
 embedded.add_to(app)
+retention.add_to(app)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from confluent_kafka.admin import (
 from pydantic import Field, SecretStr, model_validator
 from sqlalchemy import text
 
+from commands.retention import topics as topic_retention
+from commands.retention.settings import TopicRetention
 from retail_stream.avro.compatibility import COSTS, STRICTEST, UNKNOWN_COST
 from retail_stream.avro.registry import Registry
 from retail_stream.kafka import clients
@@ -37,8 +39,8 @@ _LOCK = 7_265_746_169
 _log = structlog.get_logger(__name__)
 
 
-class InitSettings(Connections):
-    """The three servers, and how to create topics."""
+class InitSettings(TopicRetention):
+    """The three servers, how to create topics, and how long they keep records."""
 
     topic_partitions: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")] = 4
     topic_replication_factor: Annotated[int, Field(ge=1, le=10, description="a whole number from 1 to 10")] = 1
@@ -75,7 +77,7 @@ def initialise(settings: InitSettings, patience_s: float | None = COMMAND_PATIEN
 
 
 def create_topics(settings: InitSettings) -> None:
-    """Create missing topics, and set the timestamp limit of raw topics that exist without it.
+    """Create missing topics; set the timestamp limit of raw topics that lack it, and the retention that is chosen.
 
     Raises:
         Unavailable: Kafka does not answer.
@@ -105,6 +107,7 @@ def create_topics(settings: InitSettings) -> None:
     _log.info("topics", created=created, all=len(TOPICS))
     if created < len(TOPICS):
         _bound_timestamps(settings, client)
+    topic_retention.apply(settings, client)
 
 
 def _bound_timestamps(settings: InitSettings, client: AdminClient) -> None:

@@ -17,7 +17,7 @@ from services.scd_merger.dimensions import clean_schema
 
 SIZE_S, DELAY_S, LATENESS_S = 60, 10, 60
 STORES, PRODUCTS = 200, 1_000
-_START_S = 1_750_000_020
+START_S = 1_750_000_020
 _PER_S = 2_500
 #: of the sales, that many lag, by up to a minute; so nothing is too late for anybody
 _LATE = 0.02
@@ -49,7 +49,7 @@ def fill(w: World, records: int, stores: int = STORES, products: int = PRODUCTS)
     things = np.empty(records, np.int64)
     offsets = [0] * PARTITIONS
     for i in range(records):
-        now = _START_S * 1_000_000 + i * (1_000_000 // _PER_S)
+        now = START_S * 1_000_000 + i * (1_000_000 // _PER_S)
         store, quantity, price = rng.randrange(stores), rng.randint(1, 5), rng.randrange(500, 30_000) / 100
         places[i], things[i] = store, rng.randrange(products)
         times[i] = now - (rng.randrange(60_000_000) if rng.random() < _LATE else rng.randrange(1_000_000))

@@ -1,18 +1,21 @@
-"""Confluent-framed Avro, decoded record by record with fastavro's own schema resolution.
+"""Confluent-framed Avro, decoded with fastavro's own schema resolution; most records many at once.
 
 What fastavro reads, and Avro's specification forbids, is no record: see :mod:`commands.audit.encoding`.
 """
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import fastavro
+import numpy as np
+import polars as pl
 from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException, UnknownType
 
 from commands.audit.encoding import Encoding
 from commands.audit.jsonb import MEANING, Values, with_meanings
+from commands.audit.plain import PlainSchema
 from retail_stream import topics
 from retail_stream.avro.schema import AvroSchema
 
@@ -23,6 +26,7 @@ HEADER_BYTES = 5
 #: unit of a timestamp → nanoseconds
 _UNITS = {"millis": 1_000_000, "micros": 1000, "nanos": 1}
 _LONG = range(-(2**63), 2**63)
+_ROW = "row"
 #: bytes of a record → see :meth:`Decoder.whole`
 Decode = Callable[[bytes], "tuple[AvroRecord, str | None] | None"]
 
@@ -68,6 +72,16 @@ class Decoder:
         #: of the schemas that are one record, with what logical types say
         self.layouts = {number: s for number, s in known.items() if len(_records(s)) == 1 and not isinstance(s, list)}
         self._decoders = {number: d for number, s in known.items() if (d := self._decoder(s)) is not None}
+        plain = PlainSchema.of(self._plain["fields"])
+        #: of the writers that have exactly our fields
+        self._at_once = {
+            number: plain
+            for number, s in self.layouts.items()
+            if plain is not None
+            and number in self._decoders
+            and _short_name(s) == _short_name(self._plain)
+            and _types(s["fields"]) == _types(self._layout)
+        }
 
     def framed(self, value: bytes | None) -> AvroRecord | None:
         """The fields of a value with its Confluent header; None as :meth:`record`."""
@@ -92,6 +106,48 @@ class Decoder:
             return decode(body)
         except _BROKEN:
             return None
+
+    def table(
+        self, numbers: Sequence[int | None], bodies: Sequence[bytes | None], columns: Mapping[str, pl.DataType]
+    ) -> pl.DataFrame:
+        """``decoded``, ``extra`` and ``columns`` (of the reader's fields) of many records, a row each, in order.
+
+        As :meth:`whole` reads each. Where it returns None, ``decoded`` is false and the rest null.
+        """
+        schema = {"decoded": pl.Boolean(), "extra": pl.String(), **columns}
+        left = np.ones(len(numbers), np.bool_)
+        parts: list[pl.DataFrame] = []
+        for number, plain in self._at_once.items():
+            rows = [
+                i for i, (n, body) in enumerate(zip(numbers, bodies, strict=True)) if n == number and body is not None
+            ]
+            if rows:
+                fields, right = plain.read([bodies[i] for i in rows])  # type: ignore[misc]
+                places = np.array(rows)[right]
+                left[places] = False
+                read = fields.filter(pl.Series(right)).select(*columns).with_columns(decoded=True, extra=None)
+                parts.append(
+                    read.select(pl.col(n).cast(t) for n, t in schema.items()).insert_column(0, pl.Series(_ROW, places))
+                )
+        if not parts or left.any():
+            slow = np.flatnonzero(left).tolist()
+            parts.append(self._one_by_one(slow, numbers, bodies, schema))
+        whole = parts[0] if len(parts) == 1 else pl.concat(parts).sort(_ROW)
+        return whole.drop(_ROW)
+
+    def _one_by_one(
+        self,
+        rows: Sequence[int],
+        numbers: Sequence[int | None],
+        bodies: Sequence[bytes | None],
+        schema: Mapping[str, pl.DataType],
+    ) -> pl.DataFrame:
+        found = [self.whole(numbers[i], bodies[i]) for i in rows]
+        records, extras = [(f and f[0]) or {} for f in found], [f and f[1] for f in found]
+        columns = [pl.Series(_ROW, rows, dtype=pl.Int64()), pl.Series("decoded", [f is not None for f in found])]
+        columns += [pl.Series("extra", extras, dtype=pl.String())]
+        columns += [pl.Series(n, [r.get(n) for r in records], dtype=t) for n, t in list(schema.items())[2:]]
+        return pl.DataFrame(columns)
 
     def _decoder(self, layout: Any) -> Decode | None:
         """None where the schema declares no record, or is not valid Avro."""

@@ -1,13 +1,12 @@
 """Messages as frames: one row a record, bytes as they are, times as microseconds since 1970-01-01 UTC."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 import polars as pl
 from confluent_kafka import Message
 
-from commands.audit.avro import HEADER_BYTES, AvroRecord, Decoder, schema_number
+from commands.audit.avro import HEADER_BYTES, Decoder, schema_number
 from retail_stream.avro.schema import AvroSchema
 from retail_stream.kafka.headers import REPLAY_OF, RULES_VERSION, SEQUENCE_TIME, SOURCE_OFFSET, big_endian
 
@@ -44,12 +43,15 @@ BASE: FrameSchema = {
 #: ``headers_ok``: the client could read them. ``sequence``: the header ``sequence.time`` in microseconds, null where it
 #: is missing or not eight bytes; ``sequence_ok``: false where it is not eight bytes. ``decoded``: the value is a
 #: record; ``extra``: its fields that only the writer has, as jsonb.
-RAW: FrameSchema = {
+_JUDGED: FrameSchema = {
     **BASE,
     "headers_ok": pl.Boolean(),
     "key_text": pl.String(),
     "sequence": pl.Int64(),
     "sequence_ok": pl.Boolean(),
+}
+RAW: FrameSchema = {
+    **_JUDGED,
     "decoded": pl.Boolean(),
     "extra": pl.String(),
 }
@@ -112,14 +114,14 @@ def _microseconds(message: Message) -> int:
 def raw_frame(messages: Sequence[Message], decoder: Decoder, columns: FrameSchema) -> pl.DataFrame:
     """Raw records with their decoded fields; ``columns``: :func:`field_columns` of the decoder's reader."""
     rows = []
-    fields = Fields(columns)
     for headers, base in base_rows(messages):
         sequence = headers.get(SEQUENCE_TIME)
         number = big_endian(sequence)
         sequence_ok = sequence is None or number is not None
         judged = (headers is not UNREADABLE, text(base[_KEY]), number, sequence_ok)
-        rows.append((*base, *judged, *fields.row(decoder.whole(base[_SCHEMA_ID], base[_BODY]))))
-    return frame(rows, {**RAW, **columns})
+        rows.append((*base, *judged))
+    numbers, bodies = [row[_SCHEMA_ID] for row in rows], [row[_BODY] for row in rows]
+    return frame(rows, _JUDGED).hstack(decoder.table(numbers, bodies, columns))
 
 
 def clean_frame(messages: Sequence[Message]) -> pl.DataFrame:
@@ -137,22 +139,6 @@ def dead_frame(messages: Sequence[Message]) -> pl.DataFrame:
         place = (topic, decimal(partition), decimal(offset))
         rows.append((*base, *place, rules, version, *why, text(h.get("payload"))))
     return frame(rows, DEAD)
-
-
-class Fields:
-    """Makes rows of decoded records: ``decoded``, ``extra``, then ``columns``."""
-
-    def __init__(self, columns: Iterable[str]) -> None:
-        names = tuple(columns)
-        self._get = itemgetter(*names)
-        self._nothing = (False, None, *[None] * len(names))
-
-    def row(self, decoded: tuple[AvroRecord, str | None] | None) -> Row:
-        """The row of what :meth:`Decoder.whole` returns; None makes a row of nulls."""
-        if decoded is None:
-            return self._nothing
-        record, extra = decoded
-        return (True, extra, *self._get(record))
 
 
 def frame(rows: Sequence[Row], schema: FrameSchema) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import polars as pl
 
-from commands.audit.avro import HEADER_BYTES, AvroRecord, Decoder
+from commands.audit.avro import HEADER_BYTES, Decoder, schema_number
 from commands.audit.engine import Engine, create, insert
 from commands.audit.records import FrameSchema, Header, Row, comparable, decimal, text
 from commands.audit.windows import COUNTS, MONEY, span
@@ -107,6 +107,12 @@ _WINDOWS: FrameSchema = {
     "window_end": pl.Int64(),
     **dict.fromkeys((*COUNTS, *MONEY), pl.Int64()),
 }
+#: The fields of a record that a row needs.
+_FIELDS: FrameSchema = {
+    **dict.fromkeys(("kind", "window_size", "state"), pl.String()),
+    **dict.fromkeys(("window_start", "window_end", "store_id", "product_id", "revision", *COUNTS), pl.Int64()),
+    **dict.fromkeys(MONEY, pl.Binary()),
+}
 _LATE: FrameSchema = {
     **_PLACE,
     "source_offset": pl.Int64(),
@@ -138,12 +144,18 @@ class WindowTable:
 
     def take(self, records: Iterable[ResultRecord]) -> None:
         """Append records."""
-        rows = []
-        for r in records:
-            result = self._decoder.framed(r.value())
-            window = () if result is None else _window(result)
-            rows.append((*_place(r), r.key(), *(window or [None] * (len(_WINDOWS) - len(_PLACE) - 1))))
-        insert(self._engine, "window_results", pl.DataFrame(rows, schema=_WINDOWS, orient="row"))
+        taken = list(records)
+        places = pl.DataFrame([_place(r) for r in taken], schema=_PLACE, orient="row")
+        values = [r.value() or b"" for r in taken]
+        windows = self._decoder.table(list(map(schema_number, values)), [v[HEADER_BYTES:] for v in values], _FIELDS)
+        spans = {text: span(text) for text in windows["window_size"].drop_nulls().unique()}
+        known = windows.with_columns(
+            pl.Series("key", [r.key() for r in taken], dtype=pl.Binary()),
+            pl.Series("window_size", [text and spans[text] for text in windows["window_size"]], dtype=pl.Int64()),
+            pl.when(pl.col("kind") == "store").then("store_id").otherwise("product_id").alias("id"),
+            *(pl.Series(m, list(map(_cents, windows[m])), dtype=pl.Int64()) for m in MONEY),
+        )
+        insert(self._engine, "window_results", places.hstack(known.select(list(_WINDOWS)[len(_PLACE) :])))
 
 
 class LateTable:
@@ -198,10 +210,6 @@ def _place(record: ResultRecord, known: Container[str] = (OUTBOX_ID,)) -> Row:
     return record.partition(), record.offset(), warehouse, decimal(number), others
 
 
-def _window(result: AvroRecord) -> Row:
-    number = result["store_id"] if result["kind"] == "store" else result["product_id"]
-    # Avro's decimal of scale 2: the unscaled number, big-endian two's complement.
-    money = [int.from_bytes(result[m], "big", signed=True) for m in MONEY]
-    size, start = span(result["window_size"]), result["window_start"]
-    key = (result["kind"], size, start, number, result["revision"], result["state"])
-    return (*key, result["window_end"], *(result[c] for c in COUNTS), *money)
+def _cents(money: bytes | None) -> int | None:
+    """Avro's decimal of scale 2: the unscaled number, big-endian two's complement."""
+    return None if money is None else int.from_bytes(money, "big", signed=True)

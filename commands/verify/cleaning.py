@@ -11,17 +11,17 @@ from retail_stream.entities import Entity
 def place(engine: Engine, book: RuleSets) -> None:
     """Find where the cleaner put each raw record, and judge it by the rules that it names there.
 
-    Reads ``raw_``, ``clean_``, ``dead_`` and ``rules_<entity>``, and ``committed`` (topic, partition, next_offset: the
-    cleaner's). Gives the raw records the defaults that they must have in clean. Makes four tables:
+    Reads ``raw_``, ``clean_``, ``dead_`` and ``rules_<entity>``, ``committed`` (the cleaner's offsets) and the table of
+    :func:`retained.letters`. Gives the raw records the defaults that they must have in clean. Makes four tables:
 
     - ``first_<entity>``: clean records that are not repeats (partition, offset, source_offset, rules_version);
     - ``letters_<entity>``: a row per raw record that has a dead letter, with the ``rules_version`` of its last one;
       ``older``: that verdict cannot be recomputed;
     - ``verdicts_<entity>``: a row per raw record and version that judged it, or today's, if it breaks any rule at all:
       ``broken``, the names of the rules that it breaks, sorted, with commas between;
-    - ``places_<entity>``: a row per raw record; ``good``: it belongs in clean; ``due``: the cleaner has committed it;
-      ``clean_offset`` and ``lettered``: where it is; ``rules_version``: what judged it, today's where it is nowhere;
-      ``broken``: by that version.
+    - ``places_<entity>``: a row per raw record; ``good``: it belongs in clean; ``due``: the cleaner has committed it,
+      and it is not ``gone``: in neither, and its letter may be deleted; ``clean_offset`` and ``lettered``: where it is;
+      ``rules_version``: what judged it, today's where it is nowhere; ``broken``: by that version.
 
     A record that was judged twice, as after a crash, may be in clean by one version and a dead letter by another.
     """
@@ -73,9 +73,11 @@ def place(engine: Engine, book: RuleSets) -> None:
     """)
     engine.execute(f"""
         CREATE OR REPLACE TABLE places_{entity} AS
-        SELECT p.*, coalesce(v.broken, '') AS broken, coalesce(v.broken, '') = '' AND NOT older AS good
+        SELECT p.* REPLACE (due AND NOT gone AS due), coalesce(v.broken, '') AS broken,
+               coalesce(v.broken, '') = '' AND NOT older AND NOT gone AS good
         FROM (
             SELECT r.partition, r.offset, r.offset < coalesce(c.next_offset, 0) AS due,
+                   f.offset IS NULL AND l.partition IS NULL AND k.first IS NOT NULL AND due AS gone,
                    f.offset AS clean_offset, l.partition IS NOT NULL AS lettered, coalesce(l.older, false) AS older,
                    CASE WHEN f.offset IS NOT NULL THEN coalesce(f.rules_version, '')
                         ELSE coalesce(l.rules_version, '{book.today.version}') END AS rules_version
@@ -83,6 +85,7 @@ def place(engine: Engine, book: RuleSets) -> None:
             LEFT JOIN first_{entity} f ON f.partition = r.partition AND f.source_offset = r.offset
             LEFT JOIN letters_{entity} l ON l.partition = r.partition AND l.offset = r.offset
             LEFT JOIN committed c ON c.topic = '{entity}.raw' AND c.partition = r.partition
+            LEFT JOIN letters_from k ON k.topic = '{entity}.dlq' AND k.partition = r.partition AND r.offset < k.first
         ) p LEFT JOIN verdicts_{entity} v
             ON v.partition = p.partition AND v.offset = p.offset AND v.rules_version = p.rules_version
     """)
@@ -99,7 +102,10 @@ def checks(engine: Engine, entity: Entity) -> tuple[Check, Check]:
     places = f"places_{entity}"
     clean = _misplaced_clean(engine, entity) + _content(engine, entity)
     dead = _misplaced_letters(engine, entity) + _letters(engine, entity)
-    older = count(engine, f"letters_{entity}", "older")
+    notes = {
+        "that cannot be judged anew": count(engine, f"letters_{entity}", "older"),
+        "raw records before the first letter that is left are in neither topic": count(engine, places, "gone"),
+    }
     return (
         Check(
             f"{entity}.clean",
@@ -115,7 +121,7 @@ def checks(engine: Engine, entity: Entity) -> tuple[Check, Check]:
             count(engine, f"letters_{entity}"),
             dead.count,
             dead.examples,
-            f"{older:,} that cannot be judged anew" if older else "",
+            ", ".join(f"{number:,} {what}" for what, number in notes.items() if number),
         ),
     )
 

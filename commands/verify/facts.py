@@ -37,7 +37,10 @@ OF_SALES = ", ".join([IDENTITY, *_PLAIN, *(f"{sql} AS {name}" for name, sql in {
 
 
 def fact_check(engine: Engine) -> Check:
-    """The line of ``fact_sales``: every column of the first record of each identity in ``sales``."""
+    """The line of ``fact_sales``: every column of the first record of each identity in ``sales``.
+
+    Sales of months that are archived (table ``archived``: first_us, after_us) have none.
+    """
     # Where a producer puts a store's sales into two partitions, either of two records may be the first.
     same = ", ".join(
         f"({' AND '.join(f'c.{n} IS NOT DISTINCT FROM f.{n}' for n in names)}) DESC"
@@ -54,6 +57,9 @@ def fact_check(engine: Engine) -> Check:
         SELECT c.* FROM candidates c LEFT JOIN fact_sales f USING ({IDENTITY}) WHERE c.places > 1
         QUALIFY row_number() OVER (PARTITION BY {IDENTITY} ORDER BY {same}) = 1
     """)
+    engine.execute(
+        "DELETE FROM facts WHERE EXISTS (FROM archived a WHERE event_time >= a.first_us AND event_time < a.after_us)"
+    )
     # Facts of an earlier release do not name their records.
     nothing = ", ".join(f"{n} = NULL" for n in _RECORD)
     unnamed = " AND ".join(f"f.{n} IS NULL" for n in _RECORD)
@@ -67,6 +73,8 @@ def fact_check(engine: Engine) -> Check:
         for t in ("facts", "fact_sales")
     ]
     note = " = ".join(["Σ total_amount", *map(Column("", Format.CENTS).show, sums)])
+    if archived := count(engine, "archived"):
+        note += f", without {archived:,} that {'is' if archived == 1 else 'are'} detached"
     return check(engine, "fact_sales", "facts", "fact_sales", KEYS, VALUES, note)
 
 

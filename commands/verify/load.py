@@ -21,7 +21,7 @@ from commands.audit.results import LateTable, RiseTable, WindowTable, outbox_rec
 from commands.audit.rule_sets import RuleSets
 from commands.progress import Shown
 from commands.status.lag import CONSUMES
-from commands.verify import warehouse
+from commands.verify import retained, warehouse
 from commands.verify.facts import AGAIN, SOURCES
 from commands.verify.tables import CleanTable, DeadLetterTable, recode
 from commands.verify.warehouse import BackgroundLoad, export_snapshot
@@ -100,6 +100,8 @@ def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> M
         tables[topics.clean(entity)] = CleanTable(engine, entity)
         tables[topics.dlq(entity)] = DeadLetterTable(engine, entity)
     load(connections, until, tables, progress, "reading the topics, records")
+    retained.require_kept(connections, {})
+    retained.letters(connections, engine, {})
     for result, table in results.items():
         table.take(outbox_records(engine, result))
     for entity in Entity:

@@ -13,13 +13,12 @@ A good record is at most five minutes ahead of its timestamp, so what happens la
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from commands.audit.engine import Engine, count
 from commands.audit.rule_sets import RuleSets
 from commands.audit.versions import make_versions
 from commands.progress import Shown
-from commands.verify import cleaning, facts, versions, watermarks, windows
+from commands.verify import cleaning, facts, guards, retained, versions, watermarks, windows
 from commands.verify.compare import Column, Format, listed
 from commands.verify.load import Decoders
 from commands.verify.recent_load import add_facts, gather, load_earlier_sales, load_ledger
@@ -28,7 +27,7 @@ from commands.verify.results import window_results
 from commands.verify.revisions import revision_check
 from commands.verify.rule_versions import version_check
 from commands.verify.shaping import shaping
-from commands.verify.since import Cut, cut, parse
+from commands.verify.since import Cut, cut
 from commands.verify.watermarks import IDENTITY
 from retail_stream.entities import DIMENSIONS, FIELDS, JOINED, Entity
 from retail_stream.settings import Connections
@@ -37,19 +36,21 @@ from retail_stream.topics import Group
 _VALUES = ("customer_id", "product_id", "quantity", "payment_method", "extra")
 
 
-def compare(connections: Connections, engine: Engine, since: str, progress: Shown) -> Iterator[Check]:
+def compare(connections: Connections, engine: Engine, since_ms: int, progress: Shown, note: str) -> Iterator[Check]:
     """Load what was published since a time, and yield a line for each comparison.
 
+    ``since_ms``: milliseconds since 1970-01-01 UTC. ``note``: why it is compared from there, for the first line.
+
     Raises:
-        SettingsError: ``since`` is not a time that has passed.
         Unavailable: a server did not answer for 30 s.
     """
-    since_ms = parse(since, datetime.now(UTC))
     progress.say("asking for offsets")
     from_here = cut(connections, since_ms)
     decoders = Decoders(connections)
     books = gather(connections, engine, from_here, decoders, progress)
-    yield from _cleaning(engine, books, from_here)
+    yield from _cleaning(engine, books, from_here, note)
+    yield guards.guard_check(engine)
+    yield guards.id_check(engine)
     for entity in DIMENSIONS:
         yield _version_check(engine, entity, from_here)
     settings = shaping(engine)
@@ -63,14 +64,16 @@ def compare(connections: Connections, engine: Engine, since: str, progress: Show
         stream = watermarks.stream_watermark(engine)
         windows.make_windows(engine, kind, settings.windows, settings.lateness, stream)
         engine.execute(f"DELETE FROM windows_{kind} WHERE window_start < {from_here.complete_us}")
+        retained.drop_windows(engine, f"windows_{kind}", windows.TABLES[kind])
         yield _noted(windows.window_check(engine, kind), f"that begin {_from(from_here)}")
     yield _noted(window_results(engine), f"of windows that begin {_from(from_here)}")
     yield revision_check(engine, settings.lateness)
 
 
-def _cleaning(engine: Engine, books: Mapping[Entity, RuleSets], from_here: Cut) -> Iterator[Check]:
+def _cleaning(engine: Engine, books: Mapping[Entity, RuleSets], from_here: Cut, why: str) -> Iterator[Check]:
     published = sum(count(engine, f"raw_{entity}") for entity in Entity)
     note = "" if published else "nothing was published since then, so nothing is compared"
+    note = ", ".join(filter(None, (why, note)))
     yield Check(f"published since {from_here.shown}", published, published, note=note)
     for entity in Entity:
         cleaning.place(engine, books[entity])

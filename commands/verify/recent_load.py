@@ -16,7 +16,7 @@ from commands.audit.rule_sets import RuleSets
 from commands.audit.snapshot import micros
 from commands.audit.versions import attributes
 from commands.progress import Shown
-from commands.verify import warehouse
+from commands.verify import retained, warehouse
 from commands.verify.categories import VIEW
 from commands.verify.load import Decoders, committed, offsets_table
 from commands.verify.since import AHEAD_US, Cut
@@ -35,7 +35,6 @@ _LEFT_OUT = frozenset(
     {
         *("sales_enriched", "late_sales", VIEW, "pipeline_state", "shown_positions", "outbox_end", "stream_clock"),
         *(
-            "guards",
             "catalogue",
             "fact_partitions",
             "attached",
@@ -126,6 +125,8 @@ def _topics(
         tables[topics.dlq(entity)] = DeadLetterTable(engine, entity)
     begins = {**cut.begins, **cut.raw, **_first_results(connections, cut)}
     load(connections, until, tables, progress, "reading the topics, records", begins)
+    retained.require_kept(connections, {**cut.found, **cut.raw})
+    retained.letters(connections, engine, cut.begins)
     rises.take(outbox_records(engine, Result.WATERMARKS))
     windows.take(outbox_records(engine, Result.WINDOWS))
     engine.execute("DELETE FROM window_results WHERE window_start < ?", [cut.complete_us])

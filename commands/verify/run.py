@@ -29,6 +29,7 @@ The other checks compare one loaded table with another, or with what `migrations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -47,6 +48,7 @@ from commands.verify import (
     outbox,
     recent,
     results,
+    retained,
     versions,
     views,
     watermarks,
@@ -61,27 +63,35 @@ from commands.verify.report import Check, Report, show
 from commands.verify.revisions import revision_check
 from commands.verify.rule_versions import version_check
 from commands.verify.shaping import setting_check, shaping
+from commands.verify.since import parse
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.settings import Connections
+from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
 
 def run(connections: Connections, since: str | None = None) -> Report:
     """Recompute everything and compare it; services may run meanwhile.
 
-    ``since``: a time as :func:`commands.verify.since.parse` reads it; then only what was published since it.
+    ``since``: a time as :func:`commands.verify.since.parse` reads it; then only what was published since it. If Kafka
+    has deleted raw or clean records, only what was published since then.
 
     Raises:
         SettingsError: ``since`` is not a time that has passed.
         Unavailable: a server did not answer for 30 s.
     """
+    since_ms = None if since is None else parse(since, datetime.now(UTC))
+    note = ""
+    kept_ms = wait_for(lambda: retained.begins_ms(connections), COMMAND_PATIENCE_S)
+    if kept_ms is not None and (since_ms is None or since_ms < kept_ms):
+        since_ms, note = kept_ms, "Kafka has deleted older records, and what follows from them is not compared"
     with tempfile.TemporaryDirectory(prefix="verify-") as spill, Shown("verify") as progress:
         database = engine.connect(Path(spill))
         try:
             checks = []
             for check in (
                 compare(database, gather(connections, database, progress))
-                if since is None
-                else recent.compare(connections, database, since, progress)
+                if since_ms is None
+                else recent.compare(connections, database, since_ms, progress, note)
             ):
                 checks.append(check)
                 progress.say(f"compared {check.name}")
@@ -144,7 +154,9 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
     yield identity_check(database, window_sizes, lateness)
     for kind in windows.IDS:
         windows.make_windows(database, kind, window_sizes, lateness, watermarks.stream_watermark(database))
+        retained.drop_windows(database, f"windows_{kind}", windows.TABLES[kind])
         yield windows.window_check(database, kind)
+    retained.drop_windows(database, categories.VIEW, "window_results")
     yield categories.category_check(database)
     yield results.window_results(database)
     yield revision_check(database, lateness)

@@ -11,7 +11,6 @@ from commands.audit.records import (
     BASE,
     CLEAN,
     DEAD,
-    Fields,
     FrameSchema,
     clean_frame,
     dead_frame,
@@ -70,9 +69,7 @@ def recode(engine: Engine, entity: Entity, raw: Decoder, clean: Decoder) -> None
         FROM clean_{entity} c LEFT JOIN raw_{entity} r ON r.partition = c.partition AND r.offset = c.source_offset
         WHERE r.body IS DISTINCT FROM c.body OR (r.schema_id, c.schema_id) NOT IN ({layouts})
     """)
-    fields = Fields(columns)
     while batch := source.fetchmany(_RECODED_BATCH):
-        rows = []
-        for partition, offset, number, body in batch:
-            rows.append((partition, offset, *fields.row(clean.whole(number, body))))
-        insert(engine, table, pl.DataFrame(rows, schema=schema, orient="row"))
+        partitions, offsets, numbers, bodies = zip(*batch, strict=True)
+        places = pl.DataFrame({"partition": partitions, "offset": offsets}, schema=place)
+        insert(engine, table, places.hstack(clean.table(numbers, bodies, columns)))

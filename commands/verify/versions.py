@@ -44,13 +44,19 @@ def passed(entity: Entity, group: Group) -> str:
 
 
 def changes(entity: Entity) -> str:
-    """SQL: the changes that the merger has passed: ``id``, ``moment``, ``deleted``, the attributes and ``extra``."""
+    """SQL: the changes that the merger has passed: ``id``, ``moment``, ``deleted``, the attributes and ``extra``.
+
+    Without those of ids that were forgotten at a later time (table ``forgotten``).
+    """
     key, time = FIELDS[entity].key, FIELDS[entity].time
     return f"""
         SELECT CASE WHEN decoded THEN {key} ELSE key_text::BIGINT END AS id,
                CASE WHEN decoded THEN {time} ELSE coalesce(sequence, ts) END AS moment,
                NOT decoded AS deleted, {", ".join(f"{stored(entity, a)} AS {a}" for a in attributes(entity))}, extra
         FROM ({consumed(entity, Group.SCD_MERGER)})
+        WHERE NOT EXISTS (FROM forgotten f WHERE f.entity = '{entity}'
+            AND f.id = CASE WHEN decoded THEN {key} ELSE key_text::BIGINT END
+            AND f.before > CASE WHEN decoded THEN {time} ELSE coalesce(sequence, ts) END)
     """
 
 

@@ -15,6 +15,7 @@ from commands.verify.catalogue import CATALOGUE
 from commands.verify.categories import VIEW
 from commands.verify.facts import CENTS
 from commands.verify.guards import GUARDS
+from commands.verify.retained import QUERIES as RETAINED
 from commands.verify.versions import AS_OF_IDS
 from commands.verify.views import ATTACHED, FACT_PARTITIONS
 from commands.verify.windows import IDS, TABLES
@@ -156,6 +157,7 @@ QUERIES: dict[str, str] = {
         SELECT last_value AS last_id FROM pg_sequences
         WHERE schemaname = ANY (current_schemas(false)) AND sequencename = 'outbox_id_seq'
     """,
+    **RETAINED,
 }
 
 

@@ -24,7 +24,7 @@ from retail_stream.waiting import Wait, wait_for
 from retail_stream.warehouse import positions, postgres, replays
 from retail_stream.warehouse.positions import Position
 from retail_stream.warehouse.topics_read import TopicsRead
-from services.scd_merger import metrics
+from services.scd_merger import forgotten, metrics
 from services.scd_merger.dimensions import Dimension, clean_schema
 from services.scd_merger.events import changes
 from services.scd_merger.kept import with_known_fields
@@ -146,14 +146,18 @@ class Merger:
     def _changes(
         self, connection: Connection, rows: Mapping[TopicPartitionKey, pl.DataFrame]
     ) -> dict[str, pl.DataFrame]:
-        """The changes of each topic, without second replays of a record."""
+        """The changes of each topic, without second replays of a record and without those of forgotten ids."""
         by_topic: dict[str, list[pl.DataFrame]] = {}
         # In a fixed order, so that two workers never wait for each other's replays in a circle.
         for tp, some in sorted(rows.items(), key=itemgetter(0)):
             counted = replays.without_second(connection, Group.SCD_MERGER, tp, some)
             if counted.height:
                 by_topic.setdefault(tp[0], []).append(changes(self._tables[tp[0]].dimension, counted, tp))
-        return {topic: pl.concat(frames) for topic, frames in by_topic.items()}
+        kept = {
+            topic: forgotten.without(connection, self._tables[topic].dimension, pl.concat(frames))
+            for topic, frames in by_topic.items()
+        }
+        return {topic: frame for topic, frame in kept.items() if frame.height}
 
     def _store_up_to_poison(self, owned: Positions, batch: Batch) -> dict[TopicPartitionKey, Position]:
         """Store partition by partition what Postgres accepts, then raise the first :class:`PoisonRecord`."""

@@ -122,6 +122,7 @@ def test_facts_that_are_there_do_not_name_their_records_and_it_is_stored_which_o
 SERVICES_OWN = {
     "consumer_positions", "stored_settings", "replays", "customers_changes", "products_changes", "stores_changes",
     "stream_watermark", "partition_watermarks", "replayed_rises", "sale_identities", "fact_partitions", "stored_before",
+    "topics_read", "forgotten", "kept_since",
     "warehouse_id", "outbox",
 }  # fmt: skip
 

@@ -38,6 +38,8 @@ KEPT = {
     "alembic_version",
     "consumer_positions",
     "fact_partitions",
+    "forgotten",
+    "kept_since",
     "partition_watermarks",
     "stored_settings",
     "stream_watermark",

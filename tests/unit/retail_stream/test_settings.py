@@ -10,6 +10,7 @@ from commands.dashboard.settings import DashboardSettings
 from commands.demo.run import DemoSettings, PageSettings
 from commands.embedded.settings import EmbeddedSettings
 from commands.init import InitSettings
+from commands.retention.settings import RetentionSettings, TopicRetention
 from retail_stream.errors import SettingsError
 from retail_stream.service.logs import LogSettings
 from retail_stream.service.metrics import MetricsSettings
@@ -88,6 +89,8 @@ SETTINGS = (
     EmbeddedSettings,
     GeneratorSettings,
     InitSettings,
+    RetentionSettings,
+    TopicRetention,
     LogSettings,
     MergerSettings,
     MetricsSettings,

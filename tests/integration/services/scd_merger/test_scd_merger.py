@@ -69,6 +69,27 @@ def test_a_record_that_the_cleaner_sent_twice_is_dropped(warehouse: Engine) -> N
     assert versions(warehouse, range(1, 2)) == [(1, 1, None, "a", 1.0)]
 
 
+def test_changes_from_before_an_id_was_forgotten_are_dropped(warehouse: Engine) -> None:
+    with warehouse.begin() as connection:
+        forgotten = text("INSERT INTO forgotten VALUES (:e, 1, to_timestamp(:s) + interval '20 microseconds')")
+        for entity in ("products", "stores"):
+            connection.execute(forgotten, {"e": entity, "s": EPOCH // 1_000_000})
+    sent = [
+        [upsert(10, "a", 1), upsert(10, "a", 2)],
+        [upsert(19, "late", 1)],
+        [delete(20, 1), upsert(25, "again", 1)],
+    ]
+    service, tp, first = merger(warehouse), (TOPIC, 0), 0
+    owned = dict(service.claim([tp]))
+    for events in sent:
+        some = clean_records(events, first)
+        owned |= service.store(owned, {tp: records(some)})
+        first += len(events)
+    kept = [upsert(10, "a", 2), delete(20, 1), upsert(25, "again", 1)]
+    assert versions(warehouse, range(3)) == oracle(kept)
+    assert owned[tp].source_offset == first - 1
+
+
 def test_the_record_that_postgres_refuses_is_named_and_no_other_is_lost(warehouse: Engine) -> None:
     service, partitions = merger(warehouse), [(TOPIC, 0), (TOPIC, 1)]
     owned = service.claim(partitions)

@@ -235,6 +235,15 @@ def test_repeats_of_the_cleaner_are_no_difference(engine):
     assert (clean.ok, dead.ok) == (True, True), (clean, dead)
 
 
+@pytest.mark.parametrize(("first", "is_due"), [(1, True), (2, True), (3, False), (2**62, False)])
+def test_a_letter_is_expected_of_records_from_the_first_letter_that_is_left_on(engine, first, is_due):
+    engine.execute("INSERT INTO letters_from VALUES ('customers.dlq', 0, ?), ('sales.dlq', 0, 9)", [first])
+    clean, dead = check(engine, CLEAN, [])
+    assert clean.ok, clean
+    assert dead.ok is not is_due, dead
+    assert dead.note == ("" if is_due else "1 raw records before the first letter that is left are in neither topic")
+
+
 def test_records_that_the_cleaner_is_not_done_with_may_be_anywhere(engine):
     engine.execute("UPDATE committed SET next_offset = 1")
     assert all(c.ok for c in check(engine, CLEAN[:2], []))

@@ -31,12 +31,24 @@ def load(engine: Engine, *sales: str) -> None:
         FROM sales WHERE nth = 1 AND partition = 0
     """)
     engine.execute("CREATE TABLE stored_before (partition BIGINT, source_offset BIGINT)")
+    engine.execute("CREATE TABLE archived (first_us BIGINT, after_us BIGINT)")
 
 
 def test_a_fact_is_the_first_of_its_identity(engine):
     load(engine, sale(0, 7), sale(1, 7, nth=2, quantity=9), sale(2, 8))
     check = facts.fact_check(engine)
     assert (check.ok, check.expected, check.actual) == (True, 2, 2), check
+
+
+def test_a_sale_of_an_archived_month_has_no_fact(engine):
+    # [50, 51) is archived.
+    load(engine, sale(0, 7, at=49), sale(1, 8, at=50), sale(2, 9, at=51))
+    engine.execute("DELETE FROM fact_sales WHERE event_time = 50")
+    assert not facts.fact_check(engine).ok
+    engine.execute("INSERT INTO archived VALUES (50, 51)")
+    check = facts.fact_check(engine)
+    assert (check.ok, check.expected, check.actual) == (True, 2, 2), check
+    assert check.note.endswith("without 1 that is detached")
 
 
 def test_where_two_partitions_have_one_identity_either_may_be_the_fact(engine):

@@ -26,6 +26,7 @@ def with_columns_only(kind: str, entity: Entity) -> list[Example]:
 def test_golden_records_break_the_rules_that_they_name(tmp_path, entity: Entity) -> None:
     engine = duck.connect(tmp_path)
     engine.execute("CREATE TABLE committed AS SELECT '' AS topic, 0 AS partition, 0 AS next_offset")
+    engine.execute("CREATE TABLE letters_from (topic VARCHAR, partition BIGINT, first BIGINT)")
     found = [e for kind in ("valid", "invalid") for e in with_columns_only(kind, entity)]
     assert len(found) > 5
     book = RuleSets(load(entity))

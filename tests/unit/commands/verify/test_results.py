@@ -1,14 +1,20 @@
 """`sales.windows` and `sales.late` beside what the warehouse knows, as `verify` compares them."""
 
+import io
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
+import fastavro
 import pytest
 
+from commands.audit.avro import Decoder
 from commands.audit.engine import Engine, connect
-from commands.audit.results import LATE_HEADERS, LateTable, OutboxRecord
-from commands.audit.windows import sizes
+from commands.audit.results import LATE_HEADERS, LateTable, OutboxRecord, WindowTable
+from commands.audit.windows import MONEY, sizes
 from commands.verify import results as checks
 from commands.verify.facts import OF_SALES
+from retail_stream import topics
 
 S = 1_000_000
 LATENESS = 30 * S
@@ -224,4 +230,33 @@ def test_of_hopping_windows_the_missed_ones_are_listed_shortest_and_oldest_first
     checks.late_sales(engine, sizes("2m/1m,1m"), LATENESS)
     assert engine.execute("SELECT late_windows, late_by_s FROM expected_late_results").fetchall() == [
         ("1m@1970-01-01T00:00:00.000000Z,2m@1969-12-31T23:59:00.000000Z", "5.250000,5.250000")
+    ]
+
+
+def test_records_of_sales_windows_become_rows(engine):
+    schema = topics.topic("sales.windows").schema()
+    moment = datetime(2026, 3, 1, 8, tzinfo=UTC)
+    money = dict(zip(MONEY, map(Decimal, ("12.34", "0.00", "-0.01", "130.00", "-99999999.99")), strict=True))
+    window = {
+        "kind": "store", "window_size": "5m", "window_start": moment, "store_id": 7, "product_id": None,
+        "window_end": moment + timedelta(minutes=5), "transactions": 3, "units_sold": 4, "units_returned": 0, **money,
+        "revision": 2, "state": "fired", "updated_at": moment,
+    }  # fmt: skip
+    other = {**window, "kind": "product", "store_id": None, "product_id": 9}
+    bodies = []
+    for record in (window, other):
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, fastavro.parse_schema(schema), record)
+        bodies.append(out.getvalue())
+    values = [b"\0\0\0\0\1" + body for body in (*bodies, bodies[0][:-1])]
+    owner = [("outbox.id", f"{MINE}/5".encode())]
+    table = WindowTable(engine, Decoder(schema, {1: schema}))
+    table.take([OutboxRecord(1, 0, b"7", value, owner) for value in (*values, None)])
+    rows = engine.execute("SELECT * FROM window_results ORDER BY id NULLS LAST, kind").fetchall()
+    start = int(moment.timestamp()) * S
+    place, sums = (1, None, MINE, 5, None, b"7"), (3, 4, 0, 1234, 0, -1, 13000, -9999999999)
+    assert rows == [
+        (*place, "store", 300 * S, start, 7, 2, "fired", start + 300 * S, *sums),
+        (*place, "product", 300 * S, start, 9, 2, "fired", start + 300 * S, *sums),
+        *[(*place, *[None] * 15)] * 2,
     ]

@@ -1,0 +1,1 @@
+"""What a year of data costs beside a day of it."""

@@ -1,0 +1,135 @@
+"""What was deleted by age or on request, so that its absence is not a difference.
+
+====================================  =========================================================================
+deleted                               what `verify` does
+====================================  =========================================================================
+raw or clean records                  compares what was published since, as with ``--since``
+dead letters of a topic with a limit  expects none of a record before the first letter that is left
+months of facts                       expects no fact of them (table ``archived``)
+windows                               expects no row and no result of them (table ``kept_since``)
+versions of an id (``forget``)        expects none that begin before its forgetting (table ``forgotten``)
+====================================  =========================================================================
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+
+import polars as pl
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import ConfigResource, ResourceType
+
+from commands.audit import engine as duck
+from commands.audit.engine import Engine
+from commands.audit.snapshot import micros
+from commands.verify import since
+from retail_stream import topics
+from retail_stream.entities import Entity
+from retail_stream.errors import Unavailable
+from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, first_offsets, topic_partitions
+from retail_stream.kafka.reading import read
+from retail_stream.settings import Connections
+from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
+
+#: Table of the engine → the query in Postgres.
+QUERIES = {
+    "archived": """
+        SELECT (first_day - date '1970-01-01') * 86400000000 AS first_us,
+               (after_day - date '1970-01-01') * 86400000000 AS after_us
+        FROM fact_partitions WHERE NOT EXISTS (
+            SELECT FROM pg_inherits
+            WHERE inhrelid = partition AND inhparent = 'fact_sales'::regclass AND NOT inhdetachpending)
+    """,
+    "kept_since": f"SELECT {micros('since')} FROM kept_since WHERE what = 'windows'",
+    "forgotten": f"SELECT entity, id::bigint AS id, {micros('before')} FROM forgotten",
+}
+#: Among so many offsets at the start of a log is a record; transactions' markers have offsets, too.
+_FIRST = 1_000
+_KEPT = [f(e) for e in Entity for f in (topics.raw, topics.clean)]
+
+
+def begins_ms(connections: Connections) -> int | None:
+    """Milliseconds since 1970-01-01 UTC since when all raw and clean records are there; None if none was deleted.
+
+    Raises:
+        Unavailable: a broker does not answer.
+    """
+    places = topic_partitions(connections, *_KEPT)
+    firsts = {place: offset for place, offset in first_offsets(connections, places).items() if offset > 0}
+    if not firsts:
+        return None
+    ends, now = end_offsets(connections, firsts), time.time_ns() // 1_000_000
+    kept_ms = _kept_ms(connections, {topic for topic, _ in firsts})
+    times = []
+    for place, first in firsts.items():
+        records = next(read(connections, {place: range(first, min(first + _FIRST, ends[place]))}), [])
+        # Deleted records are hardly newer than those behind them, and never newer than the topic's limit allows.
+        oldest = records[0].timestamp()[1] + since.AHEAD_US // 1000 if records else 0
+        least = now - kept_ms[place[0]] if kept_ms[place[0]] > 0 else 0
+        times.append(min(max(oldest, least) or now, now))
+    return max(times)
+
+
+def _kept_ms(connections: Connections, names: Iterable[str]) -> dict[str, int]:
+    """`retention.ms` of topics, -1 for no limit.
+
+    Raises:
+        Unavailable: a broker does not answer.
+    """
+    asked = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    try:
+        # Kept by name: a client that is gone answers nothing.
+        client = clients.admin(connections)
+        found = client.describe_configs(asked, request_timeout=clients.ANSWER_S)
+        return {r.name: int(f.result()["retention.ms"].value or -1) for r, f in found.items()}
+    except KafkaException as e:
+        raise clients.unavailable(connections, e) from e
+
+
+def require_kept(connections: Connections, begins: Mapping[TopicPartitionKey, int]) -> None:
+    """Check, after reading, that raw and clean logs still begin where they were read from, or before.
+
+    ``begins``: 0 of those that are absent.
+
+    Raises:
+        Unavailable: a broker did not answer for 30 s, or records were deleted meanwhile.
+    """
+    places = wait_for(lambda: topic_partitions(connections, *_KEPT), COMMAND_PATIENCE_S)
+    for place, first in wait_for(lambda: first_offsets(connections, places), COMMAND_PATIENCE_S).items():
+        if first > begins.get(place, 0):
+            raise Unavailable(
+                f"Kafka deleted records of {place[0]}/{place[1]} up to offset {first} while they were read; run the "
+                "command again."
+            )
+
+
+def letters(connections: Connections, engine: Engine, begins: Mapping[TopicPartitionKey, int]) -> None:
+    """Make ``letters_from`` (topic, partition, first): where letters were deleted, the raw offset of the first left.
+
+    Only of topics with a `retention.ms`: in others each letter is expected.
+    Reads ``dead_<entity>``, which was loaded from ``begins`` on (0 of those that are absent). Where no letter is left,
+    ``first`` is above all offsets.
+
+    Raises:
+        Unavailable: a broker did not answer for 30 s.
+    """
+    places = wait_for(lambda: topic_partitions(connections, *map(topics.dlq, Entity)), COMMAND_PATIENCE_S)
+    firsts = wait_for(lambda: first_offsets(connections, places), COMMAND_PATIENCE_S)
+    kept_ms = wait_for(lambda: _kept_ms(connections, {topic for topic, _ in places}), COMMAND_PATIENCE_S)
+    rows = []
+    for (topic, partition), offset in firsts.items():
+        if kept_ms[topic] > 0 and offset > 0 and offset >= begins.get((topic, partition), 0):
+            table = f"dead_{topic.removesuffix('.dlq')}"
+            left = engine.execute(
+                f'SELECT arg_min(source_offset, "offset") FROM {table} WHERE partition = ?', [partition]
+            ).fetchall()
+            rows.append((topic, partition, 2**62 if left[0][0] is None else left[0][0]))
+    schema: dict[str, pl.DataType] = {"topic": pl.String(), "partition": pl.Int64(), "first": pl.Int64()}
+    duck.create(engine, "letters_from", schema)
+    duck.insert(engine, "letters_from", pl.DataFrame(rows, schema=schema, orient="row"))
+
+
+def drop_windows(engine: Engine, *tables: str) -> None:
+    """Delete the windows of tables that begin before the warehouse keeps any."""
+    for table in tables:
+        engine.execute(f"DELETE FROM {table} WHERE window_start < (SELECT max(since) FROM kept_since)")
