@@ -7,7 +7,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from commands.dashboard import probes, topics_tail, web
+from commands.dashboard import parameters, probes, topics_tail
 from commands.dashboard.__main__ import listen
 from commands.dashboard.probes import Probes, Replica
 from commands.dashboard.settings import DashboardSettings, parse_hosts, parse_services
@@ -159,7 +159,7 @@ def test_broken_rules_are_summed_over_replicas() -> None:
 )
 def test_only_a_whole_number_within_the_bounds_is_accepted(written: str) -> None:
     with pytest.raises(HTTPException) as refused:
-        web.parse_int(written, "id", -(2**31), 2**31 - 1)
+        parameters.parse_int(written, "id", -(2**31), 2**31 - 1)
     assert refused.value.status_code == 400
     assert "from -2147483648 to 2147483647" in refused.value.detail
     assert len(refused.value.detail) < 200
@@ -167,13 +167,13 @@ def test_only_a_whole_number_within_the_bounds_is_accepted(written: str) -> None
 
 @pytest.mark.parametrize("number", [-(2**31), -1, 0, 2**31 - 1])
 def test_a_whole_number_is_read(number: int) -> None:
-    assert web.parse_int(str(number), "id", -(2**31), 2**31 - 1) == number
+    assert parameters.parse_int(str(number), "id", -(2**31), 2**31 - 1) == number
 
 
 def test_an_unknown_entity_is_refused_with_the_allowed_ones() -> None:
-    assert web.parse_entity("stores", DIMENSIONS) is Entity.STORES
+    assert parameters.parse_entity("stores", DIMENSIONS) is Entity.STORES
     with pytest.raises(HTTPException, match="customers, products, stores") as refused:
-        web.parse_entity("sales", DIMENSIONS)
+        parameters.parse_entity("sales", DIMENSIONS)
     assert refused.value.status_code == 404
 
 
@@ -183,9 +183,9 @@ def request(query: str) -> Request:
 
 @pytest.mark.parametrize("query", ["b=1", "a=1&a=2", "A=1"])
 def test_a_parameter_that_would_be_ignored_is_refused(query: str) -> None:
-    web.only_parameters(request("a=1"), "a")
+    parameters.only_parameters(request("a=1"), "a")
     with pytest.raises(HTTPException, match="allowed, once each: a"):
-        web.only_parameters(request(query), "a")
+        parameters.only_parameters(request(query), "a")
 
 
 @pytest.mark.parametrize(
@@ -205,5 +205,5 @@ def test_no_sales_are_an_empty_histogram() -> None:
 @pytest.mark.parametrize("written", ["%00", "a%0Ab", "x" * 101])
 def test_words_are_short_and_printable(written: str) -> None:
     with pytest.raises(HTTPException) as refused:
-        web.parse_text(request(f"q={written}"), "q")
+        parameters.parse_text(request(f"q={written}"), "q")
     assert refused.value.status_code == 400
