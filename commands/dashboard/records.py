@@ -12,6 +12,7 @@ from confluent_kafka import Message
 from sqlalchemy import Engine
 
 from commands.dashboard import warehouse
+from commands.dashboard.fresh import Fresh
 from commands.status.lag import CONSUMES
 from commands.tail import Schemas, line
 from retail_stream.errors import RetailStreamError
@@ -50,8 +51,7 @@ class Records:
         self._engine = engine
         self._schemas = schemas
         self._turns = threading.BoundedSemaphore(_AT_ONCE)
-        self._partitions: tuple[float, list[dict[str, Any]]] | None = None
-        self._lock = threading.Lock()
+        self._fresh = Fresh(_FRESH_S)
 
     def newest(
         self, topic: str, *, key: str | None, partition: int | None, offset: int | None, most: int
@@ -108,23 +108,23 @@ class Records:
         Raises:
             Unavailable: Kafka or Postgres does not answer.
         """
-        with self._lock:
-            if self._partitions is not None and time.monotonic() - self._partitions[0] < _FRESH_S:
-                return self._partitions[1]
-            with warehouse.session(self._engine) as connection:
-                stored = warehouse.stored_positions(connection)
-            rows = []
-            for group, names in CONSUMES.items():
-                places = topic_partitions(self._connections, *names)
-                passed = stored[group] if group in stored else committed_offsets(self._connections, group, places)
-                ends, firsts = end_offsets(self._connections, places), first_offsets(self._connections, places)
-                rows += [
-                    {"topic": t, "partition": p, "group": group.value, "first": firsts[t, p], "end": ends[t, p],
-                     "position": passed.get((t, p))}
-                    for t, p in places
-                ]  # fmt: skip
-            self._partitions = (time.monotonic(), rows)
-            return rows
+        rows: list[dict[str, Any]] = self._fresh.get("partitions", self._read_partitions)
+        return rows
+
+    def _read_partitions(self) -> list[dict[str, Any]]:
+        with warehouse.session(self._engine) as connection:
+            stored = warehouse.stored_positions(connection)
+        rows = []
+        for group, names in CONSUMES.items():
+            places = topic_partitions(self._connections, *names)
+            passed = stored[group] if group in stored else committed_offsets(self._connections, group, places)
+            ends, firsts = end_offsets(self._connections, places), first_offsets(self._connections, places)
+            rows += [
+                {"topic": t, "partition": p, "group": group.value, "first": firsts[t, p], "end": ends[t, p],
+                 "position": passed.get((t, p))}
+                for t, p in places
+            ]  # fmt: skip
+        return rows
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
