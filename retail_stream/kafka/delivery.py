@@ -29,9 +29,9 @@ from aiokafka.errors import (
     RequestTimedOutError,
     for_code,
 )
-from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.structs import TopicPartition
 
+from retail_stream.kafka.produce_request import OneBatchRequest
 from retail_stream.settings import Connections
 
 _ALL_REPLICAS = -1
@@ -174,7 +174,7 @@ class KafkaPartitions:
             there = self._client.cluster.partitions_for_topic(topic)
             raise NoSuchPartition if there and partition not in there else LeaderNotAvailableError
         timeout_ms = int(1000 * self._timeout_s)
-        request = ProduceRequest(None, _ALL_REPLICAS, timeout_ms, [(topic, [(partition, batch)])])
+        request = OneBatchRequest(_ALL_REPLICAS, timeout_ms, topic, partition, batch)
         response = await self._client.send(leader, request)
         ((_, ((_, code, offset, *_),)),) = response.topics
         if code:

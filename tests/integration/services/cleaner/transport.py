@@ -71,7 +71,8 @@ class Log:
         wanted = {TopicPartition(self.topic, p): OffsetSpec.latest() for p in self.all()}
 
         def asked() -> list[int]:
-            answers = self.admin.list_offsets(wanted)
+            # A new client each time: an old one asks with the leader epoch of before for ever.
+            answers = AdminClient({"bootstrap.servers": self.kafka, **QUIET}).list_offsets(wanted)
             return [answers[of].result(10).offset for of in wanted]
 
         # A broker that was frozen or has just started may know of no leaders for a moment.

@@ -118,7 +118,8 @@ class World:
         wanted = {TopicPartition(*key): OffsetSpec.latest() for key in keys}
 
         def ends() -> dict[TopicPartitionKey, int]:
-            found = self._admin.list_offsets(wanted).items()
+            # A new client each time: one that saw a broker die asks with the leader epoch of before for ever.
+            found = clients.admin(self.connections).list_offsets(wanted).items()
             return {(tp.topic, tp.partition): future.result(10).offset for tp, future in found}
 
         # The leader of a topic that was just created may not know yet that it leads.

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 from services.scd_merger.merge import merge
 from services.scd_merger.tables import DimensionTable
 from tests.harness.scd_oracle import history, last_write_wins, oracle
-from tests.integration.services.scd_merger.test_scd_merger import EPOCH, PRODUCTS, changes_of
+from tests.integration.services.scd_merger.products import EPOCH, PRODUCTS, changes_of
 
 
 def test_current_rows_and_those_of_any_moment_are_what_the_oracle_says(warehouse: Engine) -> None:
