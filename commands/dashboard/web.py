@@ -100,10 +100,11 @@ class Page:
     def letters(self, request: Request) -> Response:
         """The newest dead letters, decoded: ``entity``, ``rule``, ``limit``."""
         only_parameters(request, "entity", "rule", "limit")
-        entity = request.query_params.get("entity")
+        written = request.query_params.get("entity")
+        entity = parse_entity(written, Entity) if written else None
         rule = parse_text(request, "rule") or None
         limit = parse_int(request.query_params.get("limit", "20"), "limit", 1, KEPT)
-        return as_json(self._letters.newest(parse_entity(entity, Entity) if entity else None, rule, limit))
+        return as_json(self._letters.newest(entity, rule, limit))
 
     def records(self, request: Request) -> Response:
         """Records of a topic, decoded: ``key``, ``partition``, ``offset`` (from there on), ``limit``."""
@@ -132,8 +133,9 @@ class Page:
         only_parameters(request, "q", "limit")
         entity = parse_entity(request.path_params["entity"], DIMENSIONS)
         limit = parse_int(request.query_params.get("limit", "10"), "limit", 1, _MOST_FOUND)
+        words = parse_text(request, "q")
         with warehouse.session(self._engine) as connection:
-            return as_json(warehouse.find(connection, entity, parse_text(request, "q"), limit))
+            return as_json(warehouse.find(connection, entity, words, limit))
 
     def history(self, request: Request) -> Response:
         """The versions of one key."""

@@ -1,6 +1,7 @@
 """The dashboard's pure parts: settings, states of services, query parameters and the histogram."""
 
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,8 +145,36 @@ def test_large_dead_letters_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_a_service_is_as_good_as_its_replicas(states: list[str], state: str) -> None:
-    (row,) = probes.as_rows({"cleaner": [Replica(f"10.0.0.{i}:9100", s) for i, s in enumerate(states)]})
-    assert row == {"name": "cleaner", "state": state, "ready": states.count("ready"), "replicas": len(states)}
+    replicas = [Replica(f"10.0.0.{i}:9100", s, why="" if s == "ready" else f"{s} it is") for i, s in enumerate(states)]
+    (row,) = probes.as_rows({"cleaner": replicas})
+    why = next((f"{s} it is" for s in ("down", "starting") if s in states), "")
+    counts = {"ready": states.count("ready"), "replicas": len(states)}
+    assert row == {"name": "cleaner", "state": state, **counts, "why": why}
+
+
+def test_a_service_that_is_down_is_named_with_its_last_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    log = tmp_path / "cleaner.log"
+
+    def why() -> str:
+        (replica,) = Probes({"cleaner": ("127.0.0.1", port)}, tmp_path).ask()["cleaner"]
+        assert replica.state == "down"
+        return replica.why
+
+    alone = f"127.0.0.1:{port} does not answer (Connection refused)."
+    assert why() == alone
+    log.write_bytes(b"first\n" * 9999 + b"the ratio of rejects is 0.6\x1b[31m\n\n")
+    assert why() == f"{alone} Its last line: the ratio of rejects is 0.6\\x1b[31m"
+    log.write_bytes(b"x" * 99_999)
+    assert len(why()) < 500
+
+
+def test_a_service_that_is_not_ready_says_why() -> None:
+    health = metrics.serve(0)
+    health.needs(kafka=lambda: False, assigned=lambda: True)
+    (replica,) = Probes({"cleaner": ("127.0.0.1", health.port)}).ask()["cleaner"]
+    assert (replica.state, replica.why) == ("starting", f"127.0.0.1:{health.port} says: not ready: kafka.")
 
 
 def test_broken_rules_are_summed_over_replicas() -> None:

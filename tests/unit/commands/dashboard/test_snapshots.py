@@ -61,7 +61,7 @@ def test_a_registry_that_is_away_is_asked_once_and_named() -> None:
 
 
 def test_each_sample_is_kept_for_pages_that_open_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "EVERY_S", 0.0)
+    monkeypatch.setattr(snapshot, "EVERY_S", 1e-9)
     snapshots = fake_snapshots()
     rule = {"entity": "sales", "action": "reject", "rule": "valid_avro"}
     flow, letters = {"raw": {"total": 7, "per_s": 3.5}}, {"total": 0, "skipped": 0}
