@@ -106,13 +106,13 @@ def test_a_refusal_of_postgres_is_one_sentence(warehouse: Engine, connections: C
     user = scheme.partition("//")[2].partition(":")[0]
     cases = {
         f"{server}/no_{name}": (SettingsError, f'database "no_{name}" does not exist'),
-        f"postgresql://{looker}:x@{place}/{name}": (RetailStreamError, "permission denied for view"),
+        f"postgresql://{looker}:x@{place}/{name}": (RetailStreamError, "permission denied for (view|table) "),
         f"{server}/empty_{name}": (RetailStreamError, "has no tables yet; run `retail-stream init`."),
         f"postgresql://{user}:wrong@{place}/{name}": (SettingsError, "authentication failed"),
     }
     for url, (kind, expected) in cases.items():
         engine = reads.reader(dashboard(connections, url))
-        with pytest.raises(kind, match=expected.replace("(", r"\(")), reads.session(engine) as connection:
+        with pytest.raises(kind, match=expected), reads.session(engine) as connection:
             reads.state(connection)
         with pytest.raises(kind, match=expected):
             status.look(engine, connections)
