@@ -26,16 +26,13 @@ def main(url: str) -> int:
             page.goto(url)
             page.locator("#windows canvas").wait_for()
             page.locator("#quality canvas").wait_for()
+            page.locator("#letter-list tbody tr").first.wait_for()
             page.locator("#record-list tbody tr").first.wait_for()
-            page.locator("#partition-list tbody tr").first.wait_for()
-            page.select_option("#history-form select", "products")
-            page.fill("#history-form input", "1")
-            page.click("#history-form button")
-            page.locator("#found button").first.click()
-            page.locator(".versions li").first.wait_for()
             # The head sticks to the top of the window: where the page stands, it stands in the picture.
             page.evaluate("scrollTo(0, 0)")
-            page.screenshot(path=HERE / f"dashboard-{scheme}.png", full_page=True)
+            below = page.evaluate("document.querySelector('#records').getBoundingClientRect().top")
+            clip = {"x": 0, "y": 0, "width": WIDTH, "height": below}
+            page.screenshot(path=HERE / f"dashboard-{scheme}.png", full_page=True, clip=clip)
         chromium.close()
     return 0
 

@@ -104,5 +104,5 @@ export function useScheme() {
 }
 
 export const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-export const CATEGORIES = 10;
-export const category = (i) => `c${i % CATEGORIES}`;
+/** One of the twelve colours of dashboard.css. */
+export const category = (i) => `c${i % 12}`;

@@ -12,7 +12,7 @@ export default function Lateness({ now }) {
   return html`<dl class="facts">
       <${Fact} label="Revised" value=${`${sum("revised")} results`} meaning="Results of shown windows, by store, that late sales changed after they had fired" data=${{ "data-total": "revised" }} />
       <${Fact} label="Revisions" value=${sum("revisions")} meaning="How often they changed, all together" data=${{ "data-total": "revisions" }} />
-      <${Fact} label="Too late" value=${now.late == null ? "–" : `${whole(now.late)} sales`} meaning="Sales past the allowed lateness of a window: they are on sales.late" data=${{ "data-total": "too-late" }} />
+      <${Fact} label="Too late" value=${now.late == null ? "–" : `${whole(now.late)} ${now.late === 1 ? "sale" : "sales"}`} meaning="Sales past the allowed lateness of a window: they are on sales.late" data=${{ "data-total": "too-late" }} />
       <${Fact} label="Allowed lateness" value=${now.stream?.allowed_lateness_s == null ? "–" : `${whole(now.stream.allowed_lateness_s)} s`} meaning="ALLOWED_LATENESS_S: how long after firing a window may be revised" />
     </dl>
     ${!delays || !delays.sampled ? html`<p class="empty">No sales yet.</p>` : html`
