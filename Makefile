@@ -6,7 +6,7 @@ SETUP := $(VENV)/.set-up
 PEERS := $(VENV)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: bench-containers help doctor demo test test-all test-embedded test-containers test-images up bench bench-cleaner bench-scd bench-windows bench-generator setup lint lock kernels clean
+.PHONY: bench-containers help doctor demo test chaos test-all test-embedded test-containers test-images up bench bench-cleaner bench-scd bench-windows bench-generator setup lint lock kernels clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26
@@ -19,7 +19,7 @@ demo: setup ## the whole pipeline for DEMO_SECONDS (60) of traffic, verified, wi
 
 # More workers than cores, as much of a test is waiting: for servers that start, for a group to miss a member.
 # A file that needs servers stays in one worker, and the longest begin first (tests/conftest.py).
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 4
 PARALLEL := --no-loadscope-reorder --durations 25 --durations-min 1
 
 test: setup ## the tests but the long ones, about ten minutes; tests/README.md says how to run one
@@ -27,6 +27,9 @@ test: setup ## the tests but the long ones, about ten minutes; tests/README.md s
 
 test-all: setup ## every test, as CI runs them: the long ones, and those on containers if a Docker daemon answers
 	@tests/everything
+
+chaos: setup ## faults under load for CHAOS_SECONDS (600), in the order of CHAOS_SEED; then verify; the longest pauses
+	@CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/python -m pytest -s -q tests/system/test_chaos.py $(PYTEST_ARGS)
 
 # What test-all runs without Docker.
 test-embedded: setup
@@ -40,7 +43,7 @@ test-containers: test-images ## docker-compose.yml as a whole, and the tests of 
 
 # Before any test looks at the clock. The servers' images are pulled where this machine has none of that tag.
 test-images: setup
-	@docker compose --profile tools build --quiet
+	@RETAIL_STREAM_IMAGES=retail-stream docker compose --profile tools build --quiet
 	@docker compose pull --quiet --policy missing --ignore-buildable kafka postgres registry
 
 up: setup ## the pipeline until Ctrl-C, without Docker

@@ -84,7 +84,7 @@ def _megabytes(text: str) -> float:
 
 def _images(console: Console) -> bool:
     """Sizes, and whether an image that is built anew without any cache has the layers that it had."""
-    images = [json.loads(_docker("image", "inspect", f"retail-stream/{service}"))[0] for service in _SERVICES]
+    images = [json.loads(_docker("image", "inspect", f"{_PROJECT}/{service}"))[0] for service in _SERVICES]
     table = Table("image", "size", "layers", "user")
     for service, image in zip(_SERVICES, images, strict=True):
         layers = len(image["RootFS"]["Layers"])

@@ -123,15 +123,20 @@ def verify(
 @app.command()
 def rebuild(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    from_raw: Annotated[
+        bool,
+        typer.Option("--from-raw", help="Also empty the clean and dead letter topics; the cleaner must be stopped."),
+    ] = False,
 ) -> None:
     """Empty the warehouse and keep the topics; the services fill it again.
 
     The way to other windows, another lateness or a repaired table. Variables such as SALES_WINDOWS say what the
-    aggregator will be started with; one that runs with other settings has to be stopped first.
+    aggregator will be started with; one that runs with other settings has to be stopped first. With --from-raw also the
+    way on after a topic was deleted and made again.
     """
     from rich.console import Console
 
-    from commands import rebuild
+    from commands import derived_topics, rebuild
     from commands.settings import start
     from retail_stream.errors import SettingsError
     from services.aggregator.settings import AggregatorSettings
@@ -140,9 +145,11 @@ def rebuild(
     if not yes and not sys.stdin.isatty():
         raise SettingsError("rebuild empties the warehouse; without a terminal to ask in, it needs --yes.")
     wanted = {n: v for n, v in settings.shaping.items() if n.lower() in settings.model_fields_set}
-    rebuild.show(rebuild.plan(settings, wanted), Console(highlight=False))
+    rebuild.show(rebuild.plan(settings, wanted, from_raw=from_raw), Console(highlight=False))
     if not yes:
         typer.confirm("Empty the warehouse?", abort=True)
+    if from_raw:
+        derived_topics.empty(settings)
     rebuild.empty(settings)
     print("The warehouse is empty. The services fill it again while they run; see `retail-stream status`.")
 

@@ -147,7 +147,8 @@ def with_docker() -> list[Finding]:
     # Docker Desktop's disk is inside its virtual machine, where it cannot be measured.
     if root.exists():
         findings.append(enough(f"disk free for Docker ({root})", _disk(root), DOCKER_DISK))
-    chosen, ours = settings(ROOT / ".env", os.environ), _compose_ports()
+    chosen = settings(ROOT / ".env", os.environ)
+    ours = _compose_ports(chosen.get("COMPOSE_PROJECT_NAME") or "retail-stream")
     findings.extend(ports(COMPOSE_PORTS, chosen, ours, "in .env with"))
     hints = ports(OPTIONAL_PORTS, chosen, ours, "in .env with")
     return [*findings, *(replace(f, hint=True) for f in hints if not f.good)]
@@ -165,9 +166,9 @@ def _run(*command: str) -> str:
         return ""
 
 
-def _compose_ports() -> set[int]:
-    """The ports that containers of this project publish now."""
-    label = "label=com.docker.compose.project=retail-stream"
+def _compose_ports(project: str) -> set[int]:
+    """The ports that containers of a project publish now."""
+    label = f"label=com.docker.compose.project={project}"
     published = _run("docker", "ps", "--filter", label, "--format", "{{.Ports}}")
     return {int(p) for p in (part.partition("->")[0].rpartition(":")[2] for part in published.split()) if p.isdigit()}
 

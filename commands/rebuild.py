@@ -7,7 +7,7 @@ the topics, and does not belong to the new one.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,9 +18,10 @@ from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.kafka.offsets import end_offsets, first_offsets, require_topics, topic_partitions
+from retail_stream.kafka.topic_ids import topic_ids
 from retail_stream.settings import Connections
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
-from retail_stream.warehouse import postgres
+from retail_stream.warehouse import postgres, topics_read
 from services.aggregator.relay import LOCK, Relay
 
 #: The tables that lose all rows. The others keep theirs: epochs, settings, months of facts and the schema's version.
@@ -34,6 +35,7 @@ EMPTIED = (
     "replayed_rises",
     "replays",
     "outbox",
+    "topics_read",
     *(table for e in DIMENSIONS for table in (f"dim_{e}", f"{e}_changes")),
 )
 #: What is begun anew in the tables that keep their rows.
@@ -65,19 +67,23 @@ class Plan:
     changed: Mapping[str, tuple[str, str]]
 
 
-def plan(connections: Connections, wanted: Mapping[str, str]) -> Plan:
+def plan(connections: Connections, wanted: Mapping[str, str], *, from_raw: bool = False) -> Plan:
     """Look at topics and warehouse; nothing is changed.
 
     ``wanted``: variables that shape results, as the aggregator will have them; those that are absent stay as they are.
+    ``from_raw``: the clean topics are derived again from the raw ones first.
 
     Raises:
         Unavailable: a server did not answer for 30 s.
-        RetailStreamError: the tables are missing, or an aggregator runs with other settings than ``wanted``.
+        RetailStreamError: the tables are missing, or an aggregator runs with other settings than ``wanted``, or a topic
+            was made anew and not ``from_raw``.
     """
-    records = wait_for(lambda: _records(connections), COMMAND_PATIENCE_S)
+    layer = topics.raw if from_raw else topics.clean
+    records = wait_for(lambda: _records(connections, [layer(e) for e in Entity]), COMMAND_PATIENCE_S)
+    ids = {} if from_raw else wait_for(lambda: _ids(connections), COMMAND_PATIENCE_S)
     engine = postgres.engine(connections.database_url)
     try:
-        return wait_for(lambda: _plan(engine, records, wanted), COMMAND_PATIENCE_S)
+        return wait_for(lambda: _plan(engine, records, wanted, ids), COMMAND_PATIENCE_S)
     finally:
         engine.dispose()
 
@@ -97,30 +103,40 @@ def empty(connections: Connections) -> None:
 
 def show(planned: Plan, console: Console) -> None:
     """Print what a rebuild does."""
+    kept = "raw topics" if topics.raw(Entity.SALES) in planned.records else "topics"
     parts = ", ".join(f"{n:,} of {topic}" for topic, n in planned.records.items())
     for line in (
         f"This empties the warehouse of Postgres at {planned.address}: ~{planned.facts:,} facts, versions and windows.",
-        f"The topics stay. The services then read {sum(planned.records.values()):,} records again: {parts}.",
+        f"The {kept} stay. The services then read {sum(planned.records.values()):,} records again: {parts}.",
     ):
         console.print(line, soft_wrap=True)
     for name, (stored, wanted) in planned.changed.items():
         console.print(f"{name} was {stored!r}. Start the aggregator with {name}={wanted} next.", soft_wrap=True)
 
 
-def _records(connections: Connections) -> Mapping[str, int]:
-    names = [topics.clean(e) for e in Entity]
+def _ids(connections: Connections) -> Mapping[str, str]:
+    return topic_ids(connections, [name for e in Entity for name in (topics.raw(e), topics.clean(e))])
+
+
+def _records(connections: Connections, names: Sequence[str]) -> Mapping[str, int]:
     require_topics(connections, names)
     places = topic_partitions(connections, *names)
     first, ends = first_offsets(connections, places), end_offsets(connections, places)
     return {name: sum(ends[p] - first[p] for p in places if p[0] == name) for name in names}
 
 
-def _plan(engine: Engine, records: Mapping[str, int], wanted: Mapping[str, str]) -> Plan:
+def _plan(engine: Engine, records: Mapping[str, int], wanted: Mapping[str, str], ids: Mapping[str, str]) -> Plan:
     with postgres.outages(engine), engine.connect() as connection:
         missing = [t for t in EMPTIED if not _exists(connection, t)]
         if missing:
             raise RetailStreamError(
                 f"Postgres at {postgres.address(engine)} has no table {missing[0]}; run `retail-stream init` first."
+            )
+        known = topics_read.stored(connection)
+        if anew := [name for name, now in ids.items() if known.get(name, now) != now]:
+            raise RetailStreamError(
+                f"{anew[0]} was deleted and made again, so the clean topics do not hold what the raw ones hold. Stop "
+                "the cleaner, run `retail-stream rebuild --from-raw`, and start the cleaner."
             )
         rows = connection.execute(text("SELECT name, value FROM stored_settings"))
         stored: dict[str, str] = {row.name: row.value for row in rows}
@@ -171,7 +187,7 @@ def _publishing(connections: Connections, engine: Engine) -> Iterator[None]:
     """A relay of our own, which leads unless one of an aggregator does."""
     stop = threading.Event()
     own = postgres.service_engine(connections.database_url, "outbox", stop)
-    relay = Relay(connections, own, stop)
+    relay = Relay(connections, own, stop, is_emptied=True)
     thread = threading.Thread(target=relay.run, name="outbox", daemon=True)
     thread.start()
     try:

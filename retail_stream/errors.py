@@ -3,7 +3,8 @@
 RetailStreamError
 ├── SettingsError        the operator: a setting is missing or wrong (exit 2)
 ├── Unavailable          nothing to do yet: a server does not answer; services wait, commands give up (exit 2)
-│   └── Locked           nothing: another session keeps a lock; the transaction was rolled back
+│   ├── Locked           nothing: another session keeps a lock; the transaction was rolled back
+│   └── TopicMadeAnew    the operator: a topic was deleted and made again; services wait for `retail-stream rebuild`
 ├── Fenced               nothing to do: another worker owns the partition now; the write was rolled back
 ├── PoisonRecord         the developer: the warehouse cannot store a clean record (exit 1)
 ├── TooManyRejects       the operator: the share of rejected records is above DLQ_MAX_RATIO (exit 3)
@@ -33,6 +34,10 @@ class Unavailable(RetailStreamError):
 
 class Locked(Unavailable):
     """Another session keeps a lock. The transaction was rolled back for certain, so its work can be repeated."""
+
+
+class TopicMadeAnew(Unavailable):
+    """A topic was deleted and made again: the sentence names it. Its offsets start again, so nothing of it is read."""
 
 
 class Fenced(RetailStreamError):

@@ -25,6 +25,7 @@ from retail_stream.kafka.record_batches.pieces import pieces
 from retail_stream.kafka.record_batches.record_set import record_set
 from retail_stream.topics import Result, topic
 from retail_stream.warehouse import postgres
+from retail_stream.warehouse.topics_read import TopicsRead
 from services.aggregator import outbox, ownership, settings, warehouse
 from services.aggregator.batch import Aggregator
 from services.aggregator.watermark import Rise
@@ -71,7 +72,8 @@ def _seconds(w: World, engine: Engine, rises: int) -> _Seconds:
     number = registry.register(subject, writer.schema)
     writers = SubjectSchemas(registry, subject)
     encoder = outbox.Encoder({Result.WINDOWS: 1, Result.WATERMARKS: 2}, config.rules)
-    aggregator = Aggregator(engine, config, encoder, writers, writers)
+    topics_read = TopicsRead(w.connections, [Entity.SALES])
+    aggregator = Aggregator(engine, config, encoder, writers, writers, topics_read)
     with warehouse.transaction(engine) as connection:
         settings.keep(connection, config.shaping)
     times = [_START + i * _EVERY_S * SECOND for i in range(rises)]

@@ -1,5 +1,6 @@
 """Kafka clients with the settings that the guarantees need."""
 
+import logging
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -9,6 +10,7 @@ from retail_stream.errors import Unavailable
 from retail_stream.settings import Connections
 from retail_stream.topics import PARTITIONER
 
+_log = logging.getLogger("librdkafka")
 #: Seconds to wait for one answer of a broker.
 ANSWER_S = 10.0
 _NO_ANSWER = frozenset(
@@ -29,6 +31,8 @@ def _client(connections: Connections) -> dict[str, Any]:
         "bootstrap.servers": connections.kafka_bootstrap_servers,
         # librdkafka logs every failed reconnect; the services log an outage once, in a sentence of their own.
         "log_level": 2,
+        # Its own lines go where all lines go; by default it writes to stderr itself.
+        "logger": _log,
         "reconnect.backoff.max.ms": 2000,
         # A machine that is gone does not refuse connections; a client asks another broker only when its attempt ends.
         "socket.connection.setup.timeout.ms": 5000,
@@ -94,6 +98,11 @@ def unavailable(connections: Connections, error: BaseException | None = None) ->
 
 def not_stored(connections: Connections, topic: str | None, partition: int | None, error: KafkaError) -> Unavailable:
     """The error for a record that a broker does not store, in the broker's words; raise it."""
-    why = "it does not answer" if error.code() in _NO_ANSWER else error.str().rstrip(".")
-    servers = connections.kafka_bootstrap_servers
-    return Unavailable(f"Kafka at {servers} does not store records of {topic}/{partition}: {why}.")
+    answer = None if error.code() in _NO_ANSWER else error.str()
+    return Unavailable(why_not_stored(connections.kafka_bootstrap_servers, topic, partition, answer))
+
+
+def why_not_stored(servers: str, topic: str | None, partition: int | None, answer: str | None) -> str:
+    """The sentence for records that are not stored. ``answer``: the broker's words, None if it does not answer."""
+    why = "it does not answer" if answer is None else answer.rstrip(".")
+    return f"Kafka at {servers} does not store records of {topic}/{partition}: {why}."

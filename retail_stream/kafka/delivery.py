@@ -31,6 +31,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import TopicPartition
 
+from retail_stream.kafka.clients import why_not_stored
 from retail_stream.kafka.produce_request import OneBatchRequest
 from retail_stream.settings import Connections
 
@@ -144,8 +145,8 @@ class Delivery:
             return
         if monotonic() - self._said_at >= _REMIND_EVERY_S:
             self._said_at = monotonic()
-            why = "it does not answer" if is_away else (getattr(error, "description", "") or str(error)).rstrip(".")
-            why = f"Kafka at {self._servers} does not store records of {topic}/{partition}: {why}."
+            answer = None if is_away else getattr(error, "description", "") or str(error)
+            why = why_not_stored(self._servers, topic, partition, answer)
             _log.warning("waiting", why=why, waited_s=round(self.waiting_s))
 
 

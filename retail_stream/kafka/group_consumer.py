@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from retail_stream.kafka import fetched_record_sets, keepalive
+from retail_stream.kafka.begins_anew import BeginsAnew
 from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.kafka.record_batches.errors import CorruptBatch
 from retail_stream.kafka.record_batches.record_set import RecordSet
@@ -180,8 +181,16 @@ class GroupConsumer:
         await self._consumer.commit({TopicPartition(*key): offset for key, offset in offsets.items()})
 
     async def committed(self, keys: Iterable[TopicPartitionKey]) -> Mapping[TopicPartitionKey, int]:
-        """Committed offsets; a partition that the group never committed is absent. Waits for a coordinator."""
+        """Committed offsets; a partition that the group never committed is absent. Waits for a coordinator.
+
+        Raises:
+            BeginsAnew: a partition ends before its committed offset.
+        """
         found = await self._consumer._coordinator.fetch_committed_offsets([TopicPartition(*key) for key in keys])
+        ends = await self._consumer.end_offsets(list(found))
+        for place, at in found.items():
+            if at.offset > ends[place]:
+                raise BeginsAnew((place.topic, place.partition), at.offset, ends[place])
         return {(place.topic, place.partition): at.offset for place, at in found.items()}
 
     def _hold(self) -> None:

@@ -9,6 +9,7 @@ from time import monotonic
 
 from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, RequestTimedOutError, StaleMetadata
 
+from retail_stream.kafka.begins_anew import BeginsAnew
 from retail_stream.kafka.group_consumer import GroupConsumer
 from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.settings import Connections
@@ -120,5 +121,7 @@ class GroupMember:
         servers = self._connections.kafka_bootstrap_servers
         if isinstance(error, _NO_ANSWER):
             return f"Kafka at {servers} does not answer."
+        if isinstance(error, BeginsAnew):
+            return str(error)
         why = (getattr(error, "description", "") or str(error)).rstrip(".")
         return f"Kafka at {servers} refuses a member of the group {self._group}: {why}."

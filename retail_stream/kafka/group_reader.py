@@ -8,6 +8,7 @@ from time import monotonic
 
 import structlog
 
+from retail_stream.kafka.begins_anew import BeginsAnew
 from retail_stream.kafka.group_consumer import PARTITION_BYTES, GroupConsumer
 from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.kafka.partition_records import PartitionRecords, Unread
@@ -145,6 +146,9 @@ class GroupReader:
                 continue  # it comes from behind the batch at which the partition stopped; the retry reads it again
             if isinstance(item, CorruptBatch):
                 self._stop(key, item)
+            elif item.fetch_offset < self._unread[key].position:
+                # The broker sent the client back: what we read is not there, and what comes is not what follows it.
+                raise BeginsAnew(key, self._unread[key].position, item.fetch_offset)
             elif item.next_offset > self._unread[key].position:
                 self._unread[key].add(item)
 

@@ -112,6 +112,7 @@ class Membership(Generic[Owned]):
     async def reclaim(self) -> None:
         """Claim the partitions that we own again and read from their stored positions."""
         if self.owned:
+            self._is_claimed = False
             await self._take_over(list(self.owned), self._generation)
 
     async def poll(self, most_bytes: int, linger_s: float) -> dict[TopicPartitionKey, PartitionRecords]:
@@ -166,7 +167,11 @@ class Membership(Generic[Owned]):
         return {(k[0], str(k[1])): max(0, ends[k] - o.next_offset) for k, o in owned.items() if k in ends}
 
     async def committed(self, keys: Iterable[TopicPartitionKey]) -> Mapping[TopicPartitionKey, int]:
-        """The group's committed offsets, for ``claim``; a partition without one is absent. Waits for a coordinator."""
+        """The group's committed offsets, for ``claim``; a partition without one is absent. Waits for a coordinator.
+
+        Raises:
+            BeginsAnew: a partition ends before its committed offset.
+        """
         if self._member.consumer is None:
             raise KafkaConnectionError
         return await self._member.consumer.committed(keys)

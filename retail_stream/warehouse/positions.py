@@ -2,7 +2,8 @@
 
 A row of ``consumer_positions`` holds, for (group, topic, partition), the next offset, the largest ``source.offset``
 seen, and the epoch of the owner. A claim raises the epoch, which is a fencing token: a worker that lost the partition
-writes with an old epoch, and its whole transaction rolls back.
+writes with an old epoch, and its whole transaction rolls back. So does that of a worker that is ahead of the stored
+position, as after a restore: what lies between the two would be lost.
 """
 
 from collections.abc import Iterable
@@ -46,6 +47,7 @@ _ADVANCE = text("""
     UPDATE consumer_positions
     SET next_offset = :next_offset, source_offset = :source_offset, updated_at = now()
     WHERE consumer_group = :group AND topic = :topic AND partition = :partition AND epoch = :epoch
+      AND next_offset BETWEEN :known AND :next_offset
 """)
 
 
@@ -64,15 +66,21 @@ def claim(connection: Connection, group: Group, topic: str, partition: int) -> P
     return Position(topic, partition, *row)
 
 
-def advance(connection: Connection, group: Group, positions: Iterable[Position]) -> None:
+def advance(connection: Connection, group: Group, moves: Iterable[tuple[Position, Position]]) -> None:
     """Store positions, in a fixed order so that two workers cannot deadlock.
 
+    ``moves``: (as the worker knows it, the new one). A move whose commit was not answered may be repeated.
+
     Raises:
-        Fenced: another worker owns one of the partitions; the caller's transaction must roll back.
+        Fenced: another worker owns one of the partitions, or the stored position lies before the one that the worker
+            knows, as after a restore; the caller's transaction must roll back.
     """
-    for p in sorted(positions, key=lambda p: p.key):
-        if connection.execute(_ADVANCE, {"group": group, **vars(p)}).rowcount != 1:
-            raise Fenced(f"{p.topic}/{p.partition} has another owner than epoch {p.epoch} of group {group}.")
+    for known, p in sorted(moves, key=lambda move: move[1].key):
+        if connection.execute(_ADVANCE, {"group": group, "known": known.next_offset, **vars(p)}).rowcount != 1:
+            raise Fenced(
+                f"{p.topic}/{p.partition} has another owner than epoch {p.epoch} of group {group}, or another position "
+                f"than {known.next_offset:,}."
+            )
 
 
 def require_owner(connection: Connection, group: Group, positions: Iterable[Position]) -> None:

@@ -7,6 +7,7 @@ import structlog
 from sqlalchemy import Engine, text
 
 from retail_stream.avro.registry import Registry, SubjectSchemas
+from retail_stream.entities import Entity
 from retail_stream.errors import RetailStreamError, Unavailable
 from retail_stream.kafka.blocking_membership import BlockingMembership
 from retail_stream.kafka.offsets import require_topics
@@ -14,6 +15,7 @@ from retail_stream.service import readiness
 from retail_stream.service.program import Program, leave, run_program
 from retail_stream.topics import TOPICS, Group, Result, topic
 from retail_stream.warehouse import postgres
+from retail_stream.warehouse.topics_read import TopicsRead
 from services.aggregator import outbox, settings, warehouse
 from services.aggregator.batch import CLEAN, Aggregator
 from services.aggregator.loop import Loop
@@ -82,7 +84,8 @@ def build(program: Program, config: settings.AggregatorSettings) -> tuple[Loop, 
         return ids
 
     encoder = outbox.Encoder(program.wait(ready), config.rules)
-    aggregator = Aggregator(engine, config, encoder, writers, rise_writers, relay.wake.set, program.wait)
+    topics_read = TopicsRead(config, [Entity.SALES])
+    aggregator = Aggregator(engine, config, encoder, writers, rise_writers, topics_read, relay.wake.set, program.wait)
     join = partial(BlockingMembership[OwnedPartition], config, Group.AGGREGATOR)
     return Loop(join, aggregator, Upstream(config), config.idle_timeout_s, program.stop), relay, engine
 

@@ -17,6 +17,7 @@ from retail_stream.topics import Group
 from retail_stream.waiting import Wait, wait_for
 from retail_stream.warehouse import positions, replays
 from retail_stream.warehouse.positions import Position
+from retail_stream.warehouse.topics_read import TopicsRead
 from services.aggregator import facts, identities, late, lifecycle, outbox, ownership, settings, warehouse, windows
 from services.aggregator.ownership import OwnedPartition
 from services.aggregator.step import PartitionBatch, Step, StreamState, step
@@ -50,6 +51,7 @@ class Aggregator:
         encoder: outbox.Encoder,
         writers: SubjectSchemas,
         rise_writers: SubjectSchemas,
+        topics_read: TopicsRead,
         published: Callable[[], None] = lambda: None,
         wait: Wait = wait_for,
     ) -> None:
@@ -59,14 +61,15 @@ class Aggregator:
         for servers with, and a transaction for locks; may raise to give up.
         """
         self._engine, self._settings, self._encoder = engine, config, encoder
-        self._writers, self._rise_writers, self._published, self._wait = writers, rise_writers, published, wait
+        self._writers, self._rise_writers, self._topics = writers, rise_writers, topics_read
+        self._published, self._wait = published, wait
         self._sale = RecordSchema(topics.topic(CLEAN).schema())
         self._columns = {**_NUMBERS, batches.REPLAY_OF: pl.Binary(), batches.EXTRA: pl.String(), **self._sale.columns}
 
     def claim(self, partitions: Iterable[TopicPartitionKey]) -> Mapping[TopicPartitionKey, OwnedPartition]:
         """Become the owner of partitions and return what is stored of them; servers that are away are waited for.
 
-        An empty warehouse takes over the rises that an earlier one recorded.
+        An empty warehouse takes over the rises that an earlier one recorded. A topic that was made anew is waited for.
         """
         return self._wait(lambda: warehouse.when_free(lambda: self._claim(partitions), self._wait))
 
@@ -75,9 +78,11 @@ class Aggregator:
             fresh = ownership.is_fresh(connection, CLEAN)
         rises = ownership.read_recorded_rises(self._settings, self._rise_writers) if fresh else []
         everywhere = [p for _, p in topic_partitions(self._settings, CLEAN)]
+        look = self._topics.look(partitions)
         with warehouse.transaction(self._engine) as connection:
             ownership.ensure_rows(connection, CLEAN, everywhere)
             owned = ownership.claim(connection, CLEAN, [p for _, p in partitions], rises, self._encoder)
+            self._topics.claim(connection, look, [o.position for o in owned.values()])
         self._published()
         return {o.position.key: o for o in owned.values()}
 
@@ -105,6 +110,7 @@ class Aggregator:
             Fenced: another worker owns one of the partitions; the transaction was rolled back.
             SettingsError: a replica that began with the same empty warehouse has stored other settings.
             Unavailable: Postgres does not answer; whether the transaction was committed is not known.
+            TopicMadeAnew: there are repeats, and a topic was deleted and made again; nothing was stored.
             Exception: what ``wait`` raised while another session kept a lock; nothing was stored.
         """
         ours = {p: o for (_, p), o in owned.items()}
@@ -163,7 +169,8 @@ class Aggregator:
         epochs = {p: o.position.epoch for p, o in owned.items()}
         warehouse.save_watermarks(connection, CLEAN, before, did.stream, did.watermarks, epochs, our_idle)
         moved = {p: _moved(o.position, batch[p]) for p, o in owned.items()}
-        positions.advance(connection, Group.AGGREGATOR, [q for p, q in moved.items() if q != owned[p].position])
+        moves = [(owned[p].position, q) for p, q in moved.items() if q != owned[p].position]
+        positions.advance(connection, Group.AGGREGATOR, moves)
         for p, b in batch.items():
             if b.recorded_rises:
                 ownership.forget_rises(connection, p, b.end)
@@ -180,9 +187,11 @@ class Aggregator:
         position = owned.position
         end = position.next_offset if records is None else records.end
         rows = pl.DataFrame(schema=self._columns) if rows is None else rows.select(list(self._columns))
-        rows = batches.without_repeats(rows, position.source_offset)
+        fresh = batches.without_repeats(rows, position.source_offset)
+        if rows.height:
+            self._topics.require_same(repeats=fresh.height < rows.height)
         rises = owned.recorded_rises[: owned.rises_up_to(end)]
-        return PartitionBatch(position.next_offset, end, rows, rises)
+        return PartitionBatch(position.next_offset, end, fresh, rises)
 
 
 def _moved(position: Position, batch: PartitionBatch) -> Position:

@@ -41,6 +41,8 @@ LAG = Gauges(
     "partition",
 )
 HELD = Gauge("aggregator_held_identities", "Identities of sales held, of this worker's partitions")
+OUTBOX = Gauges("aggregator_outbox_records", "Results that wait in the outbox, as the worker that publishes it counts")
+OLDEST = Gauges("aggregator_outbox_oldest_seconds", "How long the oldest of them has waited")
 LEADS = Gauge("aggregator_outbox_leads", "1 while this worker publishes the outbox: one of all replicas does")
 
 # A counter that appears with its first event has no rate for that event.

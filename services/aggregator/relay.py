@@ -7,8 +7,10 @@ commit of a transaction.
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -31,6 +33,9 @@ _TOPICS = (Result.LATE, Result.WINDOWS, Result.WATERMARKS)
 LOCK = 7_265_746_170
 _MOST = 5_000
 _LOOK_S = 0.5
+_COUNT_EVERY_S = 5.0
+#: Counting more would take long just when there are many.
+_MOST_COUNTED = 100_000
 _log = structlog.get_logger(__name__)
 
 # From the last id on: until the next VACUUM, the index still has what was deleted before it. Ids are in commit order.
@@ -40,15 +45,30 @@ _NEXT = text("""
 """)
 
 
+_GIVEN = text("""
+    SELECT coalesce(last_value, 0) FROM pg_sequences
+    WHERE format('%I.%I', schemaname, sequencename) = pg_get_serial_sequence('outbox', 'id')
+""")
+_COUNT = text("SELECT count(*), min(id) FROM (SELECT id FROM outbox WHERE id > :last ORDER BY id LIMIT :most) waiting")
+
+
 class Relay:
     """Publishes the outbox while it leads. Set ``wake`` after a transaction that wrote to the outbox."""
 
-    def __init__(self, connections: Connections, engine: Engine, stop: threading.Event) -> None:
-        """``engine``: not shared, because a relay keeps a connection for as long as it leads. ``stop``: ends run."""
+    def __init__(
+        self, connections: Connections, engine: Engine, stop: threading.Event, *, is_emptied: bool = False
+    ) -> None:
+        """``engine``: not shared, because a relay keeps a connection for as long as it leads. ``stop``: ends run.
+
+        ``is_emptied``: the warehouse is emptied next, so a restored one is not worth a question.
+        """
+        self._is_emptied = is_emptied
         self._connections = connections
         self._engine = engine
         self._stop = stop
         self._outage = Outage()
+        # Of the oldest result that waits: its id, 0 for none, and since when; monotonic seconds.
+        self._oldest, self._waits_since, self._counted_at = 0, 0.0, 0.0
         self.wake = threading.Event()
 
     def run(self) -> None:
@@ -56,7 +76,9 @@ class Relay:
         while not self._stop.is_set():
             try:
                 with self._leading() as connection:
-                    if connection is not None:
+                    if connection is None:
+                        metrics.OUTBOX.read = metrics.OLDEST.read = dict
+                    else:
                         metrics.LEADS.set(1)
                         self._publish_all(connection)
             except Unavailable as e:
@@ -78,6 +100,7 @@ class Relay:
 
     def _publish_all(self, connection: Connection) -> None:
         warehouse = str(connection.execute(text("SELECT id FROM warehouse_id")).scalar_one())
+        self._count(connection, 0)
         producer = clients.producer(
             self._connections,
             **{
@@ -88,12 +111,15 @@ class Relay:
         )
         try:
             producer.init_transactions(30.0)
-            last = self._last_published(warehouse)
+            last, record = self._last_published(warehouse)
+            if not self._is_emptied:
+                self._require_its_own(connection, last, record)
             connection.execute(text("DELETE FROM outbox WHERE id <= :last"), {"last": last})
             if not self._outage.lasts:
                 _log.info("outbox leads", last=last)
             while not self._stop.is_set():
                 before, last = last, self._publish(connection, producer, warehouse, last)
+                self._count(connection, last)
                 if last == before:
                     self.wake.wait(_LOOK_S)
                     self.wake.clear()
@@ -138,25 +164,55 @@ class Relay:
         metrics.PUBLISHED.inc(len(rows))
         return int(rows[-1].id)
 
-    def _last_published(self, warehouse: str) -> int:
-        """The largest outbox id of this warehouse among the committed records; 0 if there is none.
+    def _require_its_own(self, connection: Connection, last: int, record: Message | None) -> None:
+        """Check that the last published id is that of the same result here: a restored warehouse gives it to another.
+
+        ``record``: what was published under the id ``last``; None for nothing.
+        """
+        given = connection.execute(_GIVEN).scalar_one()
+        row = connection.execute(text("SELECT topic, value FROM outbox WHERE id = :last"), {"last": last}).one_or_none()
+        other = row is not None and record is not None and (row.topic, row.value) != (record.topic(), record.value())
+        if given < last or other:
+            raise Unavailable(
+                f"The warehouse was restored from a backup: the topics have another result than it under the number "
+                f"{last:,}. Run `retail-stream rebuild` (docs/failures.md)."
+            )
+
+    def _count(self, connection: Connection, last: int) -> None:
+        """Show how many results wait behind the id ``last``, and for how long the oldest does; looks every 5 s."""
+        now = time.monotonic()
+        if now - self._counted_at < _COUNT_EVERY_S:
+            return
+        self._counted_at = now
+        waiting, oldest = connection.execute(_COUNT, {"last": last, "most": _MOST_COUNTED}).one()
+        if oldest != self._oldest:
+            self._oldest, self._waits_since = oldest, now
+        since = self._waits_since
+        metrics.OUTBOX.read = lambda: {(): waiting}
+        metrics.OLDEST.read = lambda: {(): time.monotonic() - since if waiting else 0.0}
+
+    def _last_published(self, warehouse: str) -> tuple[int, Message | None]:
+        """The largest outbox id of this warehouse among the committed records, and its record; 0 if there is none.
 
         Ids ascend within a partition, so the last one is the largest.
         """
         partitions = topic_partitions(self._connections, *_TOPICS)
         ends = end_offsets(self._connections, partitions)
-        return max((self._last_in(tp, ends[tp], warehouse) for tp in partitions), default=0)
+        found = [self._last_in(tp, ends[tp], warehouse) for tp in partitions]
+        return max(found, key=itemgetter(0), default=(0, None))
 
-    def _last_in(self, tp: TopicPartitionKey, end: int, warehouse: str) -> int:
-        """The largest outbox id in a partition; looks further and further back until it finds one."""
+    def _last_in(self, tp: TopicPartitionKey, end: int, warehouse: str) -> tuple[int, Message | None]:
+        """The same of a partition; looks further and further back until it finds one."""
         back, upto = 64, end
         while upto > 0:
             start = max(0, upto - back)
             batches = read(self._connections, {tp: range(start, upto)})
-            if largest := max((number_of(m, warehouse) for batch in batches for m in batch), default=0):
-                return largest
+            numbered = ((number_of(m, warehouse), m) for batch in batches for m in batch)
+            number, record = max(numbered, key=itemgetter(0), default=(0, None))
+            if number:
+                return number, record
             back, upto = back * 8, start
-        return 0
+        return 0, None
 
 
 def number_of(message: Message, warehouse: str) -> int:

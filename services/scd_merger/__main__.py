@@ -7,6 +7,7 @@ from retail_stream.service import readiness
 from retail_stream.service.program import Program, leave, run_program
 from retail_stream.topics import Group, topic
 from retail_stream.warehouse import postgres
+from retail_stream.warehouse.topics_read import TopicsRead
 from services.scd_merger.batch import Merger
 from services.scd_merger.dimensions import dimensions
 from services.scd_merger.loop import run
@@ -28,7 +29,8 @@ def merge(program: Program, settings: MergerSettings) -> None:
     for known in writers.values():
         program.wait(known.learn)
     engine = postgres.service_engine(settings.database_url, "scd_merger", program.stop)
-    merger = Merger(engine, declared.values(), writers, program.wait)
+    topics_read = TopicsRead(settings, [d.entity for d in declared.values()])
+    merger = Merger(engine, declared.values(), writers, topics_read, program.wait)
     membership = BlockingMembership(settings, Group.SCD_MERGER, declared, merger.claim)
     LAG.read = membership.lag
     program.health.needs(

@@ -23,6 +23,7 @@ from retail_stream.topics import Group
 from retail_stream.waiting import Wait, wait_for
 from retail_stream.warehouse import positions, postgres, replays
 from retail_stream.warehouse.positions import Position
+from retail_stream.warehouse.topics_read import TopicsRead
 from services.scd_merger import metrics
 from services.scd_merger.dimensions import Dimension, clean_schema
 from services.scd_merger.events import changes
@@ -56,25 +57,34 @@ class Merger:
         engine: Engine,
         dimensions: Iterable[Dimension],
         writers: Mapping[str, SubjectSchemas],
+        topics_read: TopicsRead,
         wait: Wait = wait_for,
     ) -> None:
-        """``writers``: topic → its writer schemas. ``wait``: what waits for Postgres; may raise to give up."""
-        self._engine, self._writers, self._wait = engine, writers, wait
+        """``writers``: topic → its writer schemas. ``wait``: what waits for servers; may raise to give up."""
+        self._engine, self._writers, self._topics, self._wait = engine, writers, topics_read, wait
         self._tables = {d.topic: DimensionTable(d) for d in dimensions}
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="merger")
         self._readers = {topic: RecordSchema(clean_schema(t.dimension.entity)) for topic, t in self._tables.items()}
 
     def claim(self, partitions: Iterable[TopicPartitionKey]) -> Positions:
-        """Become the owner of partitions and return their stored positions; a database that is away is waited for.
+        """Become the owner of partitions and return their stored positions; servers that are away are waited for.
 
-        Changes that were stored when the declaration knew fewer fields are merged again first.
+        A topic that was made anew is waited for, too. Changes that were stored when the declaration knew fewer fields
+        are merged again first.
         """
         for table in self._tables.values():
             while self._transaction(partial(_merge_outdated, table)):
                 pass
-        return self._transaction(
-            lambda connection: {tp: positions.claim(connection, Group.SCD_MERGER, *tp) for tp in sorted(partitions)}
-        )
+        keys = sorted(partitions)
+
+        def attempt() -> Positions:
+            look = self._topics.look(keys)
+            with postgres.outages(self._engine), self._engine.begin() as connection:
+                claimed = {tp: positions.claim(connection, Group.SCD_MERGER, *tp) for tp in keys}
+                self._topics.claim(connection, look, claimed.values())
+                return claimed
+
+        return self._wait(attempt)
 
     def store(self, owned: Positions, batch: Batch) -> Positions:
         """Merge a batch, commit it, and return the new positions of its partitions.
@@ -84,6 +94,7 @@ class Merger:
 
         Raises:
             Fenced: a partition has another owner; nothing of its transaction was stored.
+            TopicMadeAnew: there are repeats, and a topic was deleted and made again.
             PoisonRecord: one record cannot be stored. Its partition is stored up to it, other partitions wholly.
         """
         side_by_side = lanes(batch)
@@ -124,7 +135,7 @@ class Merger:
                 stored = table.gather(connection, new)
                 plans[topic] = new.height, merge(table.dimension, new, stored)
                 table.apply(connection, plans[topic][1])
-            positions.advance(connection, Group.SCD_MERGER, moved.values())
+            positions.advance(connection, Group.SCD_MERGER, [(owned[tp], moved[tp]) for tp in moved])
             return plans
 
         plans = self._transaction(write)
@@ -169,7 +180,9 @@ class Merger:
 
     def _rows(self, position: Position, tp: TopicPartitionKey, records: PartitionRecords) -> pl.DataFrame:
         rows = batches.table(records.pieces, self._writers[tp[0]], self._readers[tp[0]], keep_extra=True)
-        return batches.without_repeats(rows, position.source_offset)
+        fresh = batches.without_repeats(rows, position.source_offset)
+        self._topics.require_same(repeats=fresh.height < rows.height)
+        return fresh
 
     def _transaction(self, write: Callable[[Connection], T]) -> T:
         def attempt() -> T:

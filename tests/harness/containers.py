@@ -42,6 +42,8 @@ class Project:
             "REGISTRY_PORT": str(self.ports.registry),
             "POSTGRES_PORT": str(self.ports.postgres),
             "DASHBOARD_PORT": str(self.page),
+            # What `make test-images` has built; by default they are named after the project.
+            "RETAIL_STREAM_IMAGES": "retail-stream",
             **settings,
         }
         # Not the developer's own .env.

@@ -151,6 +151,17 @@ def copied_database(connections: Connections) -> Iterator[Connections]:
     drop_database(copy)
 
 
+def restored_from(connections: Connections, backup: Connections) -> None:
+    """Replace the database of ``connections`` by a copy of ``backup``, as a restore does; sessions of both end."""
+    names = sql.Identifier(_name(connections)), sql.Identifier(_name(backup))
+    with _admin(connections) as admin:
+        # Services that run come back at once.
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(names[0]))
+    drop_database(connections)
+    with _admin(connections) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
+
+
 #: What no result may depend on, as every session of ours chooses for itself.
 ODD_DEFAULTS = {
     "DateStyle": "German, DMY",

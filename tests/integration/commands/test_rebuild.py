@@ -11,11 +11,17 @@ from typer.testing import CliRunner, Result
 from commands import cli, rebuild
 from commands.demo.pipeline import Pipeline, Service
 from commands.embedded.processes import ProcessGroup
+from commands.init import initialise
 from commands.verify.run import verify
+from retail_stream import topics
+from retail_stream.entities import Entity
+from retail_stream.kafka import clients
 from retail_stream.settings import Connections
 from retail_stream.warehouse import postgres
 from tests.harness.drain import drain
-from tests.harness.servers import Servers, connections_of
+from tests.harness.endpoint import Endpoint
+from tests.harness.eventually import eventually
+from tests.harness.servers import Servers, connections_of, copied_database, init_settings_of, restored_from
 from tests.harness.services import servers_of
 
 SETTINGS = {
@@ -26,6 +32,7 @@ SETTINGS = {
     "GENERATOR_CHANGES_PER_S": "0",
     "ALLOWED_LATENESS_S": "5",
 }
+OTHER = {"SALES_WINDOWS": "5m/1m,1h", "ALLOWED_LATENESS_S": "120"}
 #: Tables that a rebuild does not empty.
 KEPT = {
     "alembic_version",
@@ -120,11 +127,10 @@ def test_other_windows_need_an_aggregator_that_does_not_run(pipeline, connection
 
 def test_other_windows_and_another_lateness_after_a_rebuild(pipeline, connections, warehouse):
     assert pipeline.stop(Service.AGGREGATOR) == 0
-    wanted = {"SALES_WINDOWS": "5m/1m,1h", "ALLOWED_LATENESS_S": "120"}
-    result = command(connections, "--yes", **wanted)
+    result = command(connections, "--yes", **OTHER)
     assert result.exit_code == 0, result.output
     assert "SALES_WINDOWS was '1m'. Start the aggregator with SALES_WINDOWS=5m/1m,1h next." in result.output
-    pipeline.start(Service.AGGREGATOR, **wanted)
+    pipeline.start(Service.AGGREGATOR, **OTHER)
     drain(pipeline, connections)
     with warehouse.connect() as connection:
         sizes = connection.execute(text("SELECT DISTINCT window_size::text FROM sales_by_window ORDER BY 1")).scalars()
@@ -138,3 +144,74 @@ def test_without_a_terminal_it_needs_yes(pipeline, connections, warehouse):
     assert result.exit_code == 2
     assert "needs --yes" in result.stderr
     assert contents(warehouse) == before
+
+
+def _made_again(stack: Servers, connections: Connections, *names: str) -> None:
+    """Delete topics and make them again, as an operator does."""
+    admin = clients.admin(connections)
+    for deleted in admin.delete_topics([*names]).values():
+        deleted.result(30)
+    eventually(lambda: not {*names} & {*admin.list_topics(timeout=10).topics}, "they are gone")
+    initialise(init_settings_of(stack))
+
+
+def _waits_for_a_rebuild(pipeline: Pipeline, service: Service, topic: str) -> None:
+    why = f"{topic} was deleted and made again after the warehouse was filled from it"
+    eventually(lambda: why in pipeline.log(service).read_text(), lambda: pipeline.log(service).read_text()[-3000:])
+    assert "rebuild --from-raw" in pipeline.log(service).read_text()
+    ready = Endpoint(pipeline.metrics_ports[service])
+    eventually(lambda: ready.ask("/readyz")[0] == 503, f"{service} is not ready")
+
+
+def test_topics_that_are_made_again_stop_their_readers_until_a_rebuild(pipeline, connections, warehouse, empty_stack):
+    before = contents(warehouse)
+    # While its reader is stopped, and while it runs.
+    assert pipeline.stop(Service.SCD_MERGER) == 0
+    _made_again(empty_stack, connections, topics.clean(Entity.STORES))
+    pipeline.start(Service.SCD_MERGER)
+    _waits_for_a_rebuild(pipeline, Service.SCD_MERGER, "stores.clean")
+    # Without its state, the generator would not go on beside an empty topic.
+    _made_again(empty_stack, connections, topics.raw(Entity.SALES), topics.Result.STATE)
+    pipeline.start(Service.GENERATOR, GENERATOR_START_TIME="2026-03-01T20:00:00Z")
+    _waits_for_a_rebuild(pipeline, Service.AGGREGATOR, "sales.raw")
+    assert contents(warehouse) == before, "new records are not taken for repeats, nor is anything else stored"
+    eventually(lambda: pipeline.dead() == {Service.GENERATOR: 0}, "the generator has published its sales")
+
+    refused = command(connections, "--yes")
+    assert refused.exit_code == 1
+    assert "made again, so the clean topics do not hold what the raw ones hold" in refused.stderr
+    refused = command(connections, "--yes", "--from-raw")
+    assert refused.exit_code == 1
+    assert "A cleaner runs; stop it" in refused.stderr
+    assert contents(warehouse) == before
+    assert pipeline.stop(Service.CLEANER) == 0
+    result = command(connections, "--yes", "--from-raw")
+    assert result.exit_code == 0, result.output
+    assert " of sales.raw" in result.output
+    pipeline.start(Service.CLEANER)
+    drain(pipeline, connections)
+    assert contents(warehouse)["facts"] != before["facts"]
+    assert_green(connections)
+
+
+def test_a_backup_that_is_restored_beside_newer_topics_is_noticed_and_rebuilt(pipeline, connections, warehouse):
+    for service in (Service.SCD_MERGER, Service.AGGREGATOR):
+        assert pipeline.stop(service) == 0
+    before = contents(warehouse)
+    warehouse.dispose()
+    with copied_database(connections) as backup:
+        pipeline.start(Service.SCD_MERGER)
+        pipeline.start(Service.AGGREGATOR, **OTHER)
+        pipeline.start(Service.GENERATOR, GENERATOR_START_TIME="2026-03-02T20:00:00Z")
+        drain(pipeline, connections)
+        newer = contents(warehouse)
+        assert newer["facts"] != before["facts"]
+        # The services run on: their sessions end, and they are ahead of what is stored.
+        warehouse.dispose()
+        restored_from(connections, backup)
+    log = pipeline.log(Service.AGGREGATOR)
+    eventually(lambda: "The warehouse was restored from a backup" in log.read_text(), lambda: log.read_text()[-3000:])
+    assert command(connections, "--yes").exit_code == 0
+    drain(pipeline, connections)
+    assert contents(warehouse)["facts"] == newer["facts"]
+    assert_green(connections)

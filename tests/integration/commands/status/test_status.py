@@ -57,7 +57,7 @@ def test_an_empty_warehouse_is_behind_whatever_the_hints_of_another_one_say(
         for place, end in ends.items():
             own = positions.claim(connection, Group.SCD_MERGER, *place)
             there = positions.Position(own.topic, own.partition, own.epoch, end, -1)
-            positions.advance(connection, Group.SCD_MERGER, [there])
+            positions.advance(connection, Group.SCD_MERGER, [(own, there)])
     assert look(warehouse, connections).lag[Group.SCD_MERGER] == 0
 
 

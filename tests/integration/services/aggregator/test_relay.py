@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
 from retail_stream.warehouse import postgres
+from services.aggregator import metrics
 from services.aggregator.relay import Relay
 from tests.harness.eventually import eventually
 
@@ -41,6 +42,8 @@ def test_a_result_that_its_topic_cannot_take_is_named_once_and_waits(
         thread.start()
         try:
             eventually(tries_again, "it tries again")
+            assert metrics.OUTBOX.read() == {(): 1}
+            assert metrics.OLDEST.read()[()] > 0
             warnings = [line["why"] for line in logs if line["event"] == "waiting"]
             with warehouse.begin() as connection:
                 connection.execute(text("UPDATE outbox SET partition = 0"))
@@ -55,3 +58,41 @@ def test_a_result_that_its_topic_cannot_take_is_named_once_and_waits(
         f"{Result.LATE}/99: Local: Unknown partition."
     ]
     assert [line["event"] for line in logs].count("answered") == 1
+
+
+def test_a_warehouse_that_was_restored_publishes_nothing_under_numbers_that_are_taken(
+    connections: Connections, warehouse: Engine
+) -> None:
+    def result(value: bytes) -> None:
+        insert = "INSERT INTO outbox (topic, partition, value, headers, timestamp_ms) VALUES (:topic, 0, :v, '[]', 0)"
+        with warehouse.begin() as connection:
+            connection.execute(text(insert), {"topic": Result.LATE, "v": value})
+
+    def waiting() -> int:
+        with warehouse.connect() as connection:
+            return int(connection.execute(text("SELECT count(*) FROM outbox")).scalar_one())
+
+    stop = threading.Event()
+    engine = postgres.service_engine(connections.database_url, "outbox", stop)
+    relay = Relay(connections, engine, stop)
+    result(b"one")
+    with capture_logs() as logs:
+        thread = threading.Thread(target=relay.run)
+        thread.start()
+        try:
+            eventually(lambda: waiting() == 0, "it is published")
+            with warehouse.begin() as connection:  # as a backup from before that result has it
+                connection.execute(text("ALTER SEQUENCE outbox_id_seq RESTART"))
+                connection.execute(
+                    text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name"),
+                    {"name": "retail_stream.outbox"},
+                )
+            eventually(lambda: any("restored from a backup" in str(line.get("why")) for line in logs), "it says so")
+            result(b"another")
+            eventually(lambda: metrics.OUTBOX.read() == {(): 1}, "it looks at the outbox again")
+        finally:
+            stop.set()
+            relay.wake.set()
+            thread.join(60)
+            engine.dispose()
+    assert waiting() == 1, "the new result is not taken for the one that is published"

@@ -29,6 +29,7 @@ from services.aggregator.ownership import OwnedPartition
 from services.aggregator.watermark import Rise
 from services.aggregator.windows import SECOND
 from tests.harness.record_batches import columns
+from tests.harness.unchanged_topics import UnchangedTopics
 
 SALES = json.loads((SCHEMAS / "clean" / "sales.avsc").read_text())
 NOW = 1_700_000_000 * SECOND
@@ -46,7 +47,8 @@ class Replica:
         config = settings.AggregatorSettings(**{**connections.model_dump(), **own})
         self.engine, writers = engine, SimpleNamespace(get=lambda _: {1: RecordSchema(SALES)})
         self.encoder = outbox.Encoder({Result.WINDOWS: 1, Result.WATERMARKS: 2}, config.rules)
-        self.aggregator = Aggregator(engine, config, self.encoder, writers, writers)  # type: ignore[arg-type]
+        unchanged = UnchangedTopics()
+        self.aggregator = Aggregator(engine, config, self.encoder, writers, writers, unchanged)  # type: ignore[arg-type]
         self.owned: Mapping[TopicPartitionKey, OwnedPartition] = {}
         with warehouse.transaction(engine) as connection:
             settings.keep(connection, config.shaping)

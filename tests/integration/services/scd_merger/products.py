@@ -14,6 +14,7 @@ from services.scd_merger.batch import Merger
 from services.scd_merger.dimensions import clean_schema, declare
 from tests.harness.record_batches import columns
 from tests.harness.scd_oracle import Event, Version
+from tests.harness.unchanged_topics import UnchangedTopics
 
 PRODUCTS = declare(Entity.PRODUCTS, clean_schema(Entity.PRODUCTS))
 WRITER = RecordSchema(clean_schema(Entity.PRODUCTS))
@@ -78,7 +79,7 @@ def records(some: list[Record], partition: int = 0, end: int | None = None) -> P
 
 
 def merger(warehouse: Engine) -> Merger:
-    return Merger(warehouse, [PRODUCTS], {TOPIC: OneSchema()})  # type: ignore[dict-item]
+    return Merger(warehouse, [PRODUCTS], {TOPIC: OneSchema()}, UnchangedTopics())  # type: ignore[dict-item]
 
 
 def stored_position(warehouse: Engine, partition: int = 0) -> tuple[int, int]:

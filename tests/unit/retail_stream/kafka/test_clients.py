@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from retail_stream.kafka import clients, group_consumer
 from retail_stream.settings import Connections
+from tests.harness.eventually import eventually
 
 CONNECTIONS = Connections(
     kafka_bootstrap_servers="127.0.0.1:9",
@@ -57,3 +58,12 @@ def test_a_member_of_a_group_is_given_up_after_the_session_time_of_the_settings(
 )
 def test_what_a_broker_answers_is_passed_on_in_its_words(error: Exception | None, sentence: str) -> None:
     assert str(clients.unavailable(CONNECTIONS, error)) == f"Kafka at 127.0.0.1:9 {sentence}"
+
+
+def test_a_client_s_own_lines_are_lines_of_our_log(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    producer = clients.producer(CONNECTIONS, log_level=7, debug="broker")
+    eventually(lambda: producer.poll(0.05) or caplog.records, "librdkafka says that it cannot connect")
+    assert {record.name for record in caplog.records} == {"librdkafka"}
+    assert capfd.readouterr().err == ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import InconsistentGroupProtocolError
+from structlog.testing import capture_logs
 
 from retail_stream.kafka import group_member, group_reader
 from retail_stream.kafka.membership import Membership
@@ -159,6 +160,19 @@ def test_a_refusal_is_seen_without_a_poll_and_the_member_is_replaced(run: Callab
         assert group.finished == 1, "what was in flight was finished"
 
     run(ScriptedConsumer(), story, 5)
+
+
+def test_a_partition_that_begins_anew_is_not_read_on_but_claimed_again(run: Callable) -> None:
+    consumer = ScriptedConsumer(lambda _: sets(0, 1, 2), lambda _: sets(3, 200))
+
+    async def story(group: Group) -> None:
+        with capture_logs() as lines:
+            assert await group.membership.poll(MOST, 0.02) == {}, "100 records of the new partition would be lost"
+            await group.until(lambda: consumer.lives == 2 and group.membership.joined)
+        (why,) = [line["why"] for line in lines if line["event"] == "waiting"]
+        assert why.startswith("t/0 was read up to offset 100 and goes on at 0: its topic was deleted and made again, ")
+
+    run(consumer, story, 100)
 
 
 def test_a_member_that_hears_nothing_is_replaced_and_not_ready(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
