@@ -23,6 +23,10 @@ export function Chart({ series, data, label, tip, format, range, height = 220, g
 
   useEffect(() => {
     const target = place.current;
+    if (typeof uPlot === "undefined") {
+      target.textContent = "The chart's library did not load; the figures are in the table. Load the page again.";
+      return undefined;
+    }
     const show = (plot) => {
       const i = plot.cursor.idx;
       const box = bubble.current;
