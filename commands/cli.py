@@ -106,8 +106,9 @@ def verify(
             help="Only what was published since: ISO 8601 (UTC if no zone), or how long ago, such as 90s, 15m, 2h, 1d.",
         ),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
-    """Recompute everything from the raw topics and compare; exit code 1 on any difference.
+    """Recompute everything from the raw topics and compare; exit code 1 on any difference, 2 if it could not look.
 
     With --since: clean records, dead letters and facts since then, and the versions and windows that begin since.
     """
@@ -117,7 +118,7 @@ def verify(
     from commands.verify.run import verify
     from retail_stream.settings import Connections
 
-    raise typer.Exit(verify(start("verify", Connections), Console(highlight=False), since))
+    raise typer.Exit(verify(start("verify", Connections), Console(highlight=False), since, as_json))
 
 
 @app.command()

@@ -62,14 +62,17 @@ DEAD: FrameSchema = {
     "rules": pl.String(),
     "rules_version": pl.String(),
     "message": pl.String(),
+    "stage": pl.String(),
+    "exception": pl.String(),
     "payload": pl.String(),
 }
 _KEY, _SCHEMA_ID, _BODY = (list(BASE).index(n) for n in ("key", "schema_id", "body"))
 #: Times are cut off at this distance from 1970: Kafka takes timestamps whose microseconds do not fit in 64 bits.
 _FAR = 2**62
 _CONNECT = "__connect.errors."
-_PLACE = ("topic", "partition", "offset", "exception.message")
-_DEAD = ("rules", RULES_VERSION, "payload")
+_PLACE = ("topic", "partition", "offset")
+_WHY = ("exception.message", "stage", "exception.class.name")
+_ADDED = frozenset({SOURCE_OFFSET, "rules", RULES_VERSION, "payload", *(f"{_CONNECT}{n}" for n in (*_PLACE, *_WHY))})
 
 
 def field_columns(layout: AvroSchema) -> FrameSchema:
@@ -129,10 +132,10 @@ def dead_frame(messages: Sequence[Message]) -> pl.DataFrame:
     """Dead letters with their headers as text and numbers; null where one is missing or malformed."""
     rows = []
     for h, base in base_rows(messages):
-        topic, partition, offset, message = (text(h.get(f"{_CONNECT}{n}")) for n in _PLACE)
+        topic, partition, offset, *why = (text(h.get(f"{_CONNECT}{n}")) for n in (*_PLACE, *_WHY))
         rules, version = text(h.get("rules")), text(h.get(RULES_VERSION))
         place = (topic, decimal(partition), decimal(offset))
-        rows.append((*base, *place, rules, version, message, text(h.get("payload"))))
+        rows.append((*base, *place, rules, version, *why, text(h.get("payload"))))
     return frame(rows, DEAD)
 
 
@@ -161,8 +164,12 @@ def frame(rows: Sequence[Row], schema: FrameSchema) -> pl.DataFrame:
 def _comparable(headers: Sequence[Header], named: Headers) -> bytes | None:
     if len(headers) == 2 and SOURCE_OFFSET in named and RULES_VERSION in named:
         return None
-    kept = [(n, v) for n, v in headers if n != SOURCE_OFFSET and n not in _DEAD and not n.startswith(_CONNECT)]
-    return repr(kept).encode() if kept else None
+    return comparable([(n, v) for n, v in headers if n not in _ADDED])
+
+
+def comparable(headers: Sequence[Header]) -> bytes | None:
+    """Headers as bytes that are equal where the headers are; None for no headers."""
+    return repr(headers).encode() if headers else None
 
 
 def text(value: bytes | None) -> str | None:

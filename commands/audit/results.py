@@ -1,11 +1,12 @@
 """Tables of the result topics and of the outbox's rows for them: ``window_results``, ``late_results`` and ``rises``.
 
-Each record has ``warehouse`` (the id of the warehouse whose outbox it comes from; null where it names none) and
-``offset`` (null for a row of the outbox, which is not published yet).
+Each record has ``warehouse`` (the id of the warehouse whose outbox it comes from; null where it names none),
+``number`` (its id there; null where it names none) and ``offset`` (null for a row of the outbox, which is not published
+yet). ``headers``: those that no result has, as bytes that can be compared.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,14 +14,16 @@ import polars as pl
 
 from commands.audit.avro import HEADER_BYTES, AvroRecord, Decoder
 from commands.audit.engine import Engine, create, insert
-from commands.audit.records import FrameSchema, Header, Row, text
+from commands.audit.records import FrameSchema, Header, Row, comparable, decimal, text
 from commands.audit.windows import COUNTS, MONEY, span
-from retail_stream.kafka.headers import SOURCE_OFFSET, big_endian
+from retail_stream.kafka.headers import RULES_VERSION, SOURCE_OFFSET, big_endian
 from retail_stream.topics import Result
 
 OUTBOX_ID = "outbox.id"
 #: Headers of a late sale: the windows that it missed, by how many seconds, and the watermark at which it came.
 LATE_HEADERS = ("late.windows", "late.by_s", "late.watermark")
+_CLEAN_OFFSET = "clean.offset"
+_OF_LATE = frozenset({OUTBOX_ID, SOURCE_OFFSET, RULES_VERSION, _CLEAN_OFFSET, *LATE_HEADERS})
 
 
 class ResultRecord(Protocol):
@@ -85,7 +88,13 @@ def outbox_records(engine: Engine, topic: Result) -> list[OutboxRecord]:
     ]
 
 
-_PLACE: FrameSchema = {"partition": pl.Int64(), "offset": pl.Int64(), "warehouse": pl.String()}
+_PLACE: FrameSchema = {
+    "partition": pl.Int64(),
+    "offset": pl.Int64(),
+    "warehouse": pl.String(),
+    "number": pl.Int64(),
+    "headers": pl.Binary(),
+}
 _WINDOWS: FrameSchema = {
     **_PLACE,
     "key": pl.Binary(),
@@ -105,9 +114,14 @@ _LATE: FrameSchema = {
     "key": pl.Binary(),
     "body": pl.Binary(),
     **{name.replace(".", "_"): pl.String() for name in LATE_HEADERS},
+    "rules_version": pl.String(),
+    "clean_offset": pl.Int64(),
 }
 _RISES: FrameSchema = {
     **_PLACE,
+    "ts": pl.Int64(),
+    "key": pl.Binary(),
+    "published": pl.Int64(),
     "next_offset": pl.Int64(),
     "watermark": pl.Int64(),
     "waiting": pl.Boolean(),
@@ -146,13 +160,19 @@ class LateTable:
             headers = dict(r.headers() or ())
             source = big_endian(headers.get(SOURCE_OFFSET))
             body = (r.value() or b"")[HEADER_BYTES:]
-            reasons = [text(headers.get(name)) for name in LATE_HEADERS]
-            rows.append((*_place(r), source, r.timestamp()[1] * 1000, r.key(), body, *reasons))
+            reasons = [text(headers.get(name)) for name in (*LATE_HEADERS, RULES_VERSION)]
+            clean = decimal(text(headers.get(_CLEAN_OFFSET)))
+            rows.append((*_place(r, _OF_LATE), source, r.timestamp()[1] * 1000, r.key(), body, *reasons, clean))
         insert(self._engine, "late_results", pl.DataFrame(rows, schema=_LATE, orient="row"))
 
 
 class RiseTable:
-    """``rises``: a row per record of `sales.watermarks`, of any warehouse; ``waiting``: it is still in the outbox."""
+    """``rises``: a row per record of `sales.watermarks`, of any warehouse; ``waiting``: it is still in the outbox.
+
+    A record that cannot be decoded has a null ``partition``.
+
+    ``partition``: whose watermark rises. ``published``: the record's own; -1 in the outbox where it names none.
+    """
 
     def __init__(self, engine: Engine, decoder: Decoder) -> None:
         self._engine = engine
@@ -163,17 +183,19 @@ class RiseTable:
         """Append records."""
         rows = []
         for r in records:
-            rise = self._decoder.framed(r.value())
-            if rise is not None:
-                _, offset, owner = _place(r)
-                row = (rise["partition"], offset, owner, rise["next_offset"], rise["watermark"], offset is None)
-                rows.append(row)
+            rise = self._decoder.framed(r.value()) or dict.fromkeys(("partition", "next_offset", "watermark"))
+            published, offset, *origin = _place(r)
+            where = (rise["partition"], offset, *origin, r.timestamp()[1] * 1000, r.key(), published)
+            rows.append((*where, rise["next_offset"], rise["watermark"], offset is None))
         insert(self._engine, "rises", pl.DataFrame(rows, schema=_RISES, orient="row"))
 
 
-def _place(record: ResultRecord) -> tuple[int, int | None, str | None]:
-    owner = text(dict(record.headers() or ()).get(OUTBOX_ID))
-    return record.partition(), record.offset(), None if owner is None else owner.partition("/")[0]
+def _place(record: ResultRecord, known: Container[str] = (OUTBOX_ID,)) -> Row:
+    headers = record.headers() or ()
+    owner = text(dict(headers).get(OUTBOX_ID))
+    warehouse, _, number = (None, "", None) if owner is None else owner.partition("/")
+    others = comparable([(n, v) for n, v in headers if n not in known])
+    return record.partition(), record.offset(), warehouse, decimal(number), others
 
 
 def _window(result: AvroRecord) -> Row:

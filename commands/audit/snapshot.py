@@ -22,6 +22,7 @@ from retail_stream.warehouse import postgres
 T = TypeVar("T")
 _BATCH = 50_000
 _SESSIONS = 3
+_LACKS = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction)
 _log = structlog.get_logger(__name__)
 WAREHOUSE_ID = "SELECT id::text AS id FROM warehouse_id"
 OUTBOX = "SELECT id, topic, partition, key, value, headers::text AS headers, timestamp_ms FROM outbox"
@@ -47,16 +48,16 @@ def cents(column: str) -> str:
     return f"({column} * 100)::bigint AS {column}"
 
 
-def dimension(entity: Entity, relation: str | None = None) -> str:
+def dimension(entity: Entity, relation: str | None = None, *first: str) -> str:
     """The query of ``dim_<entity>``: ``sk``, key, attributes, time, ``valid_from``, ``valid_to``, ``is_current``.
 
-    ``relation``: a view with the same columns, to select from instead.
+    ``relation``: a view with the same columns, to select from instead. ``first``: columns before these.
     """
     key, time = FIELDS[entity].key, FIELDS[entity].time
     as_number = {Holds.TIME: micros, Holds.AMOUNT: cents}
     shown = [as_number.get(holds(entity)[f], str)(f) for f in attributes(entity)]
     times = [micros(t) for t in (time, "valid_from", "valid_to")]
-    columns = ", ".join([f"{surrogate(entity)} AS sk", key, *shown, *times, "is_current"])
+    columns = ", ".join([*first, f"{surrogate(entity)} AS sk", key, *shown, *times, "is_current"])
     return f"SELECT {columns} FROM {relation or f'dim_{entity}'}"
 
 
@@ -78,7 +79,7 @@ def reading(engine: Engine, exported: str | None = None) -> Iterator[Connection]
                 if exported is not None:
                     connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{exported}'")
                 yield connection
-        except psycopg.errors.UndefinedTable as e:
+        except _LACKS as e:
             raise RetailStreamError(
                 f"Postgres at {postgres.address(engine)} lacks the warehouse's tables; run `retail-stream init` first."
             ) from e

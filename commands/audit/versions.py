@@ -21,6 +21,11 @@ def untracked(entity: Entity) -> tuple[str, ...]:
     return tuple(a for a in attributes(entity) if a in but or (on and a not in on))
 
 
+def largest(entity: Entity) -> str:
+    """SQL to order the changes of one moment by: the one that wins is first."""
+    return ", ".join(["deleted DESC", *(f"{a} DESC NULLS LAST" for a in attributes(entity))])
+
+
 def make_versions(engine: Engine, entity: Entity, source: str) -> None:
     """Make ``versions_<entity>`` of the changes that ``source`` selects.
 
@@ -35,7 +40,6 @@ def make_versions(engine: Engine, entity: Entity, source: str) -> None:
         versions    a [10, 12)                   b [20, ) spans that are not deletes
     """
     names = attributes(entity)
-    larger = ", ".join(f"{a} DESC NULLS LAST" for a in names)
     tracked = [a for a in names if a not in untracked(entity)]
     same = " AND ".join(f"{a} IS NOT DISTINCT FROM lag({a}) OVER history" for a in ("deleted", *tracked))
     last = ", ".join(f"last_value({a}) OVER stretch AS {a}" for a in untracked(entity))
@@ -45,7 +49,7 @@ def make_versions(engine: Engine, entity: Entity, source: str) -> None:
         WITH changes AS ({source}),
         winners AS (
             SELECT * FROM changes
-            QUALIFY row_number() OVER (PARTITION BY id, moment ORDER BY deleted DESC, {larger}) = 1
+            QUALIFY row_number() OVER (PARTITION BY id, moment ORDER BY {largest(entity)}) = 1
         ),
         marked AS (
             SELECT *, NOT ({same}) AS turn FROM winners WINDOW history AS (PARTITION BY id ORDER BY moment)

@@ -73,7 +73,7 @@ def _decoders(connections: Connections) -> Decoders:
         versions = wait_for(lambda: registry.versions(topics.topic(topic).subject), COMMAND_PATIENCE_S)
         return Decoder(topics.topic(topic).schema(), dict(versions.values()))
 
-    names = [Result.FAULTS.value, *map(topics.raw, Entity), *map(topics.clean, Entity)]
+    names = [Result.FAULTS.value, Result.WATERMARKS.value, *map(topics.raw, Entity), *map(topics.clean, Entity)]
     return {topic: decoder(topic) for topic in names}
 
 
@@ -81,13 +81,14 @@ def _topics(
     connections: Connections,
     engine: duck.Engine,
     decoders: Decoders,
-    unpublished: Sequence[OutboxRecord],
+    unpublished: Mapping[Result, Sequence[OutboxRecord]],
     progress: Shown,
 ) -> None:
     by_topic = tables(engine, decoders)
     until = wait_for(lambda: ends(connections, by_topic), COMMAND_PATIENCE_S)
     load(connections, until, by_topic, progress, "reading the topics, records")
-    by_topic[Result.LATE].take(unpublished)
+    for topic, records in unpublished.items():
+        by_topic[topic].take(records)
 
 
 def _planted(

@@ -11,6 +11,7 @@ from commands.audit.planted import PlantedTable
 from commands.audit.raw_table import RawTable
 from commands.audit.reading import TopicTable
 from commands.audit.records import FrameSchema, Row, decimal, field_columns, frame, text
+from commands.audit.results import RiseTable
 from commands.audit.rule_sets import RuleSets
 from commands.audit.versions import attributes
 from commands.score.late import MissedWindowsTable
@@ -29,7 +30,7 @@ from retail_stream.topics import Result, clean, dlq, raw
 _PLACE: FrameSchema = {"partition": pl.Int64(), "offset": pl.Int64()}
 _JUDGED: FrameSchema = {**_PLACE, "rules_version": pl.String()}
 _RECORD: FrameSchema = {**_JUDGED, "position": pl.Int64(), "replay_of": pl.Binary()}
-_SALE: FrameSchema = dict.fromkeys(("transaction_id", "event_time", "store_id", "quantity"), pl.Int64())
+_SALE: FrameSchema = {"ts": pl.Int64(), **field_columns(layout(clean(Entity.SALES)))}
 
 
 class DeadPlaceTable:
@@ -54,7 +55,8 @@ class DeadPlaceTable:
 class RecordTable:
     """``<layer>_<entity>``: a row per record. If the record cannot be decoded, only its place is not null.
 
-    Sales have their identity and quantity; dimensions have ``id``, ``moment``, ``deleted`` and the attributes.
+    Sales have their timestamp ``ts`` (microseconds) and fields; dimensions have ``id``, ``moment``, ``deleted`` and the
+    attributes.
     """
 
     def __init__(self, engine: Engine, topic: str, decoder: Decoder) -> None:
@@ -83,7 +85,8 @@ class RecordTable:
 
     def _sale(self, m: Message) -> Row:
         record = self._decoder.framed(m.value())
-        return tuple(record[n] for n in _SALE) if record is not None else (None,) * len(_SALE)
+        fields = list(_SALE)[1:]
+        return (m.timestamp()[1] * 1000, *([None] * len(fields) if record is None else (record[n] for n in fields)))
 
     def _change(self, m: Message, named: Mapping[str, bytes | None]) -> Row:
         nothing = (None,) * len(self._names)
@@ -102,6 +105,7 @@ def tables(engine: Engine, decoders: Mapping[str, Decoder]) -> dict[str, TopicTa
     by_topic: dict[str, TopicTable] = {
         Result.FAULTS.value: PlantedTable(engine, decoders[Result.FAULTS]),
         Result.LATE.value: MissedWindowsTable(engine),
+        Result.WATERMARKS.value: RiseTable(engine, decoders[Result.WATERMARKS]),
     }
     for entity in Entity:
         by_topic[clean(entity)] = RecordTable(engine, clean(entity), decoders[clean(entity)])

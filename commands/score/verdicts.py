@@ -7,8 +7,10 @@ The clean record of a place is the first that the clean topic has for it, since 
 compared with the raw record; where that can no longer be decoded, the clean record is judged alone.
 """
 
+from commands.audit.layouts import holds
 from commands.audit.rules import DEFAULTED, UNKNOWN, cleaned
 from commands.audit.versions import attributes
+from commands.score.warehouse import FACT_AMOUNTS, FACT_NUMBERS
 from retail_stream.entities import FIELDS, Entity
 
 REJECTED, KEPT = "rejected", "kept"
@@ -58,8 +60,10 @@ def of_changes(entity: Entity) -> str:
 
 def of_sales() -> str:
     """Sales' entries. Reads ``clean_``, ``raw_`` and ``dead_sales``, ``facts`` and what windows.py makes."""
-    fields = {n: n for n in ("transaction_id", "event_time", "store_id", "quantity")}
-    other = _list({name: f"c.{column} IS DISTINCT FROM r.{column}" for name, column in fields.items()})
+    other = _list({name: f"c.{name} IS DISTINCT FROM r.{name}" for name in holds(Entity.SALES)})
+    plain = ("event_time", "payment_method", *FACT_NUMBERS)
+    in_fact = {name: f"f.{name} IS DISTINCT FROM b.{name}" for name in plain}
+    in_fact |= {name: f"f.{name} IS DISTINCT FROM round_even(b.{name} * 100, 0)::BIGINT" for name in FACT_AMOUNTS}
     # A copy may be dropped before the clean topic; then the sale that it repeats stands for it.
     absent = "(c.offset IS NULL AND NOT (p.expected = 'counted_once' AND o.id IS NOT NULL))"
     awaited = "CASE WHEN c.offset IS NULL THEN coalesce(o.awaited, false) ELSE coalesce(p.offset > g.stored, false) END"
@@ -77,19 +81,22 @@ def of_sales() -> str:
                 -- A good copy of it, such as a replay, may have the fact.
                 WHEN p.expected = '{REJECTED}' AND f.facts > 0 AND o.id IS NULL
                     THEN 'it is a dead letter, and has a fact'
-                -- A fact names its sale; a window only shows that it counts one sale too many.
-                WHEN p.expected = '{REJECTED}' AND w.many AND NOT s.has_facts
+                WHEN p.expected = '{REJECTED}' AND w.many
                     THEN 'it is a dead letter, and its window counts more than the clean sales'
                 WHEN p.expected = '{REJECTED}' THEN NULL
                 WHEN {awaited} THEN '{_NOT_YET}'
                 WHEN s.has_facts AND coalesce(f.facts, 0) = 0 THEN 'it has no fact'
                 WHEN s.has_facts AND f.facts > greatest(o.identities, 1) THEN 'it has more than one fact'
                 WHEN s.has_facts AND p.fault = 'return' AND f.quantity >= 0 THEN 'its fact is not a return'
+                WHEN e.offset IS NOT NULL THEN 'it is on sales.late, and was in time'
                 WHEN w.none AND l.offset IS NULL THEN 'it is in no window and not on sales.late'
                 WHEN w.few THEN 'its window lacks sales that are not on sales.late'
                 WHEN w.many AND l.offset IS NOT NULL THEN 'it is on sales.late, and its window counts it'
                 WHEN w.many THEN 'its window counts it twice'
                 WHEN w.unlike AND p.fault = 'return' THEN 'its window does not count it as a return'
+                WHEN s.has_facts AND f.facts = 1 AND b.id IS NOT NULL AND {_list(in_fact)} <> ''
+                    THEN 'its fact has another ' || {_list(in_fact)}
+                WHEN w.other THEN 'its window has other sums'
             END AS in_warehouse
         FROM planted p CROSS JOIN settings s JOIN reached g USING (entity, partition)
         LEFT JOIN ({_first(Entity.SALES)}) c ON c.partition = p.partition AND c.offset = p.offset
@@ -99,6 +106,10 @@ def of_sales() -> str:
         LEFT JOIN late_sales l ON l.partition = p.partition AND l.offset = p.offset
         LEFT JOIN facts f ON f.id = p.id
         LEFT JOIN sold_ids o ON o.id = p.id
+        LEFT JOIN (
+            SELECT *, transaction_id AS id FROM sold QUALIFY count(*) OVER (PARTITION BY transaction_id) = 1
+        ) b ON b.id = p.id
+        LEFT JOIN early_sales e ON e.partition = p.partition AND e.offset = p.offset
         LEFT JOIN wrong_sales w ON w.partition = p.partition AND w.offset = p.offset
         WHERE p.entity = '{Entity.SALES}'
     """

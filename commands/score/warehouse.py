@@ -11,7 +11,7 @@ from commands.audit import engine as duck
 from commands.audit import snapshot
 from commands.audit.results import OutboxRecord, outbox_records
 from commands.audit.snapshot import OUTBOX, WAREHOUSE_ID
-from commands.audit.windows import sizes
+from commands.audit.windows import COUNTS, MONEY, sizes
 from retail_stream.entities import DIMENSIONS
 from retail_stream.topics import Result
 
@@ -31,6 +31,9 @@ class _Optional:
 
 
 _NUMBER, _TEXT = pl.Int64(), pl.String()
+#: The columns of a fact beside its id, its time and ``payment_method``; amounts in cents.
+FACT_NUMBERS = ("store_id", "customer_id", "product_id", "quantity")
+FACT_AMOUNTS = ("unit_price", "total_amount", "discount_applied", "tax_amount")
 _TABLES = {
     # The smallest: other consumers of the topic may be ahead.
     "stored": _Optional(
@@ -41,19 +44,26 @@ _TABLES = {
     ),
     "facts": _Optional(
         "fact_sales",
-        """SELECT transaction_id::bigint AS id, count(*) AS facts, min(quantity)::bigint AS quantity
+        f"""SELECT transaction_id::bigint AS id, count(*) AS facts, {_US.format("min(event_time)", "event_time")},
+                   {", ".join(f"min({n})::bigint AS {n}" for n in FACT_NUMBERS)}, min(payment_method) AS payment_method,
+                   {", ".join(f"(min({n}) * 100)::bigint AS {n}" for n in FACT_AMOUNTS)}
            FROM fact_sales GROUP BY 1""",
-        {"id": _NUMBER, "facts": _NUMBER, "quantity": _NUMBER},
+        {
+            **dict.fromkeys(("id", "facts", "event_time", *FACT_NUMBERS), _NUMBER),
+            "payment_method": _TEXT,
+            **dict.fromkeys(FACT_AMOUNTS, _NUMBER),
+        },
     ),
     "window_counts": _Optional(
         "sales_by_window",
         f"""SELECT {_US.format("window_size", "size")}, {_US.format("window_start", "start")}, store_id::bigint,
-                   transactions::bigint, units_returned::bigint FROM sales_by_window""",
-        dict.fromkeys(("size", "start", "store_id", "transactions", "units_returned"), _NUMBER),
+                   {", ".join(f"{n}::bigint" for n in COUNTS)},
+                   {", ".join(f"({n} * 100)::bigint AS {n}" for n in MONEY)} FROM sales_by_window""",
+        dict.fromkeys(("size", "start", "store_id", *COUNTS, *MONEY), _NUMBER),
     ),
     "outbox": _Optional(
         "outbox",
-        OUTBOX + f" WHERE topic = '{Result.LATE}'",
+        OUTBOX + f" WHERE topic IN ('{Result.LATE}', '{Result.WATERMARKS}')",
         {
             **dict.fromkeys(("id", "partition", "timestamp_ms"), _NUMBER),
             **dict.fromkeys(("topic", "headers"), _TEXT),
@@ -64,11 +74,12 @@ _TABLES = {
 }
 
 
-def take(warehouse: Engine, engine: duck.Engine) -> list[OutboxRecord]:
-    """Load the warehouse; returns the records of `sales.late` that are still in its outbox.
+def take(warehouse: Engine, engine: duck.Engine) -> dict[Result, list[OutboxRecord]]:
+    """Load the warehouse; returns the records of `sales.late` and `sales.watermarks` that are still in its outbox.
 
     Makes ``stored`` (entity, partition → the largest raw offset in the warehouse), ``facts``, ``dim_<entity>``,
-    ``window_counts``, ``window_sizes``, ``warehouse_id`` and ``settings``.
+    ``window_counts``, ``window_sizes``, ``warehouse_id`` and ``settings``: ``delay`` and ``lateness`` in microseconds,
+    null where the pipeline does not store them.
 
     Raises:
         Unavailable: the database does not answer.
@@ -78,8 +89,10 @@ def take(warehouse: Engine, engine: duck.Engine) -> list[OutboxRecord]:
         settings = _settings(connection)
         has_facts = _exists(connection, "fact_sales") and settings.get("FACT_SALES") != "off"
         has_positions = _exists(connection, "consumer_positions")
-        duck.create(engine, "settings", {"has_facts": pl.Boolean(), "has_positions": pl.Boolean()})
-        engine.execute("INSERT INTO settings VALUES (?, ?)", [has_facts, has_positions])
+        flags = dict.fromkeys(("has_facts", "has_positions"), pl.Boolean())
+        duck.create(engine, "settings", {**flags, "delay": _NUMBER, "lateness": _NUMBER})
+        delay, lateness = (_micros(settings.get(name)) for name in ("WATERMARK_DELAY_S", "ALLOWED_LATENESS_S"))
+        engine.execute("INSERT INTO settings VALUES (?, ?, ?, ?)", [has_facts, has_positions, delay, lateness])
         # Only an outbox beside `warehouse_id` is known to have our columns.
         outbox = _exists(connection, "warehouse_id")
         for name, table in _TABLES.items():
@@ -90,7 +103,7 @@ def take(warehouse: Engine, engine: duck.Engine) -> list[OutboxRecord]:
         for entity in DIMENSIONS:
             snapshot.load(connection, engine, f"dim_{entity}", snapshot.dimension(entity))
     window_sizes(engine, settings.get("SALES_WINDOWS"))
-    return outbox_records(engine, Result.LATE) if outbox else []
+    return {t: outbox_records(engine, t) for t in (Result.LATE, Result.WATERMARKS)} if outbox else {}
 
 
 def window_sizes(engine: duck.Engine, setting: str | None) -> None:
@@ -107,6 +120,10 @@ def window_sizes(engine: duck.Engine, setting: str | None) -> None:
         known = known or [(w.size, w.slide) for w in sizes(_DEFAULT_WINDOWS)]
     duck.create(engine, "window_sizes", {"size": _NUMBER, "slide": _NUMBER})
     engine.executemany("INSERT INTO window_sizes VALUES (?, ?)", known)
+
+
+def _micros(seconds: str | None) -> int | None:
+    return int(seconds) * 1_000_000 if seconds is not None and seconds.isdigit() else None
 
 
 def _settings(connection: Connection) -> dict[str, str]:

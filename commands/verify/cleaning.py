@@ -3,7 +3,7 @@
 from commands.audit.engine import Engine, count
 from commands.audit.layouts import holds
 from commands.audit.rule_sets import RuleSets
-from commands.verify.compare import Differences, columns, differences, listed
+from commands.verify.compare import Column, Differences, Format, columns, differences, listed
 from commands.verify.report import Check
 from retail_stream.entities import Entity
 
@@ -198,8 +198,9 @@ def _misplaced_letters(engine: Engine, entity: Entity) -> Differences:
 
 
 def _letters(engine: Engine, entity: Entity) -> Differences:
-    """Bytes of every dead letter, and the rules that it breaks in the version that it names."""
+    """Every field of every dead letter: the record as it came, and why the version that it names rejects it."""
     names = ("key", "schema_id", "body", "headers", "rules")
+    why = ("source_partition", "ts", "stage", "exception", "message")
     both = f"dead_{entity} d JOIN raw_{entity} r ON r.partition = d.source_partition AND r.offset = d.source_offset"
     both = f"{both} JOIN letters_{entity} l ON l.partition = r.partition AND l.offset = r.offset"
     both = f"{both} LEFT JOIN verdicts_{entity} v ON v.partition = r.partition AND v.offset = r.offset"
@@ -208,12 +209,36 @@ def _letters(engine: Engine, entity: Entity) -> Differences:
     place = 'd.partition, d."offset"'
     # Where the topic could not take it, the raw topic has the payload.
     payload = [f"CASE WHEN d.payload = 'in raw topic' THEN NULL ELSE r.{n} END AS {n}" for n in names[:3]]
+    expected = [f"{sql} AS {name}" for name, sql in zip(why, _why(entity), strict=True)]
     known = "coalesce(v.broken, '') <> '' OR l.older"
     return differences(
         engine,
-        f"SELECT {place}, {', '.join(payload)}, r.headers, {judged} FROM {both} WHERE {known}",
-        f"SELECT {place}, {', '.join(f'd.{n}' for n in names)} FROM {both} WHERE {known}",
+        f"SELECT {place}, {', '.join([*payload, 'r.headers', judged, *expected])} FROM {both} WHERE {known}",
+        f"SELECT {place}, {', '.join(f'd.{n}' for n in (*names, *why))} FROM {both} WHERE {known}",
         columns("partition", "offset"),
-        columns(*names),
+        (*columns(*names, "source_partition"), Column("ts", Format.TIME), *columns("stage", "exception", "message")),
         f"{entity}.dlq",
     )
+
+
+def _why(entity: Entity) -> tuple[str, ...]:
+    """SQL: source_partition, ts, stage, exception and message that the dead letter ``d`` of a raw record must have.
+
+    ``r``: the raw record; ``l``: its row of ``letters_``. Only the words for what cannot be decoded, forwarded or read
+    are the cleaner's own.
+    """
+    named = "string_split(d.rules, ',')"
+    undecoded = f"list_has_any({named}, ['valid_avro', 'value_present', 'schema_forwardable'])"
+    own_words = f"{undecoded} OR list_has_any({named}, ['headers_readable', 'size_forwardable'])"
+    stage = (
+        f"CASE WHEN l.older OR list_contains({named}, 'size_forwardable') THEN d.stage"
+        f" WHEN list_contains({named}, 'headers_readable') THEN 'HEADER_CONVERTER'"
+        f" WHEN {undecoded} THEN 'VALUE_CONVERTER' ELSE 'TRANSFORMATION' END"
+    )
+    # Earlier releases had the class in other modules.
+    exception = "CASE WHEN d.exception LIKE '%.Rejected' THEN d.exception ELSE 'retail_stream.errors.Rejected' END"
+    message = (
+        f"CASE WHEN l.older OR {own_words} THEN coalesce(nullif(d.message, ''), 'a reason')"
+        f" ELSE '{entity} record breaks: ' || replace(d.reported, ',', ', ') END"
+    )
+    return "d.partition", "r.ts", stage, exception, message

@@ -88,14 +88,16 @@ def reference_check(engine: Engine) -> Check:
         for e in JOINED
     )
     unknown = listed(engine, strangers)
-    return Check("sales with ids in no dimension", 0, unknown.count, unknown.count, unknown.examples)
+    note = f"of {looked_at:,} sales" if (looked_at := count(engine, "sales")) else ""
+    return Check("sales with ids in no dimension", 0, unknown.count, unknown.count, unknown.examples, note)
 
 
 def enriched_check(engine: Engine) -> Check:
     """The line of ``sales_enriched``: a row per loaded fact, with the versions that are valid at its ``event_time``.
 
     Reads ``dim_<entity>`` and ``fact_sales`` as loaded, so that a wrong version is not reported twice: of the snapshot
-    that the view was read in, which may be another one.
+    that the view was read in, which may be another one. ``odd`` names the other columns of the view that are not those
+    of the fact and of the versions that the view names.
     """
     where = "information_schema.tables"
     made_of = AGAIN if count(engine, where, f"table_name = '{AGAIN}{SOURCES[0]}'") else ""
@@ -108,6 +110,9 @@ def enriched_check(engine: Engine) -> Check:
     keys = ", ".join(f"f.{k.name}" for k in KEYS)
     wanted = f"SELECT {keys}, {versions} FROM {made_of}fact_sales f {joins}"
     differing = differences(engine, wanted, "sales_enriched", KEYS, columns(*surrogates))
+    differing += listed(
+        engine, "SELECT 'transaction_id ' || transaction_id || ': ' || odd FROM sales_enriched WHERE odd IS NOT NULL"
+    )
     figures = count(engine, f"{made_of}fact_sales"), count(engine, "sales_enriched")
     note = "read in a second snapshot, as the first session ended" if made_of else ""
     return Check("sales_enriched", *figures, differing.count, differing.examples, note)

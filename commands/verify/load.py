@@ -30,6 +30,7 @@ from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
 from retail_stream.errors import Unavailable
 from retail_stream.kafka.offsets import TopicPartitionKey, committed_offsets, topic_partitions
+from retail_stream.kafka.topic_ids import topic_ids
 from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
@@ -83,6 +84,8 @@ def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> M
     derived = [*map(topics.clean, Entity), *map(topics.dlq, Entity), *_RESULTS]
     until = wait_for(lambda: ends(connections, derived), COMMAND_PATIENCE_S)
     until |= wait_for(lambda: ends(connections, map(topics.raw, Entity)), COMMAND_PATIENCE_S)
+    _topic_ids(connections, engine)
+    offsets_table(engine, "ends", ("topic", "partition", "end"), until)
     # After the ends: the rules of every record before them are published by now.
     books = rule_sets.read(connections)
     decoders = Decoders(connections)
@@ -103,6 +106,15 @@ def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> M
         progress.say(f"comparing {topics.clean(entity)}")
         recode(engine, entity, decoders.of(topics.raw(entity)), decoders.of(topics.clean(entity)))
     return books
+
+
+def _topic_ids(connections: Connections, engine: duck.Engine) -> None:
+    """Make ``topic_ids`` (topic, topic_id): the ids that brokers give the raw and clean topics."""
+    names = [*map(topics.raw, Entity), *map(topics.clean, Entity)]
+    ids = wait_for(lambda: topic_ids(connections, names), COMMAND_PATIENCE_S)
+    schema: dict[str, pl.DataType] = {"topic": pl.String(), "topic_id": pl.String()}
+    duck.create(engine, "topic_ids", schema)
+    duck.insert(engine, "topic_ids", pl.DataFrame(list(ids.items()), schema=schema, orient="row"))
 
 
 class Decoders:

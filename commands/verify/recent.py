@@ -6,7 +6,7 @@ What is compared, and what stands in for the records before the cut::
     versions                       that begin five minutes after the time or later, from the stored changes on
     sales with unknown ids         against the stored changes; they fail if the generator's ledger has them
     facts                          of the sales behind the cut
-    windows                        that begin five minutes after the time or later: no sale before the cut is in them
+    windows and their results      that begin five minutes after the time or later: no sale before the cut is in them
 
 A good record is at most five minutes ahead of its timestamp, so what happens later comes from records behind the cut.
 """
@@ -24,6 +24,8 @@ from commands.verify.compare import Column, Format, listed
 from commands.verify.load import Decoders
 from commands.verify.recent_load import add_facts, gather, load_earlier_sales, load_ledger
 from commands.verify.report import Check
+from commands.verify.results import window_results
+from commands.verify.revisions import revision_check
 from commands.verify.rule_versions import version_check
 from commands.verify.shaping import shaping
 from commands.verify.since import Cut, cut, parse
@@ -62,6 +64,8 @@ def compare(connections: Connections, engine: Engine, since: str, progress: Show
         windows.make_windows(engine, kind, settings.windows, settings.lateness, stream)
         engine.execute(f"DELETE FROM windows_{kind} WHERE window_start < {from_here.complete_us}")
         yield _noted(windows.window_check(engine, kind), f"that begin {_from(from_here)}")
+    yield _noted(window_results(engine), f"of windows that begin {_from(from_here)}")
+    yield revision_check(engine, settings.lateness)
 
 
 def _cleaning(engine: Engine, books: Mapping[Entity, RuleSets], from_here: Cut) -> Iterator[Check]:
@@ -137,7 +141,7 @@ def _fact_check(connections: Connections, engine: Engine, from_here: Cut, decode
     """The line of ``fact_sales``. A fact that stems from a record before the cut is left out."""
     facts.fact_check(engine)
     if (first := _first_that_differs(engine, from_here)) is not None:
-        load_earlier_sales(connections, engine, from_here, decoders, progress, first)
+        load_earlier_sales(connections, engine, decoders, progress, first)
         cents = (f"f.{name} = round_even(e.{name} * 100, 0)::BIGINT" for name in facts.CENTS)
         same = " AND ".join([*(f"f.{name} IS NOT DISTINCT FROM e.{name}" for name in _VALUES), *cents])
         engine.execute(f"""

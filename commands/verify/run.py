@@ -19,8 +19,12 @@ in ``_`` exists once for each entity, ``dim_`` and ``versions_`` for each dimens
                                                               ├─▶ windows_product ══▶ sales_by_product_window
                                                               └─▶ expected_late_results ══▶ late_results, late_sales
 
+    good records that were passed ─▶ changes ═▶ changes_        counted ─▶ to_be_held ═▶ sale_identities
     sales_by_window, sales_by_product_window ──▶ expected_window_results ══▶ window_results
+    counted ──▶ prefixes ──▶ attained, the sums that an earlier revision can have ══▶ window_results
     sales_by_product_window, dim_products ─────────────────────────────────══▶ sales_by_category_window
+
+The other checks compare one loaded table with another, or with what `migrations/catalogue.json` declares.
 """
 
 import tempfile
@@ -34,11 +38,29 @@ from commands.audit.engine import Engine
 from commands.audit.rule_sets import RuleSets
 from commands.audit.versions import make_versions
 from commands.progress import Shown
-from commands.verify import categories, cleaning, facts, guards, recent, results, versions, watermarks, windows
+from commands.verify import (
+    catalogue,
+    categories,
+    cleaning,
+    facts,
+    guards,
+    outbox,
+    recent,
+    results,
+    versions,
+    views,
+    watermarks,
+    windows,
+)
+from commands.verify.changes import change_check
+from commands.verify.identities import identity_check
 from commands.verify.load import gather
+from commands.verify.positions import position_check, topic_check
+from commands.verify.replays import replay_check
 from commands.verify.report import Check, Report, show
+from commands.verify.revisions import revision_check
 from commands.verify.rule_versions import version_check
-from commands.verify.shaping import shaping
+from commands.verify.shaping import setting_check, shaping
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.settings import Connections
 
@@ -68,15 +90,18 @@ def run(connections: Connections, since: str | None = None) -> Report:
             database.close()
 
 
-def verify(connections: Connections, console: Console, since: str | None = None) -> int:
+def verify(connections: Connections, console: Console, since: str | None = None, as_json: bool = False) -> int:
     """Print the report of a :func:`run`. Returns the exit code: 0 when nothing differs, else 1.
 
     Raises:
-        SettingsError: ``since`` is not a time that has passed.
-        Unavailable: a server did not answer for 30 s.
+        SettingsError: ``since`` is not a time that has passed (exit code 2).
+        Unavailable: a server did not answer for 30 s (exit code 2).
     """
     report = run(connections, since)
-    show(report, console)
+    if as_json:
+        print(report.as_json())
+    else:
+        show(report, console)
     return 0 if report.ok else 1
 
 
@@ -87,12 +112,19 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
         yield from cleaning.checks(database, entity)
     yield version_check(database, books)
     yield guards.guard_check(database)
+    yield catalogue.catalogue_check(database)
     yield guards.id_check(database)
-    yield watermarks.position_check(database)
+    yield setting_check(database)
+    yield position_check(database)
+    yield topic_check(database)
+    yield views.position_view_check(database)
+    yield replay_check(database)
     for entity in DIMENSIONS:
         make_versions(database, entity, versions.changes(entity))
         yield versions.version_check(database, entity)
         yield versions.current_check(database, entity)
+        yield versions.as_of_check(database, entity)
+        yield change_check(database, entity)
     settings = shaping(database)
     window_sizes, delay, lateness = settings.windows, settings.delay, settings.lateness
     watermarks.judge(database, delay)
@@ -102,13 +134,20 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
         yield facts.enriched_check(database)
     else:
         yield facts.no_fact_check(database)
+    yield views.partition_check(database)
     yield watermarks.partition_check(database, delay)
     yield watermarks.stream_check(database)
+    yield views.clock_check(database)
+    yield views.state_check(database)
+    yield outbox.rise_check(database)
     windows.judge(database, window_sizes, lateness)
+    yield identity_check(database, window_sizes, lateness)
     for kind in windows.IDS:
         windows.make_windows(database, kind, window_sizes, lateness, watermarks.stream_watermark(database))
         yield windows.window_check(database, kind)
     yield categories.category_check(database)
     yield results.window_results(database)
+    yield revision_check(database, lateness)
     yield results.late_sales(database, window_sizes, lateness)
     yield results.late_table(database)
+    yield outbox.outbox_check(database)

@@ -1,7 +1,8 @@
 """`verify --since`: the time that it is given, and the offsets where the records from then on begin.
 
 The cut of a raw partition is the offset of its first record with that timestamp or a later one. All records before the
-cut are older than the time; behind it, a record may be older, as a replay is.
+cut are older than the time; behind it, a record may be older, as a replay is. Brokers also find records of aborted
+transactions; :func:`commands.verify.recent_load.move_cuts` moves the cuts behind those.
 """
 
 from collections.abc import Iterable, Mapping

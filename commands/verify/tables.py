@@ -37,12 +37,13 @@ class CleanTable:
 
 
 class DeadLetterTable:
-    """``dead_<entity>``: a row per dead letter, repeats included; ``rules`` is sorted."""
+    """``dead_<entity>``: a row per dead letter, repeats included; ``rules`` is sorted, ``reported`` as it came."""
 
     def __init__(self, engine: Engine, entity: Entity) -> None:
         self._engine = engine
         self._name = f"dead_{entity}"
         self._select = "* REPLACE (array_to_string(list_sort(list_distinct(string_split(rules, ','))), ',') AS rules)"
+        self._select += ", rules AS reported"
         create(engine, self._name, DEAD, self._select)
 
     def take(self, messages: Sequence[Message]) -> None:

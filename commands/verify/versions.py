@@ -9,6 +9,8 @@ from commands.verify.report import Check
 from retail_stream.entities import FIELDS, Entity
 from retail_stream.topics import Group, clean
 
+#: How many ids ``<entity>_as_of`` is called with.
+AS_OF_IDS = 100
 _FORMATS = {Holds.TIME: Format.TIME, Holds.AMOUNT: Format.CENTS}
 
 
@@ -42,12 +44,12 @@ def passed(entity: Entity, group: Group) -> str:
 
 
 def changes(entity: Entity) -> str:
-    """SQL: the changes that the merger has passed: ``id``, ``moment``, ``deleted`` and the attributes."""
+    """SQL: the changes that the merger has passed: ``id``, ``moment``, ``deleted``, the attributes and ``extra``."""
     key, time = FIELDS[entity].key, FIELDS[entity].time
     return f"""
         SELECT CASE WHEN decoded THEN {key} ELSE key_text::BIGINT END AS id,
                CASE WHEN decoded THEN {time} ELSE coalesce(sequence, ts) END AS moment,
-               NOT decoded AS deleted, {", ".join(f"{stored(entity, a)} AS {a}" for a in attributes(entity))}
+               NOT decoded AS deleted, {", ".join(f"{stored(entity, a)} AS {a}" for a in attributes(entity))}, extra
         FROM ({consumed(entity, Group.SCD_MERGER)})
     """
 
@@ -68,6 +70,23 @@ def current_check(engine: Engine, entity: Entity) -> Check:
     wanted = f"SELECT * FROM dim_{entity} WHERE valid_to IS NULL"
     values = [Column(FIELDS[entity].key), Column("valid_from", Format.TIME), *_values(entity)]
     return check(engine, f"{entity}_current", wanted, f"{entity}_current", columns("sk"), values)
+
+
+def as_of_check(engine: Engine, entity: Entity) -> Check:
+    """The line of ``<entity>_as_of``: the versions of all ids at one moment, and of some ids by the second argument.
+
+    Reads the loaded ``dim_<entity>``. ``by_key``: the function was called with the id.
+    """
+    key, name = FIELDS[entity].key, f"{entity}_as_of"
+    then = f"(SELECT moment FROM {name}_moment)"
+    valid = f"valid_from <= {then} AND coalesce(valid_to > {then}, true)"
+    some = f"(SELECT DISTINCT {key} FROM dim_{entity} ORDER BY 1 LIMIT {AS_OF_IDS})"
+    wanted = f"""
+        SELECT false AS by_key, * FROM dim_{entity} WHERE {valid}
+        UNION ALL SELECT true, * FROM dim_{entity} WHERE {valid} AND {key} IN {some}
+    """
+    values = [Column(key), Column("valid_from", Format.TIME), *_values(entity)]
+    return check(engine, name, wanted, name, columns("by_key", "sk"), values)
 
 
 def _values(entity: Entity) -> list[Column]:

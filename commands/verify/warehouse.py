@@ -7,14 +7,18 @@ import psycopg
 from sqlalchemy import Connection, Engine
 
 from commands.audit import engine as duck
+from commands.audit.layouts import Holds, holds
 from commands.audit.snapshot import OUTBOX, WAREHOUSE_ID, cents, dimension, load, micros, reading
-from commands.audit.versions import surrogate
+from commands.audit.versions import attributes, surrogate
 from commands.audit.windows import COUNTS, MONEY
+from commands.verify.catalogue import CATALOGUE
 from commands.verify.categories import VIEW
 from commands.verify.facts import CENTS
 from commands.verify.guards import GUARDS
+from commands.verify.versions import AS_OF_IDS
+from commands.verify.views import ATTACHED, FACT_PARTITIONS
 from commands.verify.windows import IDS, TABLES
-from retail_stream.entities import DIMENSIONS, JOINED
+from retail_stream.entities import DIMENSIONS, FIELDS, JOINED, Entity
 
 
 def _windows(table: str, id_column: str, more: str = "") -> str:
@@ -34,31 +38,98 @@ def _micros_of_each(array: str) -> str:
     """
 
 
+def _changes(entity: Entity) -> str:
+    key, time = FIELDS[entity].key, FIELDS[entity].time
+    shown = (micros(a) if holds(entity)[a] is Holds.TIME else a for a in attributes(entity))
+    return f"""
+        SELECT {key} AS id, {micros(time, "moment")}, deleted, {", ".join(shown)}, extra::jsonb::text AS extra
+        FROM {entity}_changes
+    """
+
+
+def _moment(entity: Entity) -> str:
+    """SQL: a moment in the middle of a dimension's history."""
+    return f"(SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY valid_from) AS moment FROM dim_{entity}) m"
+
+
+def _as_of(entity: Entity) -> str:
+    """The versions at that moment, of all ids and of some by the function's second argument (``by_key``)."""
+    chosen = f"(SELECT DISTINCT {FIELDS[entity].key} AS k FROM dim_{entity} ORDER BY 1 LIMIT {AS_OF_IDS}) chosen"
+    every = f"{_moment(entity)} CROSS JOIN LATERAL {entity}_as_of(m.moment) v"
+    by_key = f"{_moment(entity)} CROSS JOIN {chosen} CROSS JOIN LATERAL {entity}_as_of(m.moment, chosen.k) v"
+    return f"{dimension(entity, every, 'false AS by_key')} UNION ALL {dimension(entity, by_key, 'true AS by_key')}"
+
+
+#: Column of ``sales_enriched`` → what it shows, of the fact ``f`` or of the versions that the view names.
+_ENRICHED = {
+    **{
+        name: f"f.{name}"
+        for name in (
+            *("customer_id", "product_id", "quantity", "unit_price", "total_amount", "payment_method"),
+            *("discount_applied", "tax_amount", "extra", "published_at", "source_partition", "source_offset"),
+        )
+    },
+    "customer_name": "c.name",
+    "customer_email": "c.email",
+    "loyalty_points": "c.loyalty_points",
+    "product_name": "p.name",
+    "category": "p.category",
+    "brand": "p.brand",
+    "store_name": "s.name",
+    "manager": "s.manager",
+}
+
+
+def _enriched() -> str:
+    """The surrogate keys of each row, and ``odd``: in words, which other columns are not as those say; else null."""
+    wrong = ", ".join(
+        f"CASE WHEN e.{name} IS DISTINCT FROM {shows}"
+        f" THEN format('{name} expected %s, found %s', {shows}, e.{name}) END"
+        for name, shows in _ENRICHED.items()
+    )
+    same = " AND ".join(f"f.{n} = e.{n}" for n in ("transaction_id", "event_time", "store_id"))
+    return f"""
+        SELECT e.transaction_id, {micros("e.event_time", "event_time")}, e.store_id,
+               {", ".join(f"e.{surrogate(j)}" for j in JOINED)}, nullif(concat_ws('; ', {wrong}), '') AS odd
+        FROM sales_enriched e
+        LEFT JOIN fact_sales f ON {same}
+        LEFT JOIN dim_customers c ON c.customer_sk = e.customer_sk
+        LEFT JOIN dim_products p ON p.product_sk = e.product_sk
+        LEFT JOIN dim_stores s ON s.store_sk = e.store_sk
+    """
+
+
 _SALE = f"""
     transaction_id, {micros("event_time")}, store_id, customer_id, product_id, quantity, payment_method,
     extra::text AS extra, {", ".join(map(cents, CENTS))}, {micros("published_at")}, source_partition, source_offset
 """
+_POSITIONS = (
+    f"SELECT consumer_group, topic, partition, epoch, next_offset, source_offset, {micros('updated_at')} FROM {{}}"
+)
 #: Table of the engine → the query in Postgres.
 QUERIES: dict[str, str] = {
-    "positions": "SELECT consumer_group, topic, partition, next_offset, source_offset, "
-    f"{micros('updated_at')} FROM consumer_positions",
+    "positions": _POSITIONS.format("consumer_positions"),
+    "shown_positions": _POSITIONS.format("public.consumer_positions"),
+    "pipeline_state": f"""
+        SELECT {micros("watermark")}, outbox, idle_partitions, sales_windows, allowed_lateness_s FROM pipeline_state
+    """,
     "settings": "SELECT name, value FROM stored_settings",
     **{f"dim_{e}": dimension(e) for e in DIMENSIONS},
     **{f"{e}_current": dimension(e, f"{e}_current") for e in DIMENSIONS},
+    **{f"{e}_as_of_moment": f"SELECT {micros('moment')} FROM {_moment(e)}" for e in DIMENSIONS},
+    **{f"{e}_as_of": _as_of(e) for e in DIMENSIONS},
+    **{f"{e}_changes": _changes(e) for e in DIMENSIONS},
     "fact_sales": f"SELECT {_SALE} FROM fact_sales",
     "late_sales": f"""
         SELECT {_SALE}, {_micros_of_each("window_sizes")}, {_micros_of_each("window_starts")},
                {_micros_of_each("late_by")}, {micros("watermark")} FROM late_sales
     """,
     "stored_before": "SELECT partition, source_offset FROM stored_before",
-    "sales_enriched": f"""
-        SELECT transaction_id, {micros("event_time")}, store_id, {", ".join(map(surrogate, JOINED))}
-        FROM sales_enriched
-    """,
+    "sales_enriched": _enriched(),
     **{table: _windows(table, IDS[kind], ", revision, state") for kind, table in TABLES.items()},
     VIEW: _windows(VIEW, "category"),
     "partition_watermarks": f"""
-        SELECT partition, {micros("watermark")}, idle,
+        SELECT partition, epoch, {micros("watermark")}, idle,
                coalesce(idle AND idle_until > clock_timestamp(), false) AS leased
         FROM partition_watermarks WHERE topic = 'sales.clean'
     """,
@@ -66,9 +137,25 @@ QUERIES: dict[str, str] = {
         SELECT {micros("watermark")}, {micros("clock_timestamp()", "now")} FROM stream_watermark
         WHERE topic = 'sales.clean'
     """,
+    "stream_clock": f"""
+        SELECT {micros("advanced_at")}, {micros("clock_timestamp()", "now")} FROM stream_watermark
+        WHERE topic = 'sales.clean'
+    """,
     "warehouse_id": WAREHOUSE_ID,
     "guards": GUARDS,
+    "catalogue": CATALOGUE,
+    "fact_partitions": FACT_PARTITIONS,
+    "attached": ATTACHED,
+    "sale_identities": f"SELECT id, partition, {micros('expires')}, number, low, high, identities FROM sale_identities",
+    "topics_read": "SELECT topic, topic_id FROM topics_read",
+    "replays": "SELECT consumer_group, topic, partition, replay_of FROM replays",
+    "replayed_rises": f"SELECT partition, next_offset, {micros('watermark')} FROM replayed_rises",
     "outbox": OUTBOX,
+    # Null where the user may not read the sequence.
+    "outbox_end": """
+        SELECT last_value AS last_id FROM pg_sequences
+        WHERE schemaname = ANY (current_schemas(false)) AND sequencename = 'outbox_id_seq'
+    """,
 }
 
 

@@ -3,16 +3,17 @@
 from commands.audit.engine import Engine, count
 from commands.verify.compare import Column, Format, check, columns, listed
 from commands.verify.report import Check
-from commands.verify.versions import consumed, passed
+from commands.verify.versions import consumed
 from retail_stream.entities import DIMENSIONS, Entity
-from retail_stream.topics import Group, Result, clean
+from retail_stream.topics import Group, Result
 
 IDENTITY = "transaction_id, event_time, store_id"
 
 _LEAST = -(2**62)
 #: Microseconds by which a clock may be set forward meanwhile.
 _CLOCK_STEP = 10_000_000
-_CONSUMED = ((Group.AGGREGATOR, Entity.SALES), *((Group.SCD_MERGER, e) for e in DIMENSIONS))
+#: The consumers of clean topics.
+CONSUMED = ((Group.AGGREGATOR, Entity.SALES), *((Group.SCD_MERGER, e) for e in DIMENSIONS))
 
 
 def judge(engine: Engine, delay: int) -> None:
@@ -148,12 +149,3 @@ def stream_watermark(engine: Engine) -> int | None:
     """The stored watermark of the stream in microseconds; None before the first record."""
     rows = engine.execute("SELECT watermark FROM stream_watermark").fetchall()
     return rows[0][0] if rows else None
-
-
-def position_check(engine: Engine) -> Check:
-    """The line of ``consumer_positions``: the largest ``source.offset`` before each position."""
-    wanted = " UNION ALL ".join(
-        f"SELECT '{g}' AS consumer_group, '{clean(e)}' AS topic, * FROM ({passed(e, g)})" for g, e in _CONSUMED
-    )
-    keys = columns("consumer_group", "topic", "partition")
-    return check(engine, "consumer_positions", wanted, "positions", keys, columns("source_offset"))

@@ -14,18 +14,22 @@ TABLES = {"store": "sales_by_window", "product": "sales_by_product_window"}
 MEASURES = (*columns(*COUNTS), *columns(*MONEY, format=Format.CENTS))
 
 
+def expiry(windows: Sequence[Size], lateness: int) -> str:
+    """SQL over ``sales``: the watermark, in microseconds, at which the last window of a sale is final."""
+    return f"(greatest({', '.join(f'{w.pane} + {w.size}' for w in windows)}) + {lateness})"
+
+
 def judge(engine: Engine, windows: Sequence[Size], lateness: int) -> None:
     """Make ``counted``: ``sales`` with ``duplicate`` and ``too_late``.
 
     ``duplicate``: an earlier record of its identity is still held, so it counts in no window and is not late.
     ``too_late``: it is, for at least one of its windows. ``lateness``: ALLOWED_LATENESS_S in microseconds.
     """
-    last_end = f"greatest({', '.join(f'{w.pane} + {w.size}' for w in windows)})"
     first_end = f"least({', '.join(f'{w.pane} + {w.slide}' for w in windows)})"
     engine.execute(f"""
         CREATE OR REPLACE TABLE counted AS
         SELECT *, NOT duplicate AND coalesce(before >= {first_end} + {lateness}, false) AS too_late
-        FROM (SELECT *, nth > 1 AND coalesce({last_end} + {lateness} > before, true) AS duplicate FROM sales)
+        FROM (SELECT *, nth > 1 AND coalesce({expiry(windows, lateness)} > before, true) AS duplicate FROM sales)
     """)
 
 

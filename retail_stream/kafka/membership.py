@@ -54,10 +54,9 @@ class Membership(Generic[Owned]):
     ) -> None:
         """Open nothing yet.
 
-        ``claim``: becomes the owner of partitions and returns their stored positions; it may take any time, heartbeats
-        go on. It is cancelled when the partitions are revoked. ``before_rebalance``: called before partitions go, to
-        finish what is in flight; a group waits 30 s for it. What either raises, the next poll raises, but for a
-        `KafkaError`, after which the member joins again. Neither may poll.
+        ``claim``: becomes the owner of partitions and returns their stored positions; it may take any time. It is
+        cancelled when the partitions are revoked. ``before_rebalance``: finishes what is in flight before partitions
+        go, within 30 s. What either raises, the next poll raises; after a `KafkaError` the member joins again instead.
         """
         #: Replaced, never changed in place.
         self.owned: Mapping[TopicPartitionKey, Owned] = {}
@@ -112,7 +111,6 @@ class Membership(Generic[Owned]):
     async def reclaim(self) -> None:
         """Claim the partitions that we own again and read from their stored positions."""
         if self.owned:
-            self._is_claimed = False
             await self._take_over(list(self.owned), self._generation)
 
     async def poll(self, most_bytes: int, linger_s: float) -> dict[TopicPartitionKey, PartitionRecords]:
@@ -167,11 +165,7 @@ class Membership(Generic[Owned]):
         return {(k[0], str(k[1])): max(0, ends[k] - o.next_offset) for k, o in owned.items() if k in ends}
 
     async def committed(self, keys: Iterable[TopicPartitionKey]) -> Mapping[TopicPartitionKey, int]:
-        """The group's committed offsets, for ``claim``; a partition without one is absent. Waits for a coordinator.
-
-        Raises:
-            BeginsAnew: a partition ends before its committed offset.
-        """
+        """The group's committed offsets, for ``claim``; see :meth:`GroupConsumer.committed`."""
         if self._member.consumer is None:
             raise KafkaConnectionError
         return await self._member.consumer.committed(keys)

@@ -32,6 +32,8 @@ class TopicsRead:
         """Ask nothing yet."""
         self._connections = connections
         self._names = [name for entity in entities for name in (topics.clean(entity), topics.raw(entity))]
+        #: Whether the last look found the topics that the warehouse was filled from.
+        self.are_same = True
         self._claimed: Mapping[str, str] = {}
         self._looked_at = 0.0  # monotonic seconds
 
@@ -52,9 +54,10 @@ class TopicsRead:
         known = stored(connection)
         for name, now in look.ids.items():
             if known.get(name, now) != now:
-                raise made_anew(name)
+                raise self._made_anew(name)
         for p in positions:
             if p.next_offset > look.ends.get(p.key, p.next_offset):
+                self.are_same = False
                 raise TopicMadeAnew(
                     f"{p.topic}/{p.partition} ends at offset {look.ends[p.key]:,}, and the warehouse has read it up to "
                     f"{p.next_offset:,}: it lost records, or was deleted and made again. {_REMEDY}"
@@ -62,7 +65,7 @@ class TopicsRead:
         insert = text("INSERT INTO topics_read (topic, topic_id) VALUES (:topic, :id) ON CONFLICT DO NOTHING")
         for name in sorted(look.ids.keys() - known.keys()):
             connection.execute(insert, {"topic": name, "id": look.ids[name]})
-        self._claimed, self._looked_at = look.ids, time.monotonic()
+        self._claimed, self._looked_at, self.are_same = look.ids, time.monotonic(), True
 
     def require_same(self, *, repeats: bool) -> None:
         """Check that the topics are still those of the last claim: if there are ``repeats``, or after 30 s.
@@ -77,7 +80,14 @@ class TopicsRead:
         now = topic_ids(self._connections, self._names)
         for name, was in self._claimed.items():
             if now[name] != was:
-                raise made_anew(name)
+                raise self._made_anew(name)
+
+    def _made_anew(self, name: str) -> TopicMadeAnew:
+        self.are_same = False
+        return TopicMadeAnew(
+            f"{name} was deleted and made again after the warehouse was filled from it, so its offsets start again and "
+            f"new records look like repeats. {_REMEDY}"
+        )
 
 
 class Look:
@@ -90,11 +100,3 @@ class Look:
 def stored(connection: Connection) -> Mapping[str, str]:
     """The ids of the topics that the warehouse was filled from."""
     return {row.topic: row.topic_id for row in connection.execute(text("SELECT topic, topic_id FROM topics_read"))}
-
-
-def made_anew(name: str) -> TopicMadeAnew:
-    """The error for a topic with another id than the stored one; raise it."""
-    return TopicMadeAnew(
-        f"{name} was deleted and made again after the warehouse was filled from it, so its offsets start again and new "
-        f"records look like repeats. {_REMEDY}"
-    )

@@ -32,7 +32,8 @@ def main() -> int:
 
 def aggregate(program: Program, config: settings.AggregatorSettings) -> None:
     """Wait for the servers, then aggregate and publish until the program is to stop."""
-    loop, relay, engine = build(program, config)
+    topics_read = TopicsRead(config, [Entity.SALES])
+    loop, relay, engine = build(program, config, topics_read)
     outbox_failed = threading.Event()
 
     def publish() -> None:
@@ -48,6 +49,7 @@ def aggregate(program: Program, config: settings.AggregatorSettings) -> None:
     program.health.needs(
         assigned=lambda: loop.membership.joined,
         reading=lambda: loop.membership.reading,
+        topics=lambda: topics_read.are_same,
         kafka=readiness.kafka_answers(config),
         postgres=readiness.postgres_answers(engine),
     )
@@ -62,7 +64,7 @@ def aggregate(program: Program, config: settings.AggregatorSettings) -> None:
         raise RetailStreamError("Results are not published any more; the log says why.")
 
 
-def build(program: Program, config: settings.AggregatorSettings) -> tuple[Loop, Relay, Engine]:
+def build(program: Program, config: settings.AggregatorSettings, topics_read: TopicsRead) -> tuple[Loop, Relay, Engine]:
     """Wait for the servers, check the stored settings, and build the loop, the relay and the engine of the loop."""
     engine = postgres.service_engine(config.database_url, "aggregator", program.stop)
     registry = Registry(config.schema_registry_url)
@@ -84,7 +86,6 @@ def build(program: Program, config: settings.AggregatorSettings) -> tuple[Loop, 
         return ids
 
     encoder = outbox.Encoder(program.wait(ready), config.rules)
-    topics_read = TopicsRead(config, [Entity.SALES])
     aggregator = Aggregator(engine, config, encoder, writers, rise_writers, topics_read, relay.wake.set, program.wait)
     join = partial(BlockingMembership[OwnedPartition], config, Group.AGGREGATOR)
     return Loop(join, aggregator, Upstream(config), config.idle_timeout_s, program.stop), relay, engine

@@ -36,6 +36,7 @@ def merge(program: Program, settings: MergerSettings) -> None:
     program.health.needs(
         assigned=lambda: membership.joined,
         reading=lambda: membership.reading,
+        topics=lambda: topics_read.are_same,
         kafka=readiness.kafka_answers(settings),
         postgres=readiness.postgres_answers(engine),
     )

@@ -25,6 +25,8 @@ from tests.system.evidence import evidence
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "0"))
 SEED = int(os.environ.get("CHAOS_SEED", "22"))
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200 + 2 * SECONDS)]
+#: Results of short windows fill the outbox within seconds.
+SETTINGS = {"SALES_WINDOWS": "5s,1m"}
 CONSUMERS = (Service.CLEANER, Service.SCD_MERGER, Service.AGGREGATOR)
 Fault = Callable[[Running, random.Random], None]
 

@@ -23,7 +23,7 @@ from retail_stream.kafka import clients, offsets
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.settings import Connections
 from tests.harness.servers import Servers, connections_of
-from tests.integration.commands.verify.test_verify import run as verify
+from tests.integration.commands.verify.reports import run as verify
 
 LONG_AGO = 1_600_000_000_000
 HALF_AN_HOUR = 1_800_000

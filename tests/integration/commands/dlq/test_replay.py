@@ -31,7 +31,7 @@ from retail_stream.topics import Group, Result
 from retail_stream.warehouse import postgres
 from tests.harness.eventually import eventually
 from tests.harness.servers import Servers, emptied, own_database
-from tests.integration.commands.verify.test_verify import run as verify
+from tests.integration.commands.verify.reports import run as verify
 
 PATIENCE_S = 120
 SETTINGS = {

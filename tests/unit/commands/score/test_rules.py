@@ -43,8 +43,8 @@ def test_a_bad_sale_is_kept_by_rules_that_no_longer_reject_it(ruled: World) -> N
     ruled.raw(Entity.SALES, 5, discount_applied=-1.0, payment_method="gold")
     ruled.clean(Entity.SALES, 5, version=LOOSE.version, discount_applied=-1.0, payment_method="gold")
     assert ruled.why() == "it has no fact"
-    ruled.fact()
-    ruled.window(1)
+    ruled.fact(discount_applied=-1.0, payment_method="gold")
+    ruled.window(1, discounts=-100)
     assert ruled.handled
 
 

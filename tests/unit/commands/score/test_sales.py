@@ -1,5 +1,10 @@
 """Sales: rejected, kept, counted once."""
 
+from typing import Any
+
+import pytest
+
+from commands.score.warehouse import FACT_AMOUNTS
 from retail_stream.entities import Entity
 from tests.unit.commands.score.world import MINUTE, World
 
@@ -87,3 +92,46 @@ def test_a_rejected_sale_has_no_fact(world: World) -> None:
     assert world.why() == "it is a dead letter, and has a fact"
     world.clean(Entity.SALES, 9, replay_of=b"sales.raw/0/5")
     assert world.handled
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"customer_id": 2}, {"product_id": 2}, {"quantity": -3}, {"unit_price": 5.01}, {"total_amount": 6.0},
+        {"payment_method": "card"}, {"discount_applied": 0.5}, {"tax_amount": 0.5},
+    ],
+)  # fmt: skip
+def test_clean_record_fact_and_window_of_a_return_have_its_amounts(world: World, wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    world.planted(Entity.SALES, 5, "return", "kept")
+    world.raw(Entity.SALES, 5, quantity=-2)
+    world.clean(Entity.SALES, 5, quantity=-2)
+    world.fact(quantity=-2)
+    world.window(1, returned=2)
+    assert world.handled
+    world.engine.execute(
+        f"UPDATE facts SET {name} = ?", [v * 100 if name in FACT_AMOUNTS else v for v in wrong.values()]
+    )
+    assert world.why() == f"its fact has another {name}"
+    world.engine.execute(f"UPDATE clean_sales SET {name} = ?", [*wrong.values()])
+    assert world.why() == f"its clean record has another {name}"
+
+
+@pytest.mark.parametrize("measure", ["units_sold", "gross_sales", "returns_amount", "discounts", "taxes", "net_sales"])
+def test_a_window_with_other_sums_is_wrong_for_each_of_its_sales(world: World, measure: str) -> None:
+    world.planted(Entity.SALES, 5, "late_event", "counted_or_late")
+    world.clean(Entity.SALES, 5)
+    world.fact()
+    world.window(1)
+    assert world.handled
+    world.engine.execute(f"UPDATE window_counts SET {measure} = {measure} + 1")
+    assert world.why() == "its window has other sums"
+
+
+def test_a_rejected_sale_that_a_window_counts_is_missed_whether_it_has_a_fact_or_not(world: World) -> None:
+    world.planted(Entity.SALES, 5, "negative_discount", "rejected")
+    world.raw(Entity.SALES, 5, discount_applied=-1.0)
+    world.dead(Entity.SALES, 5)
+    assert world.handled
+    world.window(1)
+    assert world.why() == "it is a dead letter, and its window counts more than the clean sales"

@@ -44,7 +44,7 @@ def test_the_late_topic_excuses_only_the_windows_that_it_names(world: World) -> 
     window_sizes(world.engine, "1m,2m/1m")
     world.planted(Entity.SALES, 5, "late_event", "counted_or_late")
     world.clean(Entity.SALES, 5, event_time=90_000_000)
-    world.fact()
+    world.fact(event_time=90_000_000)
     world.late(5, "1m@1970-01-01T00:01:00.000000Z")
     world.window(1, start=0, size=2 * MINUTE)
     assert world.why() == "its window lacks sales that are not on sales.late"
@@ -165,3 +165,30 @@ def test_a_rejected_sale_is_in_no_window(world: World) -> None:
     assert world.why() == "it is a dead letter, and its window counts more than the clean sales"
     world.clean(Entity.SALES, 4, transaction_id=6)
     assert world.handled
+
+
+@pytest.mark.parametrize(
+    ("before", "rise", "why"),
+    [
+        # The window ends at 60 s. A watermark of 90 s is 100 s in the record before, or a rise.
+        (99, None, "it is on sales.late, and was in time"),
+        (100, None, ""),
+        (0, 89, "it is on sales.late, and was in time"),
+        (0, 90, ""),
+    ],
+)
+def test_a_sale_on_the_late_topic_was_too_late(world: World, before: int, rise: int | None, why: str) -> None:
+    world.planted(Entity.SALES, 5, "late_event", "counted_or_late")
+    world.clean(Entity.SALES, 4, transaction_id=6, event_time=before * 1_000_000)
+    world.clean(Entity.SALES, 5)
+    world.fact()
+    world.late(5)
+    world.window(1, start=before // 60 * MINUTE)
+    world.engine.execute("UPDATE clean_sales SET ts = 1000000000")
+    assert world.handled
+    world.engine.execute("UPDATE settings SET delay = 10000000, lateness = 30000000")
+    if rise is not None:
+        world.engine.execute(
+            "INSERT INTO rises (partition, next_offset, watermark) VALUES (0, 1, ?)", [rise * 1_000_000]
+        )
+    assert world.handled if not why else world.why() == why

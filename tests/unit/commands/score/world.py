@@ -12,10 +12,11 @@ from commands.audit.avro import Decoder, layout
 from commands.audit.layouts import Holds, named
 from commands.audit.rule_sets import RuleSets
 from commands.audit.versions import attributes
+from commands.audit.windows import COUNTS, MONEY
 from commands.score import rules
 from commands.score.judge import FaultScore, Score, judge
 from commands.score.tables import planted_tables, tables
-from commands.score.warehouse import window_sizes
+from commands.score.warehouse import FACT_AMOUNTS, FACT_NUMBERS, window_sizes
 from retail_stream import topics
 from retail_stream.avro.decode import frame
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
@@ -78,19 +79,24 @@ class World:
         self.engine = duck.connect(folder)
         self.engine.execute("SET threads = 1")  # tables of a few rows
         self._layouts = {topic: layout(topic) for e in Entity for topic in (topics.raw(e), topics.clean(e))}
-        self._ledger = layout(Result.FAULTS)
+        self._ledger, rises = layout(Result.FAULTS), layout(Result.WATERMARKS)
         self._decoders = {topic: Decoder(s, {1: s}) for topic, s in self._layouts.items()}
         self._decoders[Result.FAULTS] = Decoder(self._ledger, {1: self._ledger})
+        self._decoders[Result.WATERMARKS] = Decoder(rises, {1: rises})
         self._tables: dict[str, Any] = tables(self.engine, self._decoders)
         self._raw: dict[str, list[Message]] = {topics.raw(e): [] for e in Entity}
         self._position = 0
         self.books = {e: RuleSets(RuleSet(e, ())) for e in Entity}
         for name in ("passed", "stored"):
             self.engine.execute(f"CREATE TABLE {name} (entity VARCHAR, partition BIGINT, upto BIGINT)")
-        self.engine.execute("CREATE TABLE settings AS SELECT true AS has_facts, false AS has_positions")
-        self.engine.execute("CREATE TABLE facts (id BIGINT, facts BIGINT, quantity INT)")
+        self.engine.execute("""
+            CREATE TABLE settings AS
+            SELECT true AS has_facts, false AS has_positions, NULL::BIGINT AS delay, NULL::BIGINT AS lateness
+        """)
+        numbers = ", ".join(f"{n} BIGINT" for n in ("id", "facts", "event_time", *FACT_NUMBERS, *FACT_AMOUNTS))
+        self.engine.execute(f"CREATE TABLE facts ({numbers}, payment_method VARCHAR)")
         self.engine.execute("CREATE TABLE warehouse_id (id VARCHAR)")
-        counts = ", ".join(f"{n} BIGINT" for n in ("size", "start", "store_id", "transactions", "units_returned"))
+        counts = ", ".join(f"{n} BIGINT" for n in ("size", "start", "store_id", *COUNTS, *MONEY))
         self.engine.execute(f"CREATE TABLE window_counts ({counts})")
         window_sizes(self.engine, "1m")
         for e in DIMENSIONS:
@@ -153,12 +159,27 @@ class World:
         headers += [("outbox.id", f"{owner}/1".encode())] if owner else []
         self._tables[Result.LATE].take([Message(0, b"any", headers)])
 
-    def fact(self, number: int = 7, count: int = 1, quantity: int = 1) -> None:
-        self.engine.execute("INSERT INTO facts VALUES (?, ?, ?)", [number, count, quantity])
+    def fact(self, number: int = 7, count: int = 1, **record: Any) -> None:
+        sale = {name: value for name, value in {**SALE, **record}.items() if name != "transaction_id"}
+        row = {"id": number, "facts": count, **{n: v * 100 if n in FACT_AMOUNTS else v for n, v in sale.items()}}
+        self._insert("facts", row)
 
-    def window(self, sales: int, start: int = 0, size: int = MINUTE, store: int = 3, returned: int = 0) -> None:
+    def window(
+        self, sales: int, start: int = 0, size: int = MINUTE, store: int = 3, returned: int = 0, **sums: int
+    ) -> None:
+        """A window of sales like SALE, one of them a return if pieces were returned; ``sums``: others, in cents."""
         self.engine.execute("DELETE FROM window_counts WHERE (size, start, store_id) = (?, ?, ?)", [size, start, store])
-        self.engine.execute("INSERT INTO window_counts VALUES (?, ?, ?, ?, ?)", [size, start, store, sales, returned])
+        row = {"size": size, "start": start, "store_id": store, "transactions": sales, "units_returned": returned}
+        sold = sales - bool(returned)
+        # The amount of SALE is positive, also where a test makes it a return.
+        row |= {"units_sold": sold, "gross_sales": 500 * sold, "returns_amount": -500 * bool(returned)}
+        row |= {"discounts": 0, "taxes": 0, **sums}
+        row["net_sales"] = sums.get("net_sales", row["gross_sales"] - row["returns_amount"] - row["discounts"])
+        self._insert("window_counts", row)
+
+    def _insert(self, table: str, row: Mapping[str, Any]) -> None:
+        values = ", ".join("?" * len(row))
+        self.engine.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({values})", list(row.values()))
 
     def at_position(self, entity: Entity, *, passed: int | None = None, stored: int | None = None) -> None:
         self.engine.execute("UPDATE settings SET has_positions = true")

@@ -94,7 +94,10 @@ def big_endian(number: int) -> bytes:
 def letter(offset: int, source: int, value: bytes | None, rules: str, version: str = TODAY, **other) -> Record:
     heads = {"__connect.errors.topic": "customers.raw", "__connect.errors.partition": "0"}
     heads |= {"__connect.errors.offset": str(source), "rules": rules, "rules.version": version}
-    heads |= {"__connect.errors.exception.message": other.pop("message", "")}
+    own = {"stage": "TRANSFORMATION", "exception.class.name": "retail_stream.errors.Rejected"}
+    own["exception.message"] = f"customers record breaks: {rules.replace(',', ', ')}"
+    own |= {name: other.pop(name) for name in [*own] if name in other}
+    heads |= {f"__connect.errors.{name}": text for name, text in own.items()}
     return Record(offset, value, heads=[(k, v.encode()) for k, v in heads.items()], **other)
 
 
@@ -259,6 +262,13 @@ def test_records_that_the_cleaner_is_not_done_with_may_be_anywhere(engine):
         (CLEAN, [letter(0, 2, BAD, "text_without_nul,key_matches")],
          "rules expected 'text_without_nul', found 'key_matches,text_without_nul'"),
         (CLEAN, [*DEAD, letter(1, 70, BAD, "text_without_nul")], "customers.dlq/0@1: has no raw record"),
+        (CLEAN, [letter(0, 2, BAD, "text_without_nul", stamp=5)], "ts expected 20"),
+        (CLEAN, [letter(0, 2, BAD, "text_without_nul", stage="VALUE_CONVERTER")],
+         "stage expected 'TRANSFORMATION', found 'VALUE_CONVERTER'"),
+        (CLEAN, [letter(0, 2, BAD, "text_without_nul", **{"exception.class.name": "Exception"})],
+         "exception expected 'retail_stream.errors.Rejected', found 'Exception'"),
+        (CLEAN, [letter(0, 2, BAD, "text_without_nul", **{"exception.message": "bad"})],
+         "message expected 'customers record breaks: text_without_nul', found 'bad'"),
     ],
 )  # fmt: skip
 def test_a_record_out_of_place_or_changed_is_named(engine, clean, dead, words):
@@ -278,7 +288,8 @@ def test_a_letter_without_payload_names_its_record(engine):
 
 
 def test_a_schema_that_was_registered_later_is_an_older_verdict(engine):
-    unknown = letter(1, 0, GOOD, "valid_avro", message="schema id 3 is not registered under the topic's subject")
+    why = {"exception.message": "schema id 3 is not registered under the topic's subject"}
+    unknown = letter(1, 0, GOOD, "valid_avro", stage="VALUE_CONVERTER", **why)
     assert all(c.ok for c in check(engine, CLEAN[1:], [*DEAD, unknown]))
 
 

@@ -108,7 +108,7 @@ def test_a_fact_is_joined_to_the_version_at_its_time_or_the_first(engine, at, ve
     dimensions(engine)
     sk = "NULL::INT" if version is None else version
     engine.execute(f"""
-        CREATE TABLE sales_enriched AS SELECT transaction_id, event_time, store_id,
+        CREATE TABLE sales_enriched AS SELECT transaction_id, event_time, store_id, NULL::VARCHAR AS odd,
             {sk} AS customer_sk, {sk} AS product_sk, {sk} AS store_sk FROM fact_sales
     """)
     assert facts.enriched_check(engine).ok

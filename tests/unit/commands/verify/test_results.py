@@ -111,7 +111,7 @@ def late(
     """A late sale on the topic. Its window [0, 60) ended with its lateness at 90; the watermark was at 95.25."""
     why = ("1m@1970-01-01T00:00:00.000000Z", "5.250000", "1970-01-01T00:01:35.250000Z")
     heads: dict[str, bytes | None] = dict(zip(LATE_HEADERS, (w.encode() for w in why), strict=True))
-    heads |= headers or {}
+    heads |= {"clean.offset": b"3", "rules.version": b"abc", **(headers or {})}
     heads["source.offset"] = source.to_bytes(8, "big")
     heads["outbox.id"] = f"{warehouse}/1".encode()
     value = b"\0\0\0\0\1" + body
@@ -130,8 +130,11 @@ def late_check(engine: Engine, records: list[OutboxRecord]):
             t(partition, "offset", event_time, before, too_late)
     """)
     engine.execute("""
-        CREATE TABLE raw_sales AS SELECT * FROM (VALUES (0, 4, 7000, '1'::BLOB, 'sale'::BLOB))
-        t(partition, "offset", ts, key, body)
+        CREATE TABLE raw_sales AS SELECT * FROM (VALUES (0, 4, 7000, '1'::BLOB, 'sale'::BLOB, NULL::BLOB))
+        t(partition, "offset", ts, key, body, headers)
+    """)
+    engine.execute("""
+        CREATE TABLE first_sales AS SELECT 0 AS partition, 4 AS source_offset, 3 AS "offset", 'abc' AS rules_version
     """)
     LateTable(engine).take(records)
     return checks.late_sales(engine, sizes("1m"), LATENESS)
@@ -150,6 +153,9 @@ def test_a_late_sale_is_there_once_with_its_reasons(engine):
         ([late(0, 4), late(1, 5)], "partition 0 source_offset 5: should not be there"),
         ([late(0, 4, body=b"sole")], "body expected b'sale', found b'sole'"),
         ([late(0, 4, {"late.by_s": b"5.250001"})], "late_by_s expected '5.250000', found '5.250001'"),
+        ([late(0, 4, {"clean.offset": b"4"})], "clean_offset expected 3, found 4"),
+        ([late(0, 4, {"rules.version": b"x"})], "rules_version expected 'abc', found 'x'"),
+        ([late(0, 4, {"nonsense": b"x"})], "headers expected nothing, found b\"[('nonsense', b'x')]\""),
         ([late(0, 4, {"late.windows": b"1m@x"})], "late_windows expected '1m@1970-01-01T00:00:00.000000Z'"),
     ],
 )

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from commands.audit.engine import Engine, connect
-from commands.verify.recent_load import drop_older
+from commands.verify.recent_load import drop_older, move_cuts
 from commands.verify.since import Cut, parse
 from retail_stream.entities import Entity
 from retail_stream.errors import SettingsError
@@ -75,3 +75,19 @@ def test_what_belongs_to_raw_records_before_the_cut_is_dropped(engine):
     rows = engine.execute('SELECT "offset", source_offset FROM clean_stores ORDER BY ALL').fetchall()
     assert rows == [(6, 10), (7, None)]
     assert engine.execute('SELECT "offset" FROM dead_stores ORDER BY 1').fetchall() == [(2,), (9,)]
+
+
+def test_a_cut_among_aborted_records_moves_to_the_first_record_that_is_not_older(engine):
+    engine.execute("""
+        CREATE TABLE raw_stores AS FROM (VALUES
+            (0, 14, 1000), (0, 15, 5000), (0, 16, 4000), (1, 23, 4999), (1, 24, 4000)) t(partition, "offset", ts)
+    """)
+    move_cuts(engine, Entity.STORES, 5)
+    assert engine.execute("SELECT partition, cut FROM cuts ORDER BY 1").fetchall() == [(0, 15), (1, 25)]
+    assert engine.execute('SELECT partition, "offset" FROM raw_stores ORDER BY ALL').fetchall() == [(0, 15), (0, 16)]
+
+
+def test_the_cut_of_a_partition_without_records_stays(engine):
+    engine.execute('CREATE TABLE raw_stores (partition BIGINT, "offset" BIGINT, ts BIGINT)')
+    move_cuts(engine, Entity.STORES, 5)
+    assert engine.execute("SELECT cut FROM cuts ORDER BY 1").fetchall() == [(10,), (20,)]

@@ -1,0 +1,100 @@
+"""Checks the results of windows that later ones replaced: each holds the sums of a part of the window's sales.
+
+Which sales come before a revision depends on how the aggregator read them, but of each partition it is always the first
+ones. So the sums of a revision are those of a prefix of each partition::
+
+    partition 0   a b c d        revision 0 may be a, ab + x, … and revision 1 abcd + x, …, but never b alone
+    partition 1   x y
+"""
+
+from commands.audit.engine import Engine, count
+from commands.audit.windows import COUNTS, MONEY
+from commands.verify.compare import listed
+from commands.verify.report import Check
+from commands.verify.windows import IDS
+
+#: The most combinations of prefixes that are summed. A window with more is compared with its next revision only.
+_MOST = 500_000
+_KEY = "kind, window_size, window_start, id"
+_SUMS = ("transactions", "units_sold", "units_returned", "gross_sales", "returns_amount", "discounts", "taxes")
+_ALL = (*COUNTS, *MONEY)
+
+
+def revision_check(engine: Engine, lateness: int) -> Check:
+    """The line of `sales.windows, revisions`: those before the last, after ``window_results`` and the windows' judge.
+
+    Reads ``expected_window_results``, ``first_window_results`` and ``counted``. ``lateness``: ALLOWED_LATENESS_S in
+    microseconds.
+    """
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE earlier AS
+        SELECT h.*, d.last, d.window_end AS until
+        FROM first_window_results h
+        JOIN (SELECT DISTINCT {_KEY}, last, window_end FROM expected_window_results WHERE last > 0) d USING ({_KEY})
+        WHERE h.state = 'fired' AND h.revision < d.last
+    """)
+    _attain(engine, lateness)
+    place = "'kind ' || kind || ' window_size ' || window_size // 1000000 || ' s window_start '"
+    place += " || make_timestamp(window_start) || ' id ' || id || ' revision ' || revision"
+    sums = ", ".join(_SUMS)
+    shown = " || ' ' || ".join(f"'{n} ' || {n}" for n in _SUMS)
+    grown = " OR ".join(f"later.{n} < e.{n}" for n in _SUMS[:3])
+    wrong = listed(
+        engine,
+        f"""
+        SELECT {place} || ': these are not the sums of the first sales of its partitions: ' || {shown}
+        FROM earlier e SEMI JOIN exact USING ({_KEY}) ANTI JOIN attained USING ({_KEY}, {sums})
+        UNION ALL
+        SELECT {place} || ': net_sales expected ' || gross_sales - returns_amount - discounts || ' cents, found '
+               || net_sales FROM earlier WHERE net_sales <> gross_sales - returns_amount - discounts
+        UNION ALL
+        SELECT {place} || ': window_end expected ' || make_timestamp(until) || ', found ' || make_timestamp(window_end)
+        FROM earlier WHERE window_end <> until
+        UNION ALL
+        SELECT {place.replace("revision", "e.revision").replace("' e.revision '", "' revision '")}
+               || ': counts more than revision ' || later.revision
+        FROM earlier e JOIN first_window_results later USING ({_KEY})
+        WHERE later.state = 'fired' AND later.revision = e.revision + 1 AND ({grown})
+        """,
+    )
+    there = count(engine, "earlier")
+    rest = count(engine, f"(FROM earlier ANTI JOIN exact USING ({_KEY}))")
+    note = f"{rest:,} compared with the next revision only" if rest else "" if there else "no window was revised"
+    return Check("sales.windows, revisions", there, there, wrong.count, wrong.examples, note)
+
+
+def _attain(engine: Engine, lateness: int) -> None:
+    """Make ``exact``, the windows whose combinations are summed, and ``attained``, all sums of these combinations."""
+    ids = " UNION ALL ".join(f"SELECT '{kind}' AS kind, {column} AS id, * FROM counted" for kind, column in IDS.items())
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE prefixes AS
+        WITH wanted AS (SELECT DISTINCT {_KEY}, until FROM earlier)
+        SELECT {_KEY}, partition, count(*) OVER so_far AS transactions,
+               coalesce(sum(quantity) FILTER (quantity > 0) OVER so_far, 0)::BIGINT AS units_sold,
+               coalesce(sum(-quantity) FILTER (quantity < 0) OVER so_far, 0)::BIGINT AS units_returned,
+               coalesce(sum(total_cents) FILTER (quantity >= 0) OVER so_far, 0)::BIGINT AS gross_sales,
+               coalesce(sum(-total_cents) FILTER (quantity < 0) OVER so_far, 0)::BIGINT AS returns_amount,
+               sum(discount_cents) OVER so_far::BIGINT AS discounts, sum(tax_cents) OVER so_far::BIGINT AS taxes
+        FROM ({ids}) s JOIN wanted w USING (kind, id)
+        WHERE NOT duplicate AND s.event_time >= window_start AND s.event_time < until
+          AND coalesce(before < until + {lateness}, true)
+        WINDOW so_far AS (PARTITION BY {_KEY}, partition ORDER BY "offset")
+    """)
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE exact AS
+        SELECT {_KEY} FROM (
+            SELECT {_KEY}, exp(sum(ln(n + 1))) AS combined
+            FROM (SELECT {_KEY}, partition, count(*) AS n FROM prefixes GROUP BY ALL) GROUP BY ALL
+        ) QUALIFY sum(combined) OVER (ORDER BY combined, {_KEY}) <= {_MOST}
+    """)
+    zeros = ", ".join(f"0::BIGINT AS {n}" for n in _SUMS)
+    engine.execute(f"CREATE OR REPLACE TABLE attained AS SELECT {_KEY}, {zeros} FROM exact")
+    added = ", ".join(f"a.{n} + coalesce(p.{n}, 0) AS {n}" for n in _SUMS)
+    for (partition,) in engine.execute("SELECT DISTINCT partition FROM prefixes ORDER BY 1").fetchall():
+        engine.execute(f"""
+            CREATE OR REPLACE TABLE attained AS
+            SELECT DISTINCT {_KEY}, {added} FROM attained a LEFT JOIN (
+                SELECT {_KEY}, {", ".join(_SUMS)} FROM prefixes WHERE partition = {partition}
+                UNION ALL SELECT {_KEY}, {zeros} FROM exact
+            ) p USING ({_KEY})
+        """)

@@ -1,0 +1,15 @@
+"""`verify` as a command, with its output in memory."""
+
+import io
+
+from rich.console import Console
+
+from commands.verify.run import verify
+from retail_stream.settings import Connections
+
+
+def run(connections: Connections) -> tuple[int, str]:
+    """Exit code and output."""
+    console = Console(file=io.StringIO(), width=400)
+    code = verify(connections, console)
+    return code, console.file.getvalue()  # type: ignore[attr-defined]
