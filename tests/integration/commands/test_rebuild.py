@@ -165,6 +165,7 @@ def _waits_for_a_rebuild(pipeline: Pipeline, service: Service, topic: str) -> No
     assert "topics" in conditions
 
 
+@pytest.mark.long
 def test_topics_that_are_made_again_stop_their_readers_until_a_rebuild(pipeline, connections, warehouse, empty_stack):
     before = contents(warehouse)
     # While its reader is stopped, and while it runs.
@@ -196,6 +197,7 @@ def test_topics_that_are_made_again_stop_their_readers_until_a_rebuild(pipeline,
     assert_green(connections)
 
 
+@pytest.mark.long
 def test_a_backup_that_is_restored_beside_newer_topics_is_noticed_and_rebuilt(pipeline, connections, warehouse):
     for service in (Service.SCD_MERGER, Service.AGGREGATOR):
         assert pipeline.stop(service) == 0

@@ -72,7 +72,8 @@ class Log:
 
         def asked() -> list[int]:
             # A new client each time: an old one asks with the leader epoch of before for ever.
-            answers = AdminClient({"bootstrap.servers": self.kafka, **QUIET}).list_offsets(wanted)
+            client = AdminClient({"bootstrap.servers": self.kafka, **QUIET})
+            answers = client.list_offsets(wanted)
             return [answers[of].result(10).offset for of in wanted]
 
         # A broker that was frozen or has just started may know of no leaders for a moment.

@@ -119,7 +119,8 @@ class World:
 
         def ends() -> dict[TopicPartitionKey, int]:
             # A new client each time: one that saw a broker die asks with the leader epoch of before for ever.
-            found = clients.admin(self.connections).list_offsets(wanted).items()
+            client = clients.admin(self.connections)
+            found = client.list_offsets(wanted).items()
             return {(tp.topic, tp.partition): future.result(10).offset for tp, future in found}
 
         # The leader of a topic that was just created may not know yet that it leads.
