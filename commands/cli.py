@@ -195,8 +195,7 @@ def status(
     steady = Steady(Arrivals(connections))
 
     def look() -> tuple[statuses.Status, statuses.Status]:
-        now = wait_for(lambda: statuses.look(engine, connections), COMMAND_PATIENCE_S)
-        return wait_for(lambda: steady.next(now), COMMAND_PATIENCE_S)
+        return wait_for(lambda: steady.next(statuses.look(engine, connections)), COMMAND_PATIENCE_S)
 
     before, _ = look()
     if sys.stdout.isatty() and not as_json and not once:
@@ -204,10 +203,7 @@ def status(
         return
     time.sleep(every)
     now, before = look()
-    if as_json:
-        print(json.dumps(statuses.as_json(now, before)))
-    else:
-        console.print(statuses.as_table(now, before))
+    print(json.dumps(statuses.as_json(now, before))) if as_json else console.print(statuses.as_table(now, before))
 
 
 @app.command()
