@@ -438,7 +438,9 @@ def _end_queries(connections: Connections) -> int:
 )
 def test_a_session_that_ends_while_the_view_is_read_costs_its_reading_only(done, monkeypatch, damage):
     read_topics, ended = load._topics, []
-    slow = warehouse.QUERIES["sales_enriched"] + ", (SELECT pg_sleep(2)) slow"
+    # Materialized: the planner may otherwise sleep once for each row.
+    view = warehouse.QUERIES["sales_enriched"]
+    slow = f"WITH slow AS MATERIALIZED (SELECT pg_sleep(2)) SELECT q.* FROM slow, ({view}) q"
     monkeypatch.setitem(warehouse.QUERIES, "sales_enriched", slow)
     with copied_database(done) as copy:
 
