@@ -185,6 +185,7 @@ def status(
     from commands.settings import start
     from commands.status import live
     from commands.status import status as statuses
+    from commands.status.steady import Arrivals, Steady
     from retail_stream.settings import Connections
     from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
     from retail_stream.warehouse import postgres
@@ -192,16 +193,18 @@ def status(
     connections = start("status", Connections)
     engine = postgres.engine(connections.database_url)
     console = Console(highlight=False)
-    before = wait_for(lambda: statuses.look(engine, connections), COMMAND_PATIENCE_S)
+    steady = Steady(Arrivals(connections))
+
+    def look() -> tuple[statuses.Status, statuses.Status]:
+        return wait_for(lambda: steady.next(statuses.look(engine, connections)), COMMAND_PATIENCE_S)
+
+    before, _ = look()
     if sys.stdout.isatty() and not as_json and not once:
-        live.show(lambda: statuses.look(engine, connections), before, console, every)
+        live.show(lambda: statuses.look(engine, connections), before, console, every, steady)
         return
     time.sleep(every)
-    now = wait_for(lambda: statuses.look(engine, connections), COMMAND_PATIENCE_S)
-    if as_json:
-        print(json.dumps(statuses.as_json(now, before)))
-    else:
-        console.print(statuses.as_table(now, before))
+    now, before = look()
+    print(json.dumps(statuses.as_json(now, before))) if as_json else console.print(statuses.as_table(now, before))
 
 
 @app.command()

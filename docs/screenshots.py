@@ -10,7 +10,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).resolve().parent
-WIDTH, OF_HISTORY = 1200, 640
+WIDTH = 1440
 
 
 def main(url: str) -> int:
@@ -24,22 +24,15 @@ def main(url: str) -> int:
         for scheme in ("light", "dark"):
             page = chromium.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme=scheme)
             page.goto(url)
-            page.locator("#window-charts canvas").first.wait_for()
-            page.locator("#rules tbody tr").first.wait_for()
-            page.select_option("#history-form select", "products")
-            page.fill("#history-form input", "1")
-            page.click("#history-form button")
-            page.locator("#found button").first.click()
-            page.locator(".versions li").first.wait_for()
-            page.locator("#rates canvas").wait_for()
-            page.locator("#letters summary").first.click()
-            # Cut below the newest versions of the history; some keys have hundreds.
-            history = page.evaluate("document.querySelector('#history').getBoundingClientRect().top + scrollY")
-            page.screenshot(
-                path=HERE / f"dashboard-{scheme}.png",
-                full_page=True,
-                clip={"x": 0, "y": 0, "width": WIDTH, "height": history + OF_HISTORY},
-            )
+            page.locator("#windows canvas").wait_for()
+            page.locator("#quality canvas").wait_for()
+            page.locator("#letter-list tbody tr").first.wait_for()
+            page.locator("#record-list tbody tr").first.wait_for()
+            # The head sticks to the top of the window: where the page stands, it stands in the picture.
+            page.evaluate("scrollTo(0, 0)")
+            below = page.evaluate("document.querySelector('#records').getBoundingClientRect().top")
+            clip = {"x": 0, "y": 0, "width": WIDTH, "height": below}
+            page.screenshot(path=HERE / f"dashboard-{scheme}.png", full_page=True, clip=clip)
         chromium.close()
     return 0
 

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 import uvicorn
 
 from commands.dashboard.probes import Probes
+from commands.dashboard.records import Records
 from commands.dashboard.settings import DashboardSettings, parse_hosts, parse_services
 from commands.dashboard.snapshot import Snapshots
 from commands.dashboard.topics_tail import Delays, Late, Letters
 from commands.dashboard.warehouse import reader
 from commands.dashboard.web import Page, app
+from commands.tail import registered
 from retail_stream.avro.registry import Registry
 from retail_stream.errors import SettingsError
 from retail_stream.service.program import Program, run_program
@@ -35,9 +37,10 @@ def serve(program: Program, settings: DashboardSettings) -> None:
     engine = reader(settings)
     registry = Registry(settings.schema_registry_url)
     letters, delays = Letters(settings, registry), Delays(settings, registry)
-    services = Probes(parse_services(settings.dashboard_services))
+    services = Probes(parse_services(settings.dashboard_services), settings.dashboard_logs)
     snapshots = Snapshots(settings, engine, services, letters, delays, Late(settings))
-    page = Page(snapshots, engine, letters, program.stop)
+    topics = Records(settings, engine, registered(settings))
+    page = Page(snapshots, engine, letters, topics, program.stop)
     hosts = parse_hosts(settings.dashboard_allowed_hosts)
     host, port = listening.getsockname()[:2]
     program.starts(url=f"http://{host}:{port}")

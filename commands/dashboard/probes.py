@@ -6,12 +6,18 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from commands.dlq.show import for_terminal
+
 _PATIENCE_S = 1.0
+#: Bytes of a log that are searched for its last line, and characters of a line that are shown.
+_LOG_BYTES, _LINE = 8192, 300
 #: Seconds for which a replica that DNS no longer names is still asked: a dead one leaves DNS at once.
 REMEMBERED_S = 60.0
 #: Services are on our own network: http_proxy does not apply.
@@ -24,20 +30,22 @@ Broken = Mapping[tuple[str, str, str], float]
 class Replica:
     """One process of a service. ``state``: ``ready``, ``starting`` (it answers, but is not ready) or ``down``.
 
-    ``broken``: from its last metrics.
+    ``broken``: from its last metrics. ``why``: a sentence, empty for one that is ready.
     """
 
     address: str
     state: str
     broken: Broken = field(default_factory=dict)
+    why: str = ""
 
 
 class Probes:
     """Asks every replica of every service at once."""
 
-    def __init__(self, services: Mapping[str, tuple[str, int]]) -> None:
-        """``services``: name → (host, port) of its health pages."""
+    def __init__(self, services: Mapping[str, tuple[str, int]], logs: Path | None = None) -> None:
+        """``services``: name → (host, port) of its health pages. ``logs``: a folder with ``<name>.log``."""
         self._services = services
+        self._logs = logs
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="probe")
         self._broken: dict[str, Broken] = {}
         self._seen: dict[str, dict[str, float]] = {name: {} for name in services}
@@ -49,7 +57,9 @@ class Probes:
 
     def _service(self, name: str, host: str, port: int) -> list[Replica]:
         addresses = self._addresses(name, host, port, time.monotonic())
-        return [self._replica(address) for address in addresses] or [Replica(f"{host}:{port}", "down")]
+        if not addresses:
+            return [Replica(f"{host}:{port}", "down", why=f"The name {host} has no address.")]
+        return [self._replica(name, address) for address in addresses]
 
     def _addresses(self, name: str, host: str, port: int, now: float) -> list[str]:
         """The addresses of the name, now or within the last minute."""
@@ -61,15 +71,30 @@ class Probes:
             del seen[address]
         return sorted(seen)
 
-    def _replica(self, address: str) -> Replica:
+    def _replica(self, name: str, address: str) -> Replica:
         broken = self._broken.get(address, {})
-        if _get(address, "/healthz") is None:
-            return Replica(address, "down", broken)
+        alive, why = _get(address, "/healthz")
+        if alive is None:
+            return Replica(address, "down", broken, f"{why}{self._last_line(name)}")
         # It asks its servers whether it is ready, which takes long while one of them is away.
-        state = "ready" if _get(address, "/readyz") is not None else "starting"
-        if (metrics := _get(address, "/metrics")) is not None:
+        ready, why = _get(address, "/readyz")
+        metrics, _ = _get(address, "/metrics")
+        if metrics is not None:
             broken = self._broken[address] = _parse_broken(metrics)
-        return Replica(address, state, broken)
+        return Replica(address, "starting" if ready is None else "ready", broken, "" if ready is not None else why)
+
+    def _last_line(self, name: str) -> str:
+        """What a service that is down logged last; empty where its log is not on this machine."""
+        if self._logs is None:
+            return ""
+        try:
+            with (self._logs / f"{name}.log").open("rb") as log:
+                log.seek(max(0, log.seek(0, 2) - _LOG_BYTES))
+                lines = log.read().decode(errors="replace").split("\n")
+        except OSError:
+            return ""
+        last = next((line for line in reversed(lines) if line.strip()), "")
+        return f" Its last line: {for_terminal(last.strip(), _LINE)}" if last else ""
 
 
 def as_rows(services: Mapping[str, Iterable[Replica]]) -> list[dict[str, Any]]:
@@ -80,7 +105,8 @@ def as_rows(services: Mapping[str, Iterable[Replica]]) -> list[dict[str, Any]]:
         state = "down" if "ready" not in states and "starting" not in states else "ready"
         if state == "ready" and ("starting" in states or "down" in states):
             state = "starting" if "ready" not in states else "degraded"
-        rows.append({"name": name, "state": state, "ready": states.count("ready"), "replicas": len(states)})
+        why = next((r.why for r in replicas if r.state == "down"), "") or next((r.why for r in replicas if r.why), "")
+        rows.append({"name": name, "state": state, "ready": states.count("ready"), "replicas": len(states), "why": why})
     return rows
 
 
@@ -93,14 +119,22 @@ def broken(services: Mapping[str, Iterable[Replica]]) -> dict[tuple[str, str, st
     return sums
 
 
-def _get(address: str, path: str) -> str | None:
-    """The body of an answer with status 200, else None."""
+def _get(address: str, path: str) -> tuple[str | None, str]:
+    """The body of an answer with status 200, or None and a sentence."""
     try:
         with _open(f"http://{address}{path}", timeout=_PATIENCE_S) as answer:
             body: bytes = answer.read()
-            return body.decode()
-    except (OSError, ValueError):
-        return None
+            return body.decode(), ""
+    except HTTPError as e:
+        # "not ready: kafka, assigned" says more than the status.
+        with e:
+            return None, f"{address} says: {for_terminal(e.read(_LINE).decode(errors='replace').strip(), _LINE)}."
+    except (OSError, ValueError) as e:
+        reason = getattr(e, "reason", e)
+        words = (
+            "no answer within 1 s" if isinstance(reason, TimeoutError) else getattr(reason, "strerror", None) or reason
+        )
+        return None, f"{address} does not answer ({words})."
 
 
 def _parse_broken(metrics: str) -> Broken:

@@ -1,5 +1,6 @@
 """Settings of the dashboard: addresses, services and the database user."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -58,7 +59,8 @@ class DashboardSettings(Connections):
 
     ``dashboard_services``: where each service serves its health and metrics; every address of a name is one replica.
     ``dashboard_database_url``: of a user that may only read. Without it the sessions of ``database_url`` take the role
-    ``retail_stream_reader``.
+    ``retail_stream_reader``. ``dashboard_logs``: a folder with ``<service>.log``. The page shows the last line of a
+    service that is down.
     """
 
     dashboard_host: Host = "127.0.0.1"
@@ -69,6 +71,7 @@ class DashboardSettings(Connections):
         Field(description="name=host:port[,name=host:port], the host and METRICS_PORT of each service"),
     ] = _DEFAULT
     dashboard_database_url: Annotated[str, AfterValidator(_own_url), Field(description="a postgresql:// URL")] = ""
+    dashboard_logs: Path | None = None
     dashboard_allowed_hosts: Annotated[
         str,
         AfterValidator(_hosts),

@@ -13,9 +13,12 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine
 
-from commands.dashboard import probes, warehouse
+from commands.dashboard import probes, warehouse, windows
 from commands.dashboard.topics_tail import Delays, Late, Letters
+from commands.dashboard.trends import EVERY_S, Trends
+from commands.dashboard.verdict import Verdict, judge
 from commands.status.lag import lags
+from commands.status.steady import Arrivals
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.errors import RetailStreamError
@@ -27,9 +30,7 @@ from retail_stream.warehouse.postgres import address
 READ_EVERY_S = 1.0
 #: Seconds between two readings of topics and of samples.
 READ_TOPICS_EVERY_S = 2.0
-#: Samples of broken rules that a page gets when it is opened, and seconds between two of them.
-PAST, PAST_EVERY_S = 240, 2.0
-_RATE_OVER_S = 5.0
+_RATE_OVER_S = 10.0
 #: A part that takes longer becomes a problem: a frozen server neither answers nor refuses.
 LATE_S = 5.0
 _log = structlog.get_logger(__name__)
@@ -72,7 +73,10 @@ class Snapshots:
         self._began: dict[str, float] = {}
         self._lock = threading.Lock()
         self._now: dict[str, Any] = {"at": time.time(), "problems": {}}
-        self.past: deque[dict[str, Any]] = deque(maxlen=PAST)
+        self._arrivals = Arrivals(connections)
+        self._rules: dict[str, tuple[float, int]] = {}
+        self._verdict = Verdict()
+        self.trends = Trends()
 
     def start(self, stop: threading.Event) -> None:
         """Read until ``stop``, each part in a thread of its own: one that waits for a server delays no other."""
@@ -120,11 +124,29 @@ class Snapshots:
             late = (part for part, began in self._began.items() if time.monotonic() - began > LATE_S)
             problems = {part: why for part, why in self._problems.items() if why}
             problems |= {part: f"{self._servers_of(part)}: no answer for more than {LATE_S:.0f} s." for part in late}
-            self._now = {**self._now, **values, "at": at, "problems": problems}
-            rules = self._now.get("rules")
+            now = {**self._now, **values, "at": at, "problems": problems}
             # Not before topics were read: all existing dead letters would seem to come at once.
-            if rules and "letters" in self._now and (not self.past or at - self.past[-1]["at"] >= PAST_EVERY_S):
-                self.past.append({"at": at, "rules": rules})
+            last = self.trends.last
+            if "letters" in now and "flow" in now and (last is None or at - last["at"] >= EVERY_S):
+                self.trends.add(at, self._figures(now))
+            if "services" in now:
+                now |= {"verdict": self._verdict.update(judge(now, self.trends), at), "sample": self.trends.last}
+            self._now = now
+
+    def _figures(self, now: Mapping[str, Any]) -> dict[str, float | None]:
+        """The figures of a sample: rates, lags, the watermark, and how often a second each rule is broken."""
+        stream, at = now.get("stream", {}), now["at"]
+        figures: dict[str, float | None] = {f"rate.{name}": flow["per_s"] for name, flow in now["flow"].items()}
+        figures |= {f"lag.{group}": lag for group, lag in now["lag"].items()}
+        if (watermark := stream.get("watermark")) is not None:
+            figures |= {"watermark": watermark, "behind": max(0.0, at - watermark)}
+        for rule in now.get("rules", ()):
+            name, total = f"{rule['entity']} {rule['rule']} {rule['action']}", rule["total"]
+            since, before = self._rules.get(name, (at - EVERY_S, 0 if self._rules else total))
+            # A counter that goes back belongs to a restarted cleaner.
+            figures[f"rule.{name}"] = max(0, total - before) / max(at - since, EVERY_S / 2)
+            self._rules[name] = (at, total)
+        return figures
 
     def _servers_of(self, part: str) -> str:
         """The servers that a part reads from, for a sentence."""
@@ -155,13 +177,16 @@ class Snapshots:
             stored = warehouse.stored_positions(connection)
         lag = {group.value: max(0, n) for group, n in lags(self._connections, stored).items()}
         sums = {name: sum(n for (t, _), n in ends.items() if t in names) for name, names in FLOWS.items()}
-        sums["raw"] = sums["clean_dimensions"] + sums["clean_sales"] + sums["dlq"] + lag[Group.CLEANER.value]
+        sums["arrived"] = self._arrivals()
         self._ends.append((time.monotonic(), sums))
         while len(self._ends) > 2 and self._ends[-1][0] - self._ends[0][0] > _RATE_OVER_S:
             self._ends.popleft()
         (began, before), (ended, now) = self._ends[0], self._ends[-1]
         seconds = max(ended - began, READ_EVERY_S)
         flow = {name: {"total": n, "per_s": max(0.0, (n - before[name]) / seconds)} for name, n in now.items()}
+        handled = sums["clean_dimensions"] + sums["clean_sales"] + sums["dlq"]
+        # Its rate is counted on the raw topics themselves: a commit that comes late would make the sum swing.
+        flow["raw"] = {"total": handled + lag[Group.CLEANER.value], "per_s": flow.pop("arrived")["per_s"]}
         return {"flow": flow, "lag": lag}
 
     def _read_samples(self) -> dict[str, Any]:
@@ -173,4 +198,4 @@ class Snapshots:
 
     def _read_warehouse(self) -> dict[str, Any]:
         with warehouse.session(self._engine) as connection:
-            return {"stream": warehouse.state(connection), "windows": warehouse.windows(connection)}
+            return {"stream": warehouse.state(connection), "windows": windows.newest(connection)}

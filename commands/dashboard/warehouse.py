@@ -1,5 +1,6 @@
 """What the page reads from Postgres, as a role that can only read, within five seconds per query."""
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,8 +19,6 @@ from retail_stream.topics import Group
 from retail_stream.warehouse import positions, postgres
 from retail_stream.warehouse.roles import READER
 
-#: Windows shown of each size.
-SHOWN_WINDOWS = 40
 #: Versions shown of one key, the newest.
 SHOWN_VERSIONS = 200
 _SESSION = {"default_transaction_read_only": "on", "statement_timeout": "5s"}
@@ -57,42 +56,6 @@ def session(engine: Engine) -> Iterator[Connection]:
             if isinstance(e.orig, errors.QueryCanceled):
                 raise TooSlow("The warehouse did not answer within 5 s; ask for less.") from e
             raise
-
-
-_SIZES = text("SELECT sales_windows FROM pipeline_state")
-# Finds the newest start of a size, then reads only the shown range of the primary key.
-_WINDOWS = text("""
-    SELECT extract(epoch FROM window_start)::float8 AS start, extract(epoch FROM window_end)::float8 AS "end",
-           sum(transactions)::bigint AS transactions, sum(units_sold)::bigint AS units_sold,
-           sum(units_returned)::bigint AS units_returned, sum(gross_sales)::float8 AS gross_sales,
-           sum(returns_amount)::float8 AS returns_amount, sum(net_sales)::float8 AS net_sales,
-           sum(revision)::bigint AS revisions, count(*) FILTER (WHERE revision > 0) AS revised, count(*) AS stores,
-           CASE WHEN bool_or(state = 'open') THEN 'open' WHEN bool_or(state = 'fired') THEN 'fired' ELSE 'final' END
-               AS state
-    FROM sales_by_window
-    WHERE window_size = CAST(:size AS interval)
-      AND window_start > (SELECT max(window_start) FROM sales_by_window WHERE window_size = CAST(:size AS interval))
-                         - CAST(:slide AS interval) * :shown
-    GROUP BY window_start, window_end
-    ORDER BY window_start
-""")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def _interval(written: str) -> str:
-    return f"{int(written[:-1])} {_UNITS[written[-1]]}"
-
-
-def windows(connection: Connection) -> list[dict[str, Any]]:
-    """For each size of SALES_WINDOWS: its newest windows over all stores, oldest first. Times in s since 1970."""
-    stored = connection.execute(_SIZES).scalar_one() or ""
-    sizes = []
-    for written in filter(None, stored.split(",")):
-        size, _, slide = written.partition("/")
-        asked = {"size": _interval(size), "slide": _interval(slide or size), "shown": SHOWN_WINDOWS}
-        rows = connection.execute(_WINDOWS, asked).mappings()
-        sizes.append({"size": written, "rows": [dict(row) for row in rows]})
-    return sizes
 
 
 _STATE = text("""
@@ -199,12 +162,16 @@ def find(connection: Connection, entity: Entity, words: str, most: int) -> list[
     key = FIELDS[entity].key
     query = text(f"""
         SELECT {key} AS id, name FROM {entity}_current
-        WHERE :words = '' OR {key}::text LIKE :start ESCAPE '!' OR name ILIKE :anywhere ESCAPE '!'
+        WHERE :words = '' OR {key}::text LIKE :start ESCAPE '!' OR name ILIKE :composed ESCAPE '!'
+              OR name ILIKE :decomposed ESCAPE '!'
         ORDER BY {key}::text = :words DESC, CASE WHEN :words = '' THEN -{key} ELSE {key} END
         LIMIT :most
     """)
     escaped = "".join(f"!{c}" if c in "!%_" else c for c in words)
-    asked = {"words": words, "start": f"{escaped}%", "anywhere": f"%{escaped}%", "most": most}
+    # An é is one character or two, as the producer's keyboard made it.
+    composed, decomposed = (unicodedata.normalize(form, escaped) for form in ("NFC", "NFD"))
+    asked = {"words": words, "start": f"{escaped}%", "most": most}
+    asked |= {"composed": f"%{composed}%", "decomposed": f"%{decomposed}%"}
     keys = [dict(row) for row in connection.execute(query, asked).mappings()]
     digits = words.removeprefix("-")
     if digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(words) not in (row["id"] for row in keys):

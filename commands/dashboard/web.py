@@ -1,11 +1,8 @@
 """The page and its API over HTTP: read-only, every error one sentence."""
 
 import asyncio
-import json
 import threading
-from collections.abc import AsyncIterator, Iterable
-from datetime import datetime
-from decimal import Decimal
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,69 +16,126 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from commands.dashboard import warehouse
+from commands.dashboard import records, warehouse, windows
+from commands.dashboard.answers import as_json, event, sentence
+from commands.dashboard.fresh import Fresh
+from commands.dashboard.guards import Headers, SameSite
+from commands.dashboard.parameters import only_parameters, parse_choice, parse_entity, parse_int, parse_text, shown
 from commands.dashboard.snapshot import Snapshots
 from commands.dashboard.topics_tail import KEPT, Letters
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.errors import RetailStreamError, Unavailable
 
 STATIC = Path(__file__).parent / "static"
-#: The page loads nothing from elsewhere, and no other page may frame it.
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 #: Seconds between two snapshots that a page is sent.
 _BETWEEN_S = 1.0
-_LARGEST_ID = 2**31 - 1
-_MOST_FOUND = 50
-_LONGEST = 100
+#: Open pages; each costs a connection and some memory.
+MOST_STREAMS = 200
+_LARGEST_ID, _LARGEST_OFFSET, _LARGEST_PARTITION = 2**31 - 1, 2**53 - 1, 10**6
+_MOST_FOUND, _MOST_RECORDS, _MOST_WINDOWS = 50, 100, 1000
 
 
 class Page:
     """The handlers; each reads, none writes."""
 
-    def __init__(self, snapshots: Snapshots, engine: Engine, letters: Letters, stop: threading.Event) -> None:
+    def __init__(
+        self, snapshots: Snapshots, engine: Engine, letters: Letters, topics: records.Records, stop: threading.Event
+    ) -> None:
         """``stop``: ends the streams, so that the server can stop."""
         self._snapshots = snapshots
         self._engine = engine
         self._letters = letters
+        self._topics = topics
         self._stop = stop
+        self._fresh = Fresh(_BETWEEN_S)
+        self._streams = 0
+        self._written: tuple[Any, bytes] = (None, b"")
 
     async def live(self, request: Request) -> Response:
-        """Server-sent events: first ``past`` (samples of broken rules), then ``look`` (a snapshot) each second."""
+        """Server-sent events: first ``past`` (the trends), then ``look`` (a snapshot) each second."""
+        if self._streams >= MOST_STREAMS:
+            raise HTTPException(503, f"{MOST_STREAMS} pages are open, which is the most; close one.")
 
         async def events() -> AsyncIterator[bytes]:
-            yield _event("past", list(self._snapshots.past))
-            while not self._stop.is_set() and not await request.is_disconnected():
-                yield _event("look", self._snapshots.now())
-                await asyncio.sleep(_BETWEEN_S)
+            self._streams += 1
+            try:
+                yield event("past", self._snapshots.trends.columns())
+                while not self._stop.is_set() and not await request.is_disconnected():
+                    yield self._look()
+                    await asyncio.sleep(_BETWEEN_S)
+            finally:
+                self._streams -= 1
 
         return StreamingResponse(events(), media_type="text/event-stream")
 
+    def _look(self) -> bytes:
+        """The event of the newest snapshot, written once for all pages."""
+        now = self._snapshots.now()
+        if self._written[0] is not now:
+            self._written = (now, event("look", now))
+        return self._written[1]
+
     async def look(self, _: Request) -> Response:
         """The newest snapshot."""
-        return _json(self._snapshots.now())
+        return as_json(self._snapshots.now())
+
+    def windows(self, request: Request) -> Response:
+        """The newest windows of a size: ``size``, ``last`` (how many), ``by`` (``store`` or ``category``)."""
+        only_parameters(request, "size", "last", "by")
+        size = parse_text(request, "size")
+        last = parse_int(request.query_params.get("last", "40"), "last", 1, _MOST_WINDOWS)
+        by = parse_choice(request, "by", windows.GROUPINGS)
+
+        def read() -> Any:
+            with warehouse.session(self._engine) as connection:
+                return windows.some(connection, size, last, by)
+
+        # Grouping a long range takes a second of Postgres' time.
+        if (rows := self._fresh.get((size, last, by), read)) is None:
+            raise HTTPException(404, f"size={shown(size)} is not one of SALES_WINDOWS.")
+        return as_json(rows)
 
     def letters(self, request: Request) -> Response:
         """The newest dead letters, decoded: ``entity``, ``rule``, ``limit``."""
         only_parameters(request, "entity", "rule", "limit")
-        entity = request.query_params.get("entity")
+        written = request.query_params.get("entity")
+        entity = parse_entity(written, Entity) if written else None
         rule = parse_text(request, "rule") or None
         limit = parse_int(request.query_params.get("limit", "20"), "limit", 1, KEPT)
-        return _json(self._letters.newest(parse_entity(entity, Entity) if entity else None, rule, limit))
+        return as_json(self._letters.newest(entity, rule, limit))
+
+    def records(self, request: Request) -> Response:
+        """Records of a topic, decoded: ``key``, ``partition``, ``offset`` (from there on), ``limit``."""
+        only_parameters(request, "key", "partition", "offset", "limit")
+        topic = request.path_params["topic"]
+        if topic not in records.NAMES:
+            raise HTTPException(
+                404, f"{shown(topic)} is not a topic of the pipeline; allowed: {', '.join(records.NAMES)}."
+            )
+        given = request.query_params
+        partition, offset = (
+            parse_int(given[name], name, 0, most) if given.get(name) else None
+            for name, most in (("partition", _LARGEST_PARTITION), ("offset", _LARGEST_OFFSET))
+        )
+        limit = parse_int(given.get("limit", "20"), "limit", 1, _MOST_RECORDS)
+        key = parse_text(request, "key") or None
+        return as_json(self._topics.newest(topic, key=key, partition=partition, offset=offset, most=limit))
+
+    def partitions(self, request: Request) -> Response:
+        """The partitions that groups read, with first and end offset and the group's position."""
+        only_parameters(request)
+        return as_json(self._topics.partitions())
 
     def keys(self, request: Request) -> Response:
         """Current keys of a dimension by the beginning of their id or a part of their name: ``q``, ``limit``."""
         only_parameters(request, "q", "limit")
         entity = parse_entity(request.path_params["entity"], DIMENSIONS)
         limit = parse_int(request.query_params.get("limit", "10"), "limit", 1, _MOST_FOUND)
+        words = parse_text(request, "q")
         with warehouse.session(self._engine) as connection:
-            return _json(warehouse.find(connection, entity, parse_text(request, "q"), limit))
+            return as_json(warehouse.find(connection, entity, words, limit))
 
     def history(self, request: Request) -> Response:
         """The versions of one key."""
@@ -92,7 +146,7 @@ class Page:
             versions = warehouse.history(connection, entity, number)
         if versions is None:
             raise HTTPException(404, f"The warehouse has no {entity.value.removesuffix('s')} {number}.")
-        return _json(versions)
+        return as_json(versions)
 
     async def ready(self, _: Request) -> Response:
         """200 once every server has answered."""
@@ -122,7 +176,10 @@ def app(page: Page, allowed_hosts: list[str]) -> ASGIApp:
         Route("/", index),
         Route("/api/live", page.live),
         Route("/api/look", page.look),
+        Route("/api/windows", page.windows),
         Route("/api/letters", page.letters),
+        Route("/api/records/{topic}", page.records),
+        Route("/api/partitions", page.partitions),
         Route("/api/keys/{entity}", page.keys),
         Route("/api/history/{entity}/{number}", page.history),
         Route("/healthz", alive),
@@ -132,113 +189,17 @@ def app(page: Page, allowed_hosts: list[str]) -> ASGIApp:
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts), Middleware(Headers)],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts),
+            Middleware(Headers),
+            Middleware(SameSite),
+        ],
         exception_handlers={
-            HTTPException: lambda _, e: _sentence(e.status_code, e.detail),
-            warehouse.TooSlow: lambda _, e: _sentence(503, str(e)),
-            Unavailable: lambda _, e: _sentence(503, str(e)),
-            RetailStreamError: lambda _, e: _sentence(500, str(e)),
-            Exception: lambda _, e: _sentence(500, "The dashboard failed to answer; see its log."),
+            HTTPException: lambda _, e: sentence(e.status_code, e.detail),
+            warehouse.TooSlow: lambda _, e: sentence(503, str(e)),
+            records.Busy: lambda _, e: sentence(503, str(e)),
+            Unavailable: lambda _, e: sentence(503, str(e)),
+            RetailStreamError: lambda _, e: sentence(500, str(e)),
+            Exception: lambda _, e: sentence(500, "The dashboard failed to answer; see its log."),
         },
     )
-
-
-class Headers:
-    """Adds the headers that restrict what a browser does with our answers."""
-
-    def __init__(self, inner: ASGIApp) -> None:
-        """Around ``inner``."""
-        self._inner = inner
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def add(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *((n, v) for n, v in message["headers"]),
-                    *((n.lower().encode(), v.encode()) for n, v in _HEADERS.items()),
-                ]
-            await send(message)
-
-        await self._inner(scope, receive, add)
-
-
-def parse_entity(name: str, allowed: Iterable[Entity]) -> Entity:
-    """The entity of that name.
-
-    Raises:
-        HTTPException: 404, with the allowed names.
-    """
-    for entity in allowed:
-        if entity.value == name:
-            return entity
-    raise HTTPException(404, f"{_shown(name)} is not an entity of this path; allowed: {', '.join(allowed)}.")
-
-
-def parse_int(written: str, name: str, least: int, most: int) -> int:
-    """A whole number from ``least`` to ``most``.
-
-    Raises:
-        HTTPException: 400, with the allowed range.
-    """
-    digits = written.removeprefix("-")
-    number = int(written) if digits.isascii() and digits.isdigit() and len(digits) <= 11 else None
-    if number is None or not least <= number <= most:
-        raise HTTPException(
-            400, f"{name}={_shown(written)} is not valid; allowed: a whole number from {least} to {most}."
-        )
-    return number
-
-
-def parse_text(request: Request, name: str) -> str:
-    """A text parameter of the query; empty if it is not given.
-
-    Raises:
-        HTTPException: 400, if it is too long or not printable; Postgres takes no U+0000.
-    """
-    written = request.query_params.get(name, "").strip()
-    if len(written) > _LONGEST or not written.isprintable():
-        raise HTTPException(
-            400, f"{name}={_shown(written)} is not valid; allowed: up to {_LONGEST} printable characters."
-        )
-    return written
-
-
-def only_parameters(request: Request, *names: str) -> None:
-    """Refuse query parameters that would be ignored.
-
-    Raises:
-        HTTPException: 400, if the query has other names, or a name twice.
-    """
-    given = [name for name, _ in request.query_params.multi_items()]
-    if strange := [n for n in given if n not in names or given.count(n) > 1]:
-        allowed = ", ".join(names) or "none"
-        raise HTTPException(400, f"Query parameter {_shown(strange[0])} is not valid; allowed, once each: {allowed}.")
-
-
-def _shown(written: str) -> str:
-    return repr(written if len(written) <= 40 else f"{written[:40]}…")
-
-
-def _sentence(status: int, why: str) -> Response:
-    return _json({"error": why}, status)
-
-
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(_text(content), status, media_type="application/json")
-
-
-def _event(name: str, content: Any) -> bytes:
-    return f"event: {name}\ndata: {_text(content)}\n\n".encode()
-
-
-def _text(content: Any) -> str:
-    return json.dumps(content, default=_plain, allow_nan=False, separators=(",", ":"))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        # A string keeps every digit; a float would not.
-        return str(value)
-    raise TypeError(f"{type(value)} cannot be written as JSON")

@@ -60,7 +60,7 @@ class Pipeline:
     def start_dashboard(self, port: int, **env: str) -> str:
         """Start the dashboard on this port of loopback; returns its URL. ``env`` is for it only."""
         services = ",".join(f"{service}=127.0.0.1:{at}" for service, at in self.metrics_ports.items())
-        env = {"DASHBOARD_PORT": str(port), "DASHBOARD_SERVICES": services, **env}
+        env = {"DASHBOARD_PORT": str(port), "DASHBOARD_SERVICES": services, "DASHBOARD_LOGS": str(self.logs), **env}
         self.dashboard = self._spawn(DASHBOARD, self.logs / f"{DASHBOARD}.log", env)
         return f"http://127.0.0.1:{port}"
 

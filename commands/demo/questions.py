@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from sqlalchemy import Engine, text
 
@@ -69,7 +70,9 @@ def _print(console: Console, title: str, columns: list[str], rows: list[tuple[ob
         table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*(_text(value) for value in row))
-    console.print(table)
+    # As wide as it is: a terminal that is too narrow wraps lines, and cuts no column's name.
+    width = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    console.print(table, width=max(width, console.width), crop=False, no_wrap=True, overflow="ignore")
     console.print()
 
 

@@ -27,6 +27,7 @@ from commands.init import InitSettings, initialise
 from commands.progress import Shown
 from commands.score import command as score
 from commands.status import status
+from commands.status.steady import Arrivals, Steady
 from commands.verify.run import verify
 from retail_stream import topics
 from retail_stream.entities import Entity
@@ -184,18 +185,19 @@ def _show_progress(
     console: Console, pipeline: Pipeline, connections: Connections, engine: Engine, until: float
 ) -> None:
     """Show the status each second until ``until``: a table in a terminal, elsewhere a line."""
-    before, updated_at = None, time.monotonic()
+    steady, before, updated_at = Steady(Arrivals(connections)), None, time.monotonic()
     with Live(console=console, transient=True, auto_refresh=False) as live:
         while time.monotonic() < until:
             _check_services(pipeline)
             # The services wait for a server that is away; meanwhile the numbers stand still.
             with contextlib.suppress(Unavailable):
-                now, at = status.look(engine, connections), time.monotonic()
+                now, since = steady.next(status.look(engine, connections))
+                updated_at = time.monotonic()
                 if console.is_terminal:
-                    live.update(status.as_table(now, before), refresh=True)
+                    live.update(status.as_table(now, since), refresh=True)
                 elif before is not None:
-                    console.print(status.as_line(now, before), soft_wrap=True)
-                before, updated_at = now, at
+                    console.print(status.as_line(now, since), soft_wrap=True)
+                before = now
             time.sleep(max(0.0, min(until, updated_at + _UPDATE_EVERY_S) - time.monotonic()))
     if before is not None:
         console.print(status.as_table(before))

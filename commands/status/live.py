@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.text import Text
 
 from commands.status.status import Status, as_table
+from commands.status.steady import Steady
 from retail_stream.errors import Unavailable
 from retail_stream.waiting import COMMAND_PATIENCE_S
 
@@ -21,10 +22,11 @@ def show(
     before: Status,
     console: Console,
     every_s: float,
+    steady: Steady,
     sleep: Callable[[float], None] = time.sleep,
     patience_s: float = COMMAND_PATIENCE_S,
 ) -> None:
-    """Show a status every ``every_s`` seconds until Ctrl-C; the first rates are since ``before``.
+    """Show a status every ``every_s`` seconds until Ctrl-C. ``steady`` has seen ``before``.
 
     A server that does not answer is named under the last table.
 
@@ -33,19 +35,18 @@ def show(
     """
     away_since: float | None = None
     with suppress(KeyboardInterrupt), Live(as_table(before), console=console, auto_refresh=False) as live:
-        shown = before
+        shown, since = before, before
         while True:
             began = time.monotonic()
             try:
-                now = look()
+                shown, since = steady.next(look())
             except Unavailable as e:
                 away_since = away_since or began
                 if time.monotonic() - away_since >= patience_s:
                     raise
-                live.update(Group(as_table(shown), Text(f"{e} Waiting for it.", style="red")), refresh=True)
+                live.update(Group(as_table(shown, since), Text(f"{e} Waiting for it.", style="red")), refresh=True)
             else:
                 away_since = None
-                live.update(as_table(now, shown), refresh=True)
-                shown = now
+                live.update(as_table(shown, since), refresh=True)
             looked_s = time.monotonic() - began
             sleep(max(every_s, looked_s * (1 / READING_SHARE - 1)))

@@ -85,10 +85,11 @@ def look(engine: Engine, connections: Connections) -> Status:
         return sum(n for (topic, _), n in ends.items() if topic.endswith(suffix))
 
     with postgres.outages(engine), refusals(engine), engine.connect() as connection:
+        # Counting takes longest; what was read before it would be old when the lag is computed.
+        rows = count(connection, [*_DIMENSIONS, _FACTS, _WINDOWS])
         # Before the outbox: a batch commits its positions and its part of the outbox together.
         passed = positions.stored(connection)
         outbox, watermark, is_open, fired = connection.execute(_STATE).one()
-        rows = count(connection, [*_DIMENSIONS, _FACTS, _WINDOWS])
     windows = {"open": is_open, "fired": fired, "final": max(0, rows[_WINDOWS].number - is_open - fired)}
     lag = lags(connections, passed)
     return Status(
@@ -111,31 +112,46 @@ def look(engine: Engine, connections: Connections) -> Status:
     )
 
 
+#: What each figure counts, in the words of the page.
+_NAMES = {
+    "produced": "published", "cleaned": "clean", "rejected": "rejected", "late": "too late",
+    "versions": "versions", "facts": "facts",
+}  # fmt: skip
+#: Watermark behind by more than this, and lags of more than this many seconds of work, are worrying.
+_BEHIND_S, _WORK_S = 60.0, 10.0
+
+
 def as_table(now: Status, before: Status | None = None) -> Table:
-    """A table for a terminal; with an earlier status also rates."""
+    """A table for a terminal; with an earlier status also rates. Green is good, yellow worrying, red rejected."""
     table = Table(show_edge=False, pad_edge=False)
     for column in ("", "total", "per second"):
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     rates = {} if before is None else now.rates(before)
     for name in COUNTED:
         about = "~" if name in now.estimated else ""
-        table.add_row(name, f"{about}{getattr(now, name):,}", f"{about}{rates[name]:,.0f}" if rates else "")
+        style = "red" if name in ("rejected", "late") and getattr(now, name) else ""
+        rate = f"{about}{max(0.0, rates[name]):,.{0 if rates[name] >= 10 else 1}f}" if rates else ""
+        table.add_row(_NAMES[name], f"{about}{getattr(now, name):,}", rate, style=style)
     for state, number in sorted(now.windows.items()):
         about = "~" if state == "final" and "windows" in now.estimated else ""
         table.add_row(f"windows {state}", f"{about}{number:,}", "")
     for group, lag in now.lag.items():
-        table.add_row(f"lag {group}", f"{lag:,}", "")
+        worrying = rates and lag > _WORK_S * max(1.0, rates["produced"])
+        table.add_row(f"lag {group}", f"{lag:,}", "", style="yellow" if worrying else "green")
     table.add_row("outbox", f"{now.outbox:,}", "")
     table.add_row("watermark", "none yet" if now.watermark is None else f"{now.watermark:%Y-%m-%d %H:%M:%S} UTC", "")
     if now.watermark_lag_s is not None:
-        table.add_row("watermark behind", f"{now.watermark_lag_s:,.0f} s", "")
+        style = "yellow" if now.watermark_lag_s > _BEHIND_S else "green"
+        table.add_row("watermark behind", f"{now.watermark_lag_s:,.0f} s", "", style=style)
     return table
 
 
 def as_line(now: Status, before: Status) -> str:
     """One line for a log: rates since ``before``, windows and lag."""
     rates = now.rates(before)
-    parts = [f"{name} {rates[name]:,.0f}/s" for name in ("produced", "cleaned", "rejected", "versions")]
+    parts = [
+        f"{_NAMES[name]} {max(0.0, rates[name]):,.0f}/s" for name in ("produced", "cleaned", "rejected", "versions")
+    ]
     closed = sum(n for state, n in now.windows.items() if state != "open")
     windows = f"windows {sum(now.windows.values()):,} ({closed:,} fired)"
     return ", ".join([*parts, windows, f"lag {sum(now.lag.values()):,}"])

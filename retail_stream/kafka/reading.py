@@ -148,18 +148,20 @@ def record_at(connections: Connections, place: TopicPartitionKey, offset: int) -
     return next((m for batch in read(connections, {place: range(offset, offset + 1)}) for m in batch), None)
 
 
-def count_records(connections: Connections, ranges: OffsetRanges) -> dict[TopicPartitionKey, int]:
+def count_records(
+    connections: Connections, ranges: OffsetRanges, most: int = COUNTED_OFFSETS
+) -> dict[TopicPartitionKey, int]:
     """How many records each range holds: what a group that committed its first offset has still to read.
 
     Transaction markers at its end are not records. An open transaction counts as one record and is not waited for.
-    A range of more than ``COUNTED_OFFSETS`` is not read, and counts as many records as offsets. A range whose stop lies
+    A range of more than ``most`` offsets is not read, and counts as many records as offsets. A range whose stop lies
     before its first offset counts negative: the group was ahead of a topic that was made anew.
 
     Raises:
         Unavailable: as :func:`read`, or no broker answers.
     """
     counts = {place: offsets.stop - offsets.start for place, offsets in ranges.items()}
-    short = {place: ranges[place] for place, n in counts.items() if 0 < n <= COUNTED_OFFSETS}
+    short = {place: ranges[place] for place, n in counts.items() if 0 < n <= most}
     if not short:
         return counts
     readable = latest_offsets(connections, admin(connections), short, committed=True)

@@ -1,11 +1,16 @@
 """A headless Chromium that notes what goes wrong in it, and where it goes."""
 
-from collections.abc import Iterator
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.harness.eventually import eventually
 from tests.harness.tools import tool
 
 
@@ -33,3 +38,45 @@ class Visit:
         self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda e: self.errors.append(str(e)))
         self.page.on("request", lambda r: self.hosts.add(urlsplit(r.url).hostname))
+
+
+def wait_until_served(url: str) -> None:
+    def answers() -> bool:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=5) as answer:
+            return answer.status == 200
+
+    eventually(answers, "the dashboard listens", retry_on=OSError)
+
+
+def get(url: str) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as e:
+        return e.code, json.load(e)
+
+
+def shown(page: Page, table: str) -> list[list[str]]:
+    """The texts of a table's cells."""
+    return page.eval_on_selector_all(
+        f"{table} tbody tr", "rows => rows.map(r => [...r.children].map(c => c.innerText))"
+    )
+
+
+def become_the_same(shown: Callable[[], object], wanted: Callable[[], object]) -> None:
+    """Look at both sides until they are the same: the page is a second behind."""
+    eventually(lambda: shown() == wanted(), lambda: f"the page shows {wanted()}; it shows {shown()}", every_s=0.5)
+
+
+def show_history(page: Page, entity: str, words: str) -> None:
+    """By keyboard alone."""
+    page.locator("#history-form select").focus()
+    page.keyboard.type(entity)
+    page.keyboard.press("Tab")
+    page.keyboard.type(words)
+    page.keyboard.press("Enter")
+    first = page.locator("#found button").first
+    first.wait_for()
+    first.focus()
+    page.keyboard.press("Enter")
+    page.locator(".versions li").first.wait_for()

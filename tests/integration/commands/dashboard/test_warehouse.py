@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from commands.dashboard import warehouse as reads
 from commands.dashboard.settings import DashboardSettings
@@ -105,13 +106,13 @@ def test_a_refusal_of_postgres_is_one_sentence(warehouse: Engine, connections: C
     user = scheme.partition("//")[2].partition(":")[0]
     cases = {
         f"{server}/no_{name}": (SettingsError, f'database "no_{name}" does not exist'),
-        f"postgresql://{looker}:x@{place}/{name}": (RetailStreamError, "permission denied for view"),
+        f"postgresql://{looker}:x@{place}/{name}": (RetailStreamError, "permission denied for (view|table) "),
         f"{server}/empty_{name}": (RetailStreamError, "has no tables yet; run `retail-stream init`."),
         f"postgresql://{user}:wrong@{place}/{name}": (SettingsError, "authentication failed"),
     }
     for url, (kind, expected) in cases.items():
         engine = reads.reader(dashboard(connections, url))
-        with pytest.raises(kind, match=expected.replace("(", r"\(")), reads.session(engine) as connection:
+        with pytest.raises(kind, match=expected), reads.session(engine) as connection:
             reads.state(connection)
         with pytest.raises(kind, match=expected):
             status.look(engine, connections)
@@ -119,3 +120,36 @@ def test_a_refusal_of_postgres_is_one_sentence(warehouse: Engine, connections: C
     with psycopg.connect(connections.database_url, autocommit=True) as admin:
         admin.execute(f"DROP DATABASE empty_{name}")
         admin.execute(f"DROP ROLE {looker}")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DELETE FROM dim_customers", "CREATE TABLE mine (x int)", "UPDATE pipeline.stream_watermark SET watermark = NULL"],
+)
+def test_its_database_role_can_only_read(filled: Engine, connections: Connections, statement: str) -> None:
+    engine = reads.reader(dashboard(connections))
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM fact_sales")).scalar_one() > 0
+        # Even where a session forgets that it is for reading.
+        connection.rollback()
+        connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE"))
+        connection.commit()
+        with pytest.raises(DBAPIError, match="permission denied"):
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("stored", ["Nguyễn Thị É", "Nguye\u0302\u0303n Thị E\u0301"])
+def test_a_name_is_found_however_its_accents_are_written(
+    warehouse: Engine, connections: Connections, stored: str
+) -> None:
+    columns = "store_id, name, address, manager, open_date, status, phone_number, valid_from"
+    with warehouse.begin() as connection:
+        connection.execute(
+            text(f"INSERT INTO dim_stores ({columns}) VALUES (1, :n, 'a', 'm', :d, 's', 'p', :d)"),
+            {"n": stored, "d": DAY},
+        )
+    with reads.session(reads.reader(dashboard(connections))) as connection:
+        for words in ("Nguyễn", "Nguye\u0302\u0303n"):
+            assert [row["id"] for row in reads.find(connection, Entity.STORES, words, 5)] == [1]
+        assert reads.find(connection, Entity.STORES, "Nguyen", 5) == []

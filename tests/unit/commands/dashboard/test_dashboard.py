@@ -1,13 +1,14 @@
 """The dashboard's pure parts: settings, states of services, query parameters and the histogram."""
 
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from commands.dashboard import probes, topics_tail, web
+from commands.dashboard import parameters, probes, topics_tail
 from commands.dashboard.__main__ import listen
 from commands.dashboard.probes import Probes, Replica
 from commands.dashboard.settings import DashboardSettings, parse_hosts, parse_services
@@ -144,8 +145,36 @@ def test_large_dead_letters_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_a_service_is_as_good_as_its_replicas(states: list[str], state: str) -> None:
-    (row,) = probes.as_rows({"cleaner": [Replica(f"10.0.0.{i}:9100", s) for i, s in enumerate(states)]})
-    assert row == {"name": "cleaner", "state": state, "ready": states.count("ready"), "replicas": len(states)}
+    replicas = [Replica(f"10.0.0.{i}:9100", s, why="" if s == "ready" else f"{s} it is") for i, s in enumerate(states)]
+    (row,) = probes.as_rows({"cleaner": replicas})
+    why = next((f"{s} it is" for s in ("down", "starting") if s in states), "")
+    counts = {"ready": states.count("ready"), "replicas": len(states)}
+    assert row == {"name": "cleaner", "state": state, **counts, "why": why}
+
+
+def test_a_service_that_is_down_is_named_with_its_last_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    log = tmp_path / "cleaner.log"
+
+    def why() -> str:
+        (replica,) = Probes({"cleaner": ("127.0.0.1", port)}, tmp_path).ask()["cleaner"]
+        assert replica.state == "down"
+        return replica.why
+
+    alone = f"127.0.0.1:{port} does not answer (Connection refused)."
+    assert why() == alone
+    log.write_bytes(b"first\n" * 9999 + b"the ratio of rejects is 0.6\x1b[31m\n\n")
+    assert why() == f"{alone} Its last line: the ratio of rejects is 0.6\\x1b[31m"
+    log.write_bytes(b"x" * 99_999)
+    assert len(why()) < 500
+
+
+def test_a_service_that_is_not_ready_says_why() -> None:
+    health = metrics.serve(0)
+    health.needs(kafka=lambda: False, assigned=lambda: True)
+    (replica,) = Probes({"cleaner": ("127.0.0.1", health.port)}).ask()["cleaner"]
+    assert (replica.state, replica.why) == ("starting", f"127.0.0.1:{health.port} says: not ready: kafka.")
 
 
 def test_broken_rules_are_summed_over_replicas() -> None:
@@ -159,7 +188,7 @@ def test_broken_rules_are_summed_over_replicas() -> None:
 )
 def test_only_a_whole_number_within_the_bounds_is_accepted(written: str) -> None:
     with pytest.raises(HTTPException) as refused:
-        web.parse_int(written, "id", -(2**31), 2**31 - 1)
+        parameters.parse_int(written, "id", -(2**31), 2**31 - 1)
     assert refused.value.status_code == 400
     assert "from -2147483648 to 2147483647" in refused.value.detail
     assert len(refused.value.detail) < 200
@@ -167,13 +196,13 @@ def test_only_a_whole_number_within_the_bounds_is_accepted(written: str) -> None
 
 @pytest.mark.parametrize("number", [-(2**31), -1, 0, 2**31 - 1])
 def test_a_whole_number_is_read(number: int) -> None:
-    assert web.parse_int(str(number), "id", -(2**31), 2**31 - 1) == number
+    assert parameters.parse_int(str(number), "id", -(2**31), 2**31 - 1) == number
 
 
 def test_an_unknown_entity_is_refused_with_the_allowed_ones() -> None:
-    assert web.parse_entity("stores", DIMENSIONS) is Entity.STORES
+    assert parameters.parse_entity("stores", DIMENSIONS) is Entity.STORES
     with pytest.raises(HTTPException, match="customers, products, stores") as refused:
-        web.parse_entity("sales", DIMENSIONS)
+        parameters.parse_entity("sales", DIMENSIONS)
     assert refused.value.status_code == 404
 
 
@@ -183,9 +212,9 @@ def request(query: str) -> Request:
 
 @pytest.mark.parametrize("query", ["b=1", "a=1&a=2", "A=1"])
 def test_a_parameter_that_would_be_ignored_is_refused(query: str) -> None:
-    web.only_parameters(request("a=1"), "a")
+    parameters.only_parameters(request("a=1"), "a")
     with pytest.raises(HTTPException, match="allowed, once each: a"):
-        web.only_parameters(request(query), "a")
+        parameters.only_parameters(request(query), "a")
 
 
 @pytest.mark.parametrize(
@@ -205,5 +234,5 @@ def test_no_sales_are_an_empty_histogram() -> None:
 @pytest.mark.parametrize("written", ["%00", "a%0Ab", "x" * 101])
 def test_words_are_short_and_printable(written: str) -> None:
     with pytest.raises(HTTPException) as refused:
-        web.parse_text(request(f"q={written}"), "q")
+        parameters.parse_text(request(f"q={written}"), "q")
     assert refused.value.status_code == 400

@@ -1,9 +1,6 @@
 """The page's snapshots and answers while a server hangs or fails: the others go on, and the page names it."""
 
-import asyncio
-import json
 import threading
-from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +11,6 @@ from commands.dashboard import snapshot
 from commands.dashboard.probes import Probes
 from commands.dashboard.snapshot import Snapshots
 from commands.dashboard.topics_tail import Delays
-from commands.dashboard.web import Page, app
 from retail_stream.avro.registry import Registry
 from retail_stream.settings import Connections
 from tests.harness.eventually import eventually
@@ -32,7 +28,7 @@ def fake_snapshots(delays: Any = None) -> Snapshots:
     late = SimpleNamespace(update=lambda: None, total=0)
     delays = delays or SimpleNamespace(update=lambda: None, histogram=dict, registry="http://127.0.0.1:9")
     snapshots = Snapshots(SERVERS, ENGINE, Probes({}), letters, delays, late)  # type: ignore[arg-type]
-    snapshots._read_topics = lambda: {"flow": {}}  # type: ignore[method-assign]
+    snapshots._read_topics = lambda: {"flow": {}, "lag": {}}  # type: ignore[method-assign]
     snapshots._read_warehouse = lambda: {"stream": {}}  # type: ignore[method-assign]
     return snapshots
 
@@ -64,34 +60,20 @@ def test_a_registry_that_is_away_is_asked_once_and_named() -> None:
     assert snapshots.now()["problems"]["samples"] == "The schema registry at http://127.0.0.1:9 does not answer."
 
 
-def answer(page: Any, path: str) -> tuple[int, Any]:
-    """Status and body of a GET."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def served() -> None:
-        await app(page, ["127.0.0.1"])(scope, receive, send)
-
-    scope = {
-        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
-        "headers": [(b"host", b"127.0.0.1")], "server": ("127.0.0.1", 1), "scheme": "http", "http_version": "1.1",
-    }  # fmt: skip
-    # The application raises it again after the answer, for the server's log.
-    with suppress(ZeroDivisionError):
-        asyncio.run(served())
-    return sent[0]["status"], json.loads(b"".join(m.get("body", b"") for m in sent[1:]))
-
-
-def test_every_error_is_one_sentence_of_json() -> None:
-    def newest(*_: object) -> None:
-        raise ZeroDivisionError
-
-    page = Page(fake_snapshots(), ENGINE, SimpleNamespace(newest=newest), threading.Event())  # type: ignore[arg-type]
-    status, body = answer(page, "/api/letters")
-    assert (status, list(body)) == (500, ["error"])
-    assert "see its log" in body["error"]
+def test_each_sample_is_kept_for_pages_that_open_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "EVERY_S", 1e-9)
+    snapshots = fake_snapshots()
+    rule = {"entity": "sales", "action": "reject", "rule": "valid_avro"}
+    flow, letters = {"raw": {"total": 7, "per_s": 3.5}}, {"total": 0, "skipped": 0}
+    first = {"services": [], "flow": flow, "lag": {"cleaner": 4}, "letters": letters, "rules": [{**rule, "total": 100}]}
+    snapshots._update("topics", first, None)
+    # A cleaner that restarts counts from zero again.
+    for total in (110, 0):
+        snapshots._update("services", {"services": [], "rules": [{**rule, "total": total}]}, None)
+    series = snapshots.trends.columns()["series"]
+    assert series["rate.raw"] == [3.5] * 3
+    assert series["lag.cleaner"] == [4] * 3
+    before, grown, restarted = series["rule.sales valid_avro reject"]
+    assert before == restarted == 0 < grown
+    assert snapshots.now()["sample"]["figures"]["rate.raw"] == 3.5
+    assert snapshots.now()["verdict"]["level"] == "good"

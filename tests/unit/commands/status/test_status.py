@@ -10,6 +10,7 @@ from rich.console import Console
 
 from commands.status.live import show
 from commands.status.status import Status, as_json, as_line, as_table
+from commands.status.steady import Steady
 from retail_stream.errors import Unavailable
 from retail_stream.topics import Group
 
@@ -67,14 +68,14 @@ def test_estimates_are_marked():
     out = io.StringIO()
     Console(file=out, width=80).print(as_table(large, replace(BEFORE, estimated=large.estimated)))
     rows = {tuple(line.replace("│", " ").split()) for line in out.getvalue().splitlines()}
-    assert {("facts", "~1,000", "~150"), ("versions", "50", "0"), ("windows", "final", "~2")} <= rows
+    assert {("facts", "~1,000", "~150"), ("versions", "50", "0.0"), ("windows", "final", "~2")} <= rows
     assert ("windows", "open", "3") in rows
     assert as_json(large, BEFORE)["estimated"] == ["facts", "windows"]
 
 
 def test_a_line_for_a_log():
     line = as_line(NOW, BEFORE)
-    assert line.startswith("produced 250/s, cleaned 0/s")
+    assert line.startswith("published 250/s, clean 0/s")
     assert line.endswith("windows 5 (2 fired), lag 0")
 
 
@@ -100,14 +101,17 @@ class Looks:
 def drawn(looks: Looks, patience_s: float = 30) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=100, height=40)
-    show(looks.look, BEFORE, console, 1.0, looks.sleep, patience_s)
+    steady = Steady()
+    steady.next(BEFORE)
+    show(looks.look, BEFORE, console, 1.0, steady, looks.sleep, patience_s)
     return out.getvalue()
 
 
 def test_it_is_drawn_again_in_place_until_ctrl_c():
     text = drawn(looks := Looks(NOW, replace(NOW, produced=1777, at=NOW.at + timedelta(seconds=1))))
     assert "250" in text
-    assert "277" in text
+    # 777 in three seconds: rates are taken over ten seconds, or as long as there is.
+    assert "259" in text
     # Up, over what was drawn before.
     assert "\x1b[1A" in text
     assert looks.slept == [1.0, 1.0]
