@@ -177,34 +177,14 @@ def status(
     every: Annotated[float, typer.Option("--every", min=0.1, max=3600, help="Seconds between two readings.")] = 1.0,
 ) -> None:
     """Show lag, rates, watermark and counts: in a terminal until Ctrl-C, elsewhere once."""
-    import json
-    import time
-
     from rich.console import Console
 
     from commands.settings import start
-    from commands.status import live
-    from commands.status import status as statuses
-    from commands.status.steady import Arrivals, Steady
+    from commands.status import command
     from retail_stream.settings import Connections
-    from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
-    from retail_stream.warehouse import postgres
 
-    connections = start("status", Connections)
-    engine = postgres.engine(connections.database_url)
-    console = Console(highlight=False)
-    steady = Steady(Arrivals(connections))
-
-    def look() -> tuple[statuses.Status, statuses.Status]:
-        return wait_for(lambda: steady.next(statuses.look(engine, connections)), COMMAND_PATIENCE_S)
-
-    before, _ = look()
-    if sys.stdout.isatty() and not as_json and not once:
-        live.show(lambda: statuses.look(engine, connections), before, console, every, steady)
-        return
-    time.sleep(every)
-    now, before = look()
-    print(json.dumps(statuses.as_json(now, before))) if as_json else console.print(statuses.as_table(now, before))
+    redrawn = sys.stdout.isatty() and not as_json and not once
+    command.status(start("status", Connections), Console(highlight=False), every, redrawn=redrawn, as_json=as_json)
 
 
 @app.command()
