@@ -16,7 +16,7 @@ def place(engine: Engine, book: RuleSets) -> None:
 
     - ``first_<entity>``: clean records that are not repeats (partition, offset, source_offset, rules_version);
     - ``letters_<entity>``: a row per raw record that has a dead letter, with the ``rules_version`` of its last one;
-      ``older``: that verdict cannot be recomputed;
+      ``older``: that verdict cannot be recomputed; ``of_other_rules``: one of its letters is not by today's rules;
     - ``verdicts_<entity>``: a row per raw record and version that judged it, or today's, if it breaks any rule at all:
       ``broken``, the names of the rules that it breaks, sorted, with commas between;
     - ``places_<entity>``: a row per raw record; ``good``: it belongs in clean; ``due``: the cleaner has committed it,
@@ -45,7 +45,7 @@ def place(engine: Engine, book: RuleSets) -> None:
                bool_and(coalesce(d.rules_version IN ({foreign}), false)
                         OR (d.rules = 'valid_avro' AND r.decoded AND d.message LIKE 'schema id % is not registered%')
                         OR list_contains(string_split(d.rules, ','), 'size_forwardable')
-               ) AS older
+               ) AS older, bool_or(coalesce(d.rules_version, '') <> '{book.today.version}') AS of_other_rules
         FROM dead_{entity} d
         JOIN raw_{entity} r ON r.partition = d.source_partition AND r.offset = d.source_offset
         WHERE d.source_topic = '{entity}.raw'
@@ -230,8 +230,8 @@ def _letters(engine: Engine, entity: Entity) -> Differences:
 def _why(entity: Entity) -> tuple[str, ...]:
     """SQL: source_partition, ts, stage, exception and message that the dead letter ``d`` of a raw record must have.
 
-    ``r``: the raw record; ``l``: its row of ``letters_``. Only the words for what cannot be decoded, forwarded or read
-    are the cleaner's own.
+    ``r``: the raw record; ``l``: its row of ``letters_``. The cleaner's own are the words for what cannot be decoded,
+    forwarded or read, and all words of a cleaner with other rules than today's: it may be of another release.
     """
     named = "string_split(d.rules, ',')"
     undecoded = f"list_has_any({named}, ['valid_avro', 'value_present', 'schema_forwardable'])"
@@ -244,7 +244,7 @@ def _why(entity: Entity) -> tuple[str, ...]:
     # Earlier releases had the class in other modules.
     exception = "CASE WHEN d.exception LIKE '%.Rejected' THEN d.exception ELSE 'retail_stream.errors.Rejected' END"
     message = (
-        f"CASE WHEN l.older OR {own_words} THEN coalesce(nullif(d.message, ''), 'a reason')"
+        f"CASE WHEN l.of_other_rules OR l.older OR {own_words} THEN coalesce(nullif(d.message, ''), 'a reason')"
         f" ELSE '{entity} record breaks: ' || replace(d.reported, ',', ', ') END"
     )
     return "d.partition", "r.ts", stage, exception, message

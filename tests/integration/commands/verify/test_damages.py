@@ -156,7 +156,7 @@ def test_no_table_is_left_out(done):
             for t in damages.columns(connection)
             if t.kind != "v" and not connection.execute(text(f"SELECT EXISTS (SELECT FROM {t.relation})")).scalar_one()
         }
-    assert empty == {"outbox", "stored_before", "replayed_rises"}
+    assert empty == {"outbox", "stored_before", "replayed_rises", "forgotten", "kept_since"}
 
 
 @pytest.mark.parametrize(
@@ -240,6 +240,11 @@ def test_no_row_is_invented(done):
             made = [_invent(connection, table, keys) for table, keys in INVENTED_BY.items()]
             connection.execute(text("INSERT INTO stored_before VALUES (0, 1000000000)"))
             connection.execute(text("INSERT INTO replayed_rises VALUES (0, 5, '2030-01-01T00:00:00Z')"))
+            # Nothing reads a time in the future, and it hides no other damage.
+            connection.execute(text("INSERT INTO kept_since VALUES ('windows', '2130-01-01T00:00:00Z')"))
+            connection.execute(
+                text("INSERT INTO forgotten SELECT 'stores', min(store_id), '2030-01-01T00:00:00Z' FROM dim_stores")
+            )
             connection.execute(
                 text(
                     "INSERT INTO outbox (topic, key, value, headers, timestamp_ms) VALUES"
@@ -248,6 +253,7 @@ def test_no_row_is_invented(done):
             )
         checks = checked(copy)
     made += [
+        Damage("a row of forgotten", ["dim_stores"], ["should not be there"]),
         Damage("a row of stored_before", ["late_sales"], ["should not be there"]),
         Damage("a rise of the year 2030", ["sales.watermarks"], ["replayed_rises partition 0 next_offset 5"]),
         Damage("a row of the outbox", ["outbox"], ["has headers that no result has"]),
