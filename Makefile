@@ -19,21 +19,21 @@ demo: setup ## the whole pipeline for DEMO_SECONDS (60) of traffic, verified, wi
 
 # More workers than cores, as much of a test is waiting: for servers that start, for a group to miss a member.
 # A file that needs servers stays in one worker, and the longest begin first (tests/conftest.py).
-TEST_WORKERS ?= 4
+TEST_WORKERS ?= 3
 PARALLEL := --no-loadscope-reorder --durations 25 --durations-min 1
 
 test: setup ## the tests but the long ones, about ten minutes; tests/README.md says how to run one
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PARALLEL) -m "not long" $(PYTEST_ARGS)
 
-test-all: setup ## every test, as CI runs them: the long ones, and those on containers if a Docker daemon answers
+test-all: setup ## every test: the long ones, too, and those on containers if a Docker daemon answers
 	@tests/everything
 
 chaos: setup ## faults under load for CHAOS_SECONDS (600), in the order of CHAOS_SEED; then verify; the longest pauses
 	@CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/python -m pytest -s -q tests/system/test_chaos.py $(PYTEST_ARGS)
 
-# What test-all runs without Docker.
+# What test-all runs without Docker. LONG_TESTS=1/3, 2/3 or 3/3: with the long tests of a third of the files only, as in CI.
 test-embedded: setup
-	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PARALLEL) $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PARALLEL) $(if $(LONG_TESTS),--long-turn $(LONG_TESTS)) $(PYTEST_ARGS)
 
 # tests/conftest.py leaves out what is about the embedded servers. test-all gives a shorter list.
 CONTAINER_TESTS := tests/compose tests/integration

@@ -1,5 +1,6 @@
 """The servers that tests share, the databases that they have of their own, and the order in which they run."""
 
+import argparse
 import os
 import sys
 from collections.abc import Iterator
@@ -36,8 +37,31 @@ def pytest_report_header() -> str:
     return "servers: the embedded Kafka, schema registry and Postgres; docker-compose.yml: make test-containers"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option by which CI runs the long tests in turn."""
+    parser.addoption(
+        "--long-turn",
+        type=_turn,
+        metavar="I/N",
+        help="of the files with long tests, run the long tests of each N-th only, from the I-th on (1 to N)",
+    )
+
+
+def _turn(value: str) -> tuple[int, int]:
+    turn, _, turns = value.partition("/")
+    if not (turn.isdigit() and turns.isdigit() and 1 <= int(turn) <= int(turns)):
+        raise argparse.ArgumentTypeError(f"{value!r}: allowed: 1/3, 2/3, 3/3 and the like")
+    return int(turn), int(turns)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order the folders as ORDER says, and give tests of the whole pipeline the time of a slow machine."""
+    if turn := config.getoption("--long-turn"):
+        first, step = turn
+        files = sorted({item.path for item in items if item.get_closest_marker("long")})[first - 1 :: step]
+        waiting = [item for item in items if item.get_closest_marker("long") and item.path not in files]
+        config.hook.pytest_deselected(items=waiting)
+        items[:] = [item for item in items if item not in set(waiting)]
     items.sort(key=lambda item: ORDER.index(_folder(item)))
     for item in items:
         if _folder(item) in ("system", "compose"):

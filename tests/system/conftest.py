@@ -48,7 +48,7 @@ class Running:
             return self.last if holds(self.last) else None
 
         # To look costs a tenth of a second of the machine on which all services run.
-        found = eventually(look_again, lambda: f"{what}; {self.last}", within_s, every_s=0.2)
+        found = eventually(look_again, lambda: f"{what}; {self.last}", within_s, every_s=0.5)
         assert found is not None
         return found
 
