@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.harness.eventually import eventually
 from tests.harness.tools import tool
+
+#: Playwright's five seconds are few on a machine that other tests keep busy.
+_TIMEOUT_MS = 60_000
+expect.set_options(timeout=_TIMEOUT_MS)
 
 
 @contextmanager
@@ -34,7 +38,7 @@ class Visit:
         self.errors: list[str] = []
         self.hosts: set[str | None] = set()
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(_TIMEOUT_MS)
         self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda e: self.errors.append(str(e)))
         self.page.on("request", lambda r: self.hosts.add(urlsplit(r.url).hostname))

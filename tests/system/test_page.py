@@ -138,6 +138,6 @@ def test_a_server_that_is_gone_is_named_and_found_again(browser: Browser) -> Non
     with served("well") as url:
         visit.page.goto(url)
         settled(visit)
-    expect(visit.page.locator("#connection")).to_contain_text("does not answer. Trying again", timeout=20_000)
+    expect(visit.page.locator("#connection")).to_contain_text("does not answer. Trying again")
     expect(visit.page.locator("#rules tbody tr").first).to_be_visible()
     context.close()
