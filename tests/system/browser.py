@@ -32,16 +32,25 @@ def chromium() -> Iterator[Browser]:
 
 
 class Visit:
-    """A page, and what was seen of it: errors in its console, and the hosts that it asked."""
+    """A page, and what was seen of it: errors in its console, and the hosts that it asked.
+
+    ``a_server_was_away``: set it, and answers of 503, which a browser notes as errors, are none of ``errors`` any more.
+    """
 
     def __init__(self, context: BrowserContext) -> None:
         self.errors: list[str] = []
+        self.a_server_was_away = False
         self.hosts: set[str | None] = set()
         self.page: Page = context.new_page()
         self.page.set_default_timeout(_TIMEOUT_MS)
-        self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("console", lambda m: self._note(m.type, m.text))
         self.page.on("pageerror", lambda e: self.errors.append(str(e)))
         self.page.on("request", lambda r: self.hosts.add(urlsplit(r.url).hostname))
+
+    def _note(self, kind: str, text: str) -> None:
+        refused = self.a_server_was_away and "status of 503" in text
+        if kind in ("error", "warning") and not refused:
+            self.errors.append(text)
 
 
 def wait_until_served(url: str) -> None:

@@ -269,7 +269,8 @@ def test_a_service_that_is_killed_shows_within_five_seconds(page: Page, running:
     expect(box).to_have_attribute("data-state", "ready", timeout=PATIENCE_MS)
 
 
-def test_servers_that_are_away_are_named_and_the_rest_stays(page: Page, running: Running) -> None:
+def test_servers_that_are_away_are_named_and_the_rest_stays(page: Page, visit: Visit, running: Running) -> None:
+    visit.a_server_was_away = True
     running.stack.kill(Server.POSTGRES)
     expect(page.locator("#problems")).to_contain_text("Postgres at", timeout=PATIENCE_MS)
     expect(page.locator("[data-service=warehouse] .state")).to_have_text("does not answer")
@@ -279,7 +280,8 @@ def test_servers_that_are_away_are_named_and_the_rest_stays(page: Page, running:
     expect(page.locator("#problems")).not_to_contain_text("Postgres", timeout=PATIENCE_MS)
 
 
-def test_a_server_that_is_frozen_is_named(page: Page, running: Running) -> None:
+def test_a_server_that_is_frozen_is_named(page: Page, visit: Visit, running: Running) -> None:
+    visit.a_server_was_away = True
     with psycopg.connect(running.connections.database_url, autocommit=True) as connection:
         query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
         backends = [pid for (pid,) in connection.execute(query)]
