@@ -31,7 +31,7 @@ def last_lines(folder: Path, embedded: tuple[str, int], containers: tuple[str, i
         folder / "bin" / "make",
         f"""case "$1" in
             test-embedded) echo "{embedded[0]}"; exit {embedded[1]} ;;
-            test-containers) echo "{containers[0]}"; exit {containers[1]} ;;
+            test-containers) [[ "$2" == *three* ]] || {{ echo "{containers[0]}"; exit {containers[1]}; }} ;;
         esac""",
     )
     done = run(folder, "tests/everything")
