@@ -13,6 +13,8 @@ from retail_stream.topics import PARTITIONER
 _log = logging.getLogger("librdkafka")
 #: Seconds to wait for one answer of a broker.
 ANSWER_S = 10.0
+#: Seconds, beyond a request's own timeout, for a client to report that it timed out.
+GRACE_S = 5.0
 _NO_ANSWER = frozenset(
     {
         KafkaError._TRANSPORT,

@@ -6,11 +6,8 @@ from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from retail_stream.errors import Unavailable
-from retail_stream.kafka.clients import ANSWER_S, admin, consumer, unavailable
+from retail_stream.kafka.clients import ANSWER_S, GRACE_S, admin, consumer, unavailable
 from retail_stream.settings import Connections
-
-#: Seconds, beyond a request's own timeout, for the client to report that it timed out.
-_GRACE_S = 5.0
 
 #: (topic, partition)
 TopicPartitionKey = tuple[str, int]
@@ -112,7 +109,7 @@ def _listed(
         asked = client.list_offsets(
             {TopicPartition(*key): spec for key in keys}, request_timeout=within_s, isolation_level=isolation
         )
-        return {(tp.topic, tp.partition): f.result(within_s + _GRACE_S).offset for tp, f in asked.items()}
+        return {(tp.topic, tp.partition): f.result(within_s + GRACE_S).offset for tp, f in asked.items()}
     except (KafkaException, TimeoutError) as e:
         raise unavailable(connections, e) from e
 

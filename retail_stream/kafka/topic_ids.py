@@ -5,11 +5,8 @@ from collections.abc import Iterable, Mapping
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
 from retail_stream.errors import Unavailable
-from retail_stream.kafka.clients import ANSWER_S, admin, unavailable
+from retail_stream.kafka.clients import ANSWER_S, GRACE_S, admin, unavailable
 from retail_stream.settings import Connections
-
-#: Seconds, beyond a request's own timeout, for the client to report that it timed out.
-_GRACE_S = 5.0
 
 
 def topic_ids(connections: Connections, names: Iterable[str]) -> Mapping[str, str]:
@@ -24,7 +21,7 @@ def topic_ids(connections: Connections, names: Iterable[str]) -> Mapping[str, st
     ids = {}
     for name, future in asked.items():
         try:
-            ids[name] = str(future.result(ANSWER_S + _GRACE_S).topic_id)
+            ids[name] = str(future.result(ANSWER_S + GRACE_S).topic_id)
         except KafkaException as e:
             if e.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise Unavailable(f"Kafka has no topic {name}; `retail-stream init` creates it.") from e

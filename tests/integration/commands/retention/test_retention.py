@@ -4,17 +4,12 @@ The run is of March 2026 and takes a minute of simulated time, so the five minut
 seconds here. What is deleted in a test stays deleted in the next ones.
 """
 
-import io
-
 import pytest
 from confluent_kafka import TopicPartition
-from rich.console import Console
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
 from commands import cli
-from commands.verify import recent_load, since
-from commands.verify.run import verify
 from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.kafka import clients
@@ -24,7 +19,9 @@ from retail_stream.warehouse import postgres
 from tests.harness.drain import ran_to_the_end
 from tests.harness.servers import Servers, copied_database
 from tests.harness.services import servers_of
+from tests.integration.commands.verify.reports import run as verified
 
+pytestmark = pytest.mark.usefixtures("five_seconds")
 SETTINGS = {
     "GENERATOR_SEED": "5",
     "GENERATOR_START_TIME": "2026-03-01T08:00:00Z",
@@ -40,12 +37,6 @@ SETTINGS = {
 MIDDLE_MS = 1_772_352_020_000  # 08:00:20
 
 
-@pytest.fixture(autouse=True)
-def five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (since, recent_load):
-        monkeypatch.setattr(module, "AHEAD_US", 5_000_000)
-
-
 @pytest.fixture(scope="module")
 def done(empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Connections:
     """Servers on which the services have run to the end of a bounded stream; only the servers still run."""
@@ -55,13 +46,6 @@ def done(empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Conn
 @pytest.fixture
 def warehouse(done: Connections) -> Engine:
     return postgres.engine(done.database_url)
-
-
-def verified(connections: Connections) -> tuple[int, str]:
-    """Exit code and output."""
-    console = Console(file=io.StringIO(), width=500)
-    code = verify(connections, console)
-    return code, console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def command(connections: Connections, *args: str, **env: str) -> str:

@@ -1,4 +1,4 @@
-"""`verify` over a real run of the four services: green, and then damages, each of which it names, and only them.
+"""`verify` over a real run of the four services is green. Then each damage is named, and nothing else is.
 
 Damages are made to a copy of the database, or to records on their way to the reader, so each is undone with its test.
 `damages.py` makes the families: many damages at once, each to a row or record of its own. A damage that does no harm

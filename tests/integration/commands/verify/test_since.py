@@ -7,16 +7,12 @@ generator's good records are never ahead::
     ├────────────┼ the cut of the damages ┼ versions and windows from here on ───────┤
 """
 
-import io
 from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import Message
-from rich.console import Console
 from sqlalchemy import text
 
-from commands.verify import recent_load, since
-from commands.verify.run import verify
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import SOURCE_OFFSET, headers_by_name
 from retail_stream.kafka.reading import read_to_end
@@ -24,7 +20,9 @@ from retail_stream.settings import Connections
 from retail_stream.warehouse import postgres
 from tests.harness.drain import ran_to_the_end
 from tests.harness.servers import Servers, connections_of, copied_database
+from tests.integration.commands.verify.reports import run
 
+pytestmark = pytest.mark.usefixtures("five_seconds")
 #: 08:01:00.
 END_MS = 1_772_352_060_000
 CUT = "2026-03-01T08:00:20Z"
@@ -42,12 +40,6 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (since, recent_load):
-        monkeypatch.setattr(module, "AHEAD_US", 5_000_000)
-
-
 @pytest.fixture(scope="module")
 def done(empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Connections:
     """Servers on which the services have run to the end of a bounded stream; only the servers still run.
@@ -62,13 +54,6 @@ def done(empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Conn
     sales.flush(30)
     sales.abort_transaction(30)
     return ran_to_the_end(empty_stack, SETTINGS, tmp_path_factory.mktemp("logs"))
-
-
-def run(connections: Connections, time: str) -> tuple[int, str]:
-    """Exit code and output."""
-    console = Console(file=io.StringIO(), width=500)
-    code = verify(connections, console, time)
-    return code, console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def found(output: str, line: str) -> int:

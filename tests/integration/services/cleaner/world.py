@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import OffsetSpec
 
 from retail_stream import topics
 from retail_stream.avro.decode import RecordSchema, encode, frame
 from retail_stream.avro.registry import Registry
 from retail_stream.dead_letters import IN_RAW_TOPIC, Header
 from retail_stream.entities import Entity
+from retail_stream.errors import Unavailable
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import SOURCE_OFFSET, big_endian, headers_by_name
-from retail_stream.kafka.offsets import TopicPartitionKey
+from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets
 from retail_stream.settings import Connections
 from retail_stream.topics import SCHEMAS, Group
 from tests.harness.eventually import eventually
@@ -115,16 +115,11 @@ class World:
         return self._end_offsets([(kind(e), p) for e in Entity for p in PARTITIONS])
 
     def _end_offsets(self, keys: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, int]:
-        wanted = {TopicPartition(*key): OffsetSpec.latest() for key in keys}
-
-        def ends() -> dict[TopicPartitionKey, int]:
-            # A new client each time: one that saw a broker die asks with the leader epoch of before for ever.
-            client = clients.admin(self.connections)
-            found = client.list_offsets(wanted).items()
-            return {(tp.topic, tp.partition): future.result(10).offset for tp, future in found}
-
+        wanted = list(keys)
         # The leader of a topic that was just created may not know yet that it leads.
-        return eventually(ends, "every partition has a leader", retry_on=KafkaException)
+        return eventually(
+            lambda: end_offsets(self.connections, wanted), "every partition has a leader", retry_on=Unavailable
+        )
 
     def reconnect(self) -> None:
         """New clients: one that saw a broker die goes on asking with a leader epoch of before, and is refused."""

@@ -28,7 +28,7 @@ class NeverAnswers:
 
 @pytest.mark.timeout(20)
 def test_offsets_that_never_come_are_a_broker_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offsets, "_GRACE_S", 0.05)
+    monkeypatch.setattr(offsets, "GRACE_S", 0.05)
     with pytest.raises(Unavailable):
         latest_offsets(CONNECTIONS, NeverAnswers(), [("sales.raw", 0)], within_s=0.05)  # type: ignore[arg-type]
 
