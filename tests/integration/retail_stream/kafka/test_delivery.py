@@ -140,6 +140,8 @@ def test_a_partition_that_the_topic_does_not_have_yet_is_waited_for_by_its_name(
             while True:
                 with suppress(UnknownTopicOrPartitionError, LeaderNotAvailableError):
                     await partitions.produce(name, 2, outgoing(0))
+                # A client that learnt of no leader learns of none, and lets nothing else run, until it asks again.
+                await partitions.refresh()
 
         async with asyncio.timeout(60):
             with pytest.raises(NoSuchPartition):
