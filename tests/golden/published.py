@@ -1,4 +1,4 @@
-"""Publishes the raw records of cases, written with fastavro, which neither services nor `verify` use."""
+"""Publishes the raw records of cases, written with fastavro, which the services do not use."""
 
 import io
 import json
