@@ -1,6 +1,6 @@
 """Small topics whose warehouses were computed by hand: services and `verify` must both arrive there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,26 +9,28 @@ from commands.audit import engine as duck
 from commands.audit.engine import Engine
 from commands.progress import Shown
 from commands.status import status
+from commands.verify import compare as verify_compare
+from commands.verify import run as verify
 from commands.verify.load import gather
 from commands.verify.report import Check
-from commands.verify.run import compare
 from retail_stream.settings import Connections
+from retail_stream.topics import Group
 from retail_stream.warehouse import postgres
 from tests.golden import tables
 from tests.golden.cases import load
+from tests.golden.mutants import CLEANER, ROUNDS, Mutant, mistaken
 from tests.golden.published import Name, Place, publish
+from tests.golden.running import SETTINGS, fill
 from tests.harness.eventually import PATIENCE_S, eventually
-from tests.harness.servers import Servers, connections_of
+from tests.harness.servers import Servers, connections_of, own_database
 from tests.harness.services import Services
 
-#: Nothing is idle before all is read, so watermarks come from the sales only.
-SETTINGS = {
-    "SALES_WINDOWS": "1m,2m/1m",
-    "WATERMARK_DELAY_S": "10",
-    "ALLOWED_LATENESS_S": "60",
-    "IDLE_TIMEOUT_S": "3600",
-}
 CASES = load()
+
+
+@pytest.fixture(autouse=True)
+def all_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify_compare, "MAX_EXAMPLES", 1000)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def recomputed(
     """The tables of a run of `verify`, and its lines."""
     engine = duck.connect(Path(tmp_path_factory.mktemp("duckdb")))
     with Shown("verify") as progress:
-        yield engine, list(compare(engine, gather(connections, engine, progress)))
+        yield engine, list(verify.compare(engine, gather(connections, engine, progress)))
     engine.close()
 
 
@@ -85,4 +87,36 @@ def test_verify_arrives_at_the_golden_tables(recomputed: tuple[Engine, list[Chec
 
 def test_verify_is_green(recomputed: tuple[Engine, list[Check]]) -> None:
     _, checks = recomputed
-    assert [(c.name, c.examples) for c in checks if not c.ok] == []
+    assert red(checks) == {}
+
+
+def red(checks: Iterable[Check]) -> dict[str, tuple[str, ...]]:
+    """The lines that did not pass, with their examples."""
+    return {c.name: c.examples for c in checks if not c.ok}
+
+
+@pytest.mark.parametrize("mutants", ROUNDS, ids=["first", "second"])
+def test_verify_names_every_mistake_of_a_merger_and_an_aggregator(
+    connections: Connections, places: dict[Name, Place], mutants: tuple[Mutant, ...]
+) -> None:
+    """They fill a warehouse of their own from the clean topics."""
+    with own_database(connections) as mine:
+        with mistaken(mutants):
+            fill(mine)
+        wrong = red(verify.run(mine).checks)
+    assert [m.name for m in mutants if not m.is_named(wrong)] == [], wrong
+
+
+def test_verify_names_every_mistake_of_a_cleaner(
+    empty_stack: Servers, connections: Connections, places: dict[Name, Place], tmp_path: Path
+) -> None:
+    """It reads all cases once more."""
+    publish(connections, CASES)
+    engine = postgres.engine(connections.database_url)
+    with Services(empty_stack.env, tmp_path / "log") as services, own_database(connections) as mine:
+        services.start("tests.golden.mutants")
+        eventually(lambda: status.look(engine, connections).lag[Group.CLEANER] == 0, services.log, PATIENCE_S)
+        assert services.started[0].stop() == 0
+        wrong = red(verify.run(mine).checks)
+    engine.dispose()
+    assert [m.name for m in CLEANER if not m.is_named(wrong)] == [], wrong
