@@ -85,8 +85,8 @@ def _year_bytes(name: str, like: Stream, quick: Stream, rate: int) -> float:
     Tables that are small have empty pages, so bytes of a row are those of the ``quick`` stream.
     """
     mine = like.sizes.get(name, Size(0, 1))
-    each = quick.sizes[name].each if "." in name and name.split(".")[0] in ("public", "pipeline") else None
-    size = mine.number * each if each is not None else mine.size
+    is_table = name.startswith(("public.", "pipeline."))
+    size = mine.number * quick.sizes[name].each if is_table else mine.size
     if name in _OF_WINDOWS:
         # Of a topic: as many records a row as here.
         tables = _OF_WINDOWS[:2] if name == _OF_WINDOWS[2] else (name,)

@@ -27,7 +27,7 @@ _FETCH_BYTES = 2**23
 _REQUEST_MS = 10_000
 #: A member that does not give its partitions back within this time is removed from the group.
 _REBALANCE_MS = 30_000
-#: How long a broker waits for records. A partition that is resumed meanwhile waits for the answer, too.
+#: How long a broker waits for records. A partition of which enough was read ahead waits for the answer, too.
 _FETCH_WAIT_MS = 50
 #: How long the next fetch from a broker waits until what came is taken. Without this time it would be for the silent
 #: partitions only, and all others would wait for its answer. At aiokafka's 0.1 s, one partition of which enough is read

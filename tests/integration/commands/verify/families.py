@@ -18,22 +18,22 @@ class Family(NamedTuple):
     line: str
 
 
-COLUMNS = Family("another value in one column of one row, for every column of every table", 100, "that of the table")
+COLUMNS = Family("another value in one column of one row, for every column of every table", 101, "that of the table")
 STATE = Family("another group, topic, partition, setting or `warehouse_id`", 8, "that of the table")
 GONE = Family("a row is gone", 10, "that of the table")
 INVENTED = Family("a row is invented, also in the tables that are empty when all is drained", 12, "that of the table")
 SHOWN = Family("a view or `<entity>_as_of` shows something else, for every column", 80, "that of the view")
 CATALOGUE = Family(
-    "a table, constraint, index, trigger, function, comment or right is altered or gone", 250, "`tables as declared`"
+    "a table, constraint, index, trigger, function, comment or right is altered or gone", 251, "`tables as declared`"
 )
 HEADERS = Family(
     "a record of a derived topic has another header, one less or one more, another key, value or timestamp, or is gone",
-    100,
+    101,
     "that of the topic, `outbox` or `cleaner.rules`",
 )
 REVISIONS = Family(
     "a field of a result of a window is another, also in revisions that others replaced",
-    20,
+    21,
     "`sales.windows` or `sales.windows, revisions`",
 )
 AGAIN = Family(
