@@ -1,6 +1,7 @@
 """The servers that tests share, the databases that they have of their own, and the order in which they run."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,20 @@ class FilesOrTests(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesOrTests:
     """Distribute work by :class:`FilesOrTests`, whatever `--dist` says."""
     return FilesOrTests(config, log)
+
+
+@pytest.fixture(autouse=True)
+def log_of_its_own() -> Iterator[None]:
+    """Take back what commands in this process did to the log: the stream of one that has ended is closed."""
+    _take_back()
+    yield
+    _take_back()
+
+
+def _take_back() -> None:
+    root = logging.getLogger()
+    root.handlers[:] = [handler for handler in root.handlers if type(handler).__module__.startswith("_pytest")]
+    root.setLevel(logging.WARNING)
 
 
 class Shared:
