@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.harness.page_states import STATES, served
 from tests.system.browser import Visit, chromium, show_history
@@ -112,6 +112,27 @@ def test_a_panel_whose_module_does_not_load_says_so_and_the_others_live(browser:
         visit.page.unroute("**/panels/lateness.js*")
         visit.page.locator("#lateness button").click()
         expect(visit.page.locator("#delays li").first).to_be_attached()
+        context.close()
+
+
+def test_what_an_earlier_search_found_is_gone_while_the_next_one_runs(browser: Browser) -> None:
+    with served("well") as url:
+        context = browser.new_context()
+        page = Visit(context).page
+        found = [{"id": 1, "name": "Lisboa"}, {"id": 2, "name": "Porto"}]
+        page.route("**/api/keys/*", lambda route: route.fulfill(json=found))
+        page.route("**/api/history/*/*", lambda route: route.fulfill(json=HISTORY))
+        page.goto(url)
+        show_history(page, "stores", "o")
+        expect(page.locator("#found button")).to_have_count(2)
+        held: list[Route] = []
+        page.route("**/api/keys/*", lambda route: held.append(route))
+        with page.expect_request("**/api/keys/*"):
+            page.locator("#history-form button").click()
+        # One that is pressed now would show its versions, and the answer to this search would be dropped.
+        expect(page.locator("#found button")).to_have_count(0)
+        held[0].fulfill(json=[{"id": 3, "name": "Faro"}])
+        expect(page.locator("#found button")).to_have_text("3 Faro")
         context.close()
 
 

@@ -26,6 +26,7 @@ export default function History() {
   const find = (event) => {
     event.preventDefault();
     const { entity: of, q } = Object.fromEntries(new FormData(event.target));
+    setFound([]);
     setShown(null);
     attempt(async () => {
       const keys = await ask(`/api/keys/${of}?limit=20&q=${encodeURIComponent(q)}`);
