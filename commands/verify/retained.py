@@ -42,6 +42,8 @@ QUERIES = {
     """,
     # One in the future excuses nothing.
     "kept_since": f"SELECT {micros('since')} FROM kept_since WHERE what = 'windows' AND since <= now()",
+    # Revisions of an earlier release are on `sales.windows` only.
+    "revisions_since": f"SELECT {micros('since')} FROM kept_since WHERE what = 'revisions' AND since <= now()",
     "forgotten": f"SELECT entity, id::bigint AS id, {micros('before')} FROM forgotten",
 }
 #: Among so many offsets at the start of a log is a record; transactions' markers have offsets, too.
