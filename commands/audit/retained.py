@@ -19,8 +19,6 @@ QUERIES = {
     """,
     # One in the future excuses nothing.
     "kept_since": f"SELECT {micros('since')} FROM kept_since WHERE what = 'windows' AND since <= now()",
-    # Revisions of an earlier release are on `sales.windows` only.
-    "revisions_since": f"SELECT {micros('since')} FROM kept_since WHERE what = 'revisions' AND since <= now()",
     "forgotten": f"SELECT entity, id::bigint AS id, {micros('before')} FROM forgotten",
 }
 #: Table of the engine → the table of the warehouse that its query needs, and its columns.

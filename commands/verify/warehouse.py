@@ -148,6 +148,8 @@ QUERIES: dict[str, str] = {
     **{table: _windows(table, IDS[kind], ", revision, state") for kind, table in TABLES.items()},
     VIEW: _windows(VIEW, "category"),
     REVISIONS: _windows(REVISIONS, "id", f", kind, revision, {micros('published_at')}"),
+    # Revisions of an earlier release are on `sales.windows` only.
+    "revisions_since": f"SELECT {micros('since')} FROM kept_since WHERE what = 'revisions' AND since <= now()",
     "dead_letters": f"""
         SELECT entity, partition, "offset", {micros("published_at")}, source_partition, source_offset,
                array_to_string(rules, ',') AS rules, rules_version, message, key, value::text AS value FROM dead_letters

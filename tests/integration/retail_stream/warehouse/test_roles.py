@@ -67,6 +67,7 @@ def test_it_reads_all_of_public_and_nothing_of_pipeline(analysts: Connections) -
         for name in pipeline:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 reader.execute(f"SELECT * FROM {name} LIMIT 1")
+        reader.execute("SET default_transaction_read_only = off")
         for change in ("DELETE FROM fact_sales", "UPDATE consumer_positions SET epoch = 0", "CREATE TABLE mine ()"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 reader.execute(change)
