@@ -11,6 +11,7 @@ from benchmarks.cleaner import backlogs, kinds, latency, memory, rate
 from benchmarks.generator import pace, same
 from benchmarks.generator import rate as generator
 from benchmarks.generator import year as generator_year
+from benchmarks.questions import times
 from benchmarks.scd import constraints, history
 from benchmarks.scd import rate as scd
 from benchmarks.windows import facts, many, rises
@@ -48,7 +49,8 @@ GENERATOR = {
     "generator-year": generator_year.main,
 }
 YEAR = {"year": year.main, "verify": audit.main, "growth": growth.main}
-BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS, **GENERATOR, **YEAR, **CONTAINERS}
+QUESTIONS = {"questions": times.main}
+BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS, **GENERATOR, **YEAR, **QUESTIONS, **CONTAINERS}
 
 
 def main(names: list[str]) -> int:
