@@ -17,7 +17,7 @@ from benchmarks.scd import rate as scd
 from benchmarks.windows import facts, many, rises
 from benchmarks.windows import latency as windows_latency
 from benchmarks.windows import rate as windows
-from benchmarks.year import audit, year
+from benchmarks.year import audit, growth, year
 
 USUAL = {
     "decode": decode.main,
@@ -48,7 +48,7 @@ GENERATOR = {
     "generator-same": same.main,
     "generator-year": generator_year.main,
 }
-YEAR = {"year": year.main, "verify": audit.main}
+YEAR = {"year": year.main, "verify": audit.main, "growth": growth.main}
 QUESTIONS = {"questions": times.main}
 BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS, **GENERATOR, **YEAR, **QUESTIONS, **CONTAINERS}
 
