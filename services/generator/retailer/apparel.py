@@ -44,6 +44,9 @@ COLORS = (
     "Ecru",
 )  # fmt: skip
 
+#: What a description may add.
+CARE = ("machine wash cold", "hand wash only", "dry clean", "wipe clean", "do not tumble dry")
+
 #: Status of a store → how often a change leads to it, compared with the others.
 STORE_STATUSES = {"open": 8, "limited hours": 2, "renovation": 1, "closed": 1}
 #: The statuses in which a store sells.

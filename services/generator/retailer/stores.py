@@ -51,3 +51,13 @@ def redone(rng: random.Random, pools: Pools, row: Row) -> Row:
 def sells(row: Row) -> bool:
     """Whether the store sells anything: closed stores and those in renovation do not."""
     return row["status"] in SELLING
+
+
+def selling(row: Row) -> int:
+    """1 if the store sells, else 0."""
+    return int(sells(row))
+
+
+def with_selling(row: Row, selling: int) -> Row:
+    """The store with its status if that sells as much as asked for, 1 or 0; else open or closed."""
+    return row if sells(row) == bool(selling) else {**row, "status": "open" if selling else "closed"}

@@ -23,10 +23,10 @@ from retail_stream.kafka.reading import read, read_to_end
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
 from services.generator.records import Row, Tally
-from services.generator.retailer.dimension import DimensionState
+from services.generator.retailer.changes import DimensionState
 from services.generator.retailer.purchases import RECENT
 from services.generator.retailer.sales import SalesState
-from services.generator.state.entries import stored_rows, stored_tally
+from services.generator.state.entries import StoredPieces, stored_pieces, stored_rows, stored_tally
 from services.generator.state.published import PublishedRecords
 from services.generator.state.recent import recent_sales
 
@@ -42,6 +42,7 @@ class States(NamedTuple):
 
     dimensions: dict[Entity, DimensionState]
     sales: SalesState
+    stock: StoredPieces
 
 
 class StateReader:
@@ -74,9 +75,8 @@ class StateReader:
         span = -(-_END_OFFSETS // max(1, len(sales)))
         last = {p: range(max(0, end - span), end) for p, end in sales.items()}
         messages = sorted((m for batch in read(self._connections, last, **_AHEAD) for m in batch), key=_place)
-        return States(
-            dimensions, SalesState(tallies[Entity.SALES], recent_sales(self._published(Entity.SALES, messages)))
-        )
+        recent = recent_sales(self._published(Entity.SALES, messages))
+        return States(dimensions, SalesState(tallies[Entity.SALES], recent), stored_pieces(stored))
 
     def _tally(self, entity: Entity, stored: Mapping[bytes, bytes], ends: Mapping[TopicPartitionKey, int]) -> Tally:
         tally, offsets = stored_tally(entity, stored), sum(ends.values())

@@ -41,8 +41,11 @@ def test_slots_never_repeat_or_go_back() -> None:
     assert slots == sorted(set(slots))
 
 
-def test_as_fast_as_possible_is_now_as_often_as_asked() -> None:
-    assert AsFastAsPossible().take(17, 99, 3).at_us.tolist() == [17, 17, 17]
+def test_as_fast_as_possible_is_now_as_often_as_asked_and_no_moment_is_used_twice() -> None:
+    schedule = AsFastAsPossible()
+    assert schedule.take(17, 99, 3).at_us.tolist() == [15, 16, 17]
+    assert schedule.take(18, 99, 3).at_us.tolist() == [18, 19, 20]
+    assert schedule.take(99, 99, 1).at_us.tolist() == [99]
 
 
 def test_a_week_with_busy_and_quiet_hours_has_as_many_slots_as_a_steady_one() -> None:
