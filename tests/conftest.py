@@ -18,7 +18,7 @@ from tests.harness.servers import Servers, private_stack
 
 TESTS = Path(__file__).parent
 #: Those that take longest begin first, so that no worker is left alone with one of them at the end.
-ORDER = ("system", "compose", "integration", "unit")
+ORDER = ("system", "compose", "golden", "integration", "unit")
 
 # Tests start services hundreds of times: each would compile all its packages again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -8,7 +8,7 @@ import random
 import time
 from pathlib import Path
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from benchmarks.cleaner.contestants import OURS, contestant
 from benchmarks.cleaner.running import check, going_on, say_goal
@@ -49,7 +49,8 @@ def _fill(w: World, records: int, size: int, compression: str) -> None:
     topic = topics.topic(topics.raw(Entity.PRODUCTS))
     writer = RecordSchema(topic.schema())
     number = Registry(w.connections.schema_registry_url).register(topic.subject, writer.schema)
-    words = " ".join(random.Random(size).choices(["wool", "linen", "cotton", "silk", "blue", "green"], k=size // 4))
+    # Repeated, so that 18 MB are compressed to less than the topic takes.
+    words = " ".join(random.Random(size).choices(["wool", "linen", "cotton", "silk", "blue", "green"], k=50_000))
     product = {
         "product_id": 7,
         "name": "Scarf",
@@ -59,11 +60,17 @@ def _fill(w: World, records: int, size: int, compression: str) -> None:
         "stock_quantity": 3,
         "size": "M",
         "color": "blue",
-        "description": (words * 2)[:size],
+        "description": (words * (1 + size // len(words)))[:size],
         "last_update_time": 1_700_000_000_000_000,
     }
     value = frame(number, encode(writer.plain, product))
-    producer: Producer = clients.producer(w.connections, **{"linger.ms": 20, "compression.type": compression})
+    refused: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        refused.extend([] if error is None else [error])
+
+    settings = {"linger.ms": 20, "compression.type": compression, "on_delivery": delivered}
+    producer: Producer = clients.producer(w.connections, **settings)
     for i in range(records):
         while True:
             try:
@@ -73,6 +80,8 @@ def _fill(w: World, records: int, size: int, compression: str) -> None:
                 producer.poll(0.1)
         producer.poll(0)
     producer.flush()
+    if refused:
+        raise SystemExit(f"{topic.name} does not take the backlog: {refused[0].str()}")
 
 
 def _peak_mib(w: World, begins: dict[tuple[str, int], int], records: int) -> float:

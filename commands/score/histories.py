@@ -9,8 +9,9 @@ from retail_stream.entities import FIELDS, Entity
 def compare_histories(engine: Engine, entity: Entity) -> None:
     """Compare the versions of the ledger's ids in ``dim_<entity>`` with those that ``clean_<entity>`` makes.
 
-    Only clean records that the warehouse has passed count. Makes ``wrong_<entity>``: the ids that differ; and
-    ``strange_<entity>``: id and ``moment`` where a version begins that should not.
+    Only clean records that the warehouse has passed count; of a forgotten id, only changes from then on. Makes
+    ``wrong_<entity>``: the ids that differ; and ``strange_<entity>``: id and ``moment`` where a version begins that
+    should not.
     """
     key, time = FIELDS[entity].key, FIELDS[entity].time
     ids = f"SELECT id FROM planted WHERE entity = '{entity}'"
@@ -22,7 +23,9 @@ def compare_histories(engine: Engine, entity: Entity) -> None:
             ) AS nth
             FROM clean_{entity} c JOIN reached g ON g.entity = '{entity}' AND g.partition = c.partition
             WHERE c.id IN ({ids}) AND c.offset <= coalesce(g.stored, c.offset)
-        ) WHERE nth = 1
+        ) m WHERE nth = 1 AND NOT EXISTS (
+            FROM forgotten f WHERE f.entity = '{entity}' AND f.id = m.id AND m.moment < f.before
+        )
     """
     make_versions(engine, entity, source)
     names = ", ".join([key, *attributes(entity), time, "valid_from", "valid_to", "is_current"])

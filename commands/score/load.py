@@ -22,7 +22,8 @@ from commands.score.tables import planted_tables, tables
 from retail_stream import topics
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
-from retail_stream.kafka.offsets import committed_offsets, topic_partitions
+from retail_stream.errors import Unavailable
+from retail_stream.kafka.offsets import committed_offsets, first_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
@@ -36,10 +37,11 @@ def gather(connections: Connections, engine: duck.Engine, progress: Shown) -> No
     """Fill the engine's tables.
 
     Raises:
-        Unavailable: a server did not answer for 30 s.
+        Unavailable: a server did not answer for 30 s; or records that a score needs were deleted.
         RetailStreamError: the database lacks the warehouse's tables.
     """
     progress.say("asking for offsets")
+    _require_all(connections)
     wait_for(lambda: _committed(connections, engine), COMMAND_PATIENCE_S)
     progress.say("reading the warehouse")
     postgres_engine = postgres.engine(connections.database_url)
@@ -54,6 +56,19 @@ def gather(connections: Connections, engine: duck.Engine, progress: Shown) -> No
     _planted(connections, engine, decoders, books, progress)
     for book in books.values():
         rules.expect(engine, book)
+
+
+def _require_all(connections: Connections) -> None:
+    """Check that no log lacks its first records: what became of a fault that was there could not be told."""
+    names = [f(e) for e in Entity for f in (topics.raw, topics.clean, topics.dlq)]
+    places = wait_for(lambda: topic_partitions(connections, *names, Result.FAULTS, Result.LATE), COMMAND_PATIENCE_S)
+    for (topic, partition), first in wait_for(lambda: first_offsets(connections, places), COMMAND_PATIENCE_S).items():
+        if first > 0:
+            raise Unavailable(
+                f"Kafka has deleted the records of {topic}/{partition} before offset {first:,}; a score needs all "
+                "records of the raw, clean and dead letter topics, of sales.late and of generator.faults. "
+                "`retail-stream verify` compares what is left."
+            )
 
 
 def _committed(connections: Connections, engine: duck.Engine) -> None:

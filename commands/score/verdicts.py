@@ -67,6 +67,10 @@ def of_sales() -> str:
     # A copy may be dropped before the clean topic; then the sale that it repeats stands for it.
     absent = "(c.offset IS NULL AND NOT (p.expected = 'counted_once' AND o.id IS NOT NULL))"
     awaited = "CASE WHEN c.offset IS NULL THEN coalesce(o.awaited, false) ELSE coalesce(p.offset > g.stored, false) END"
+    # The facts of a detached month are kept elsewhere.
+    archived = """EXISTS (
+        FROM archived WHERE first_us <= coalesce(r.event_time, c.event_time)
+        AND coalesce(r.event_time, c.event_time) < after_us)"""
     return f"""
         SELECT p.*, g.passed, g.stored, l.offset IS NOT NULL AS is_late, {awaited} AS awaited,
             CASE
@@ -85,7 +89,7 @@ def of_sales() -> str:
                     THEN 'it is a dead letter, and its window counts more than the clean sales'
                 WHEN p.expected = '{REJECTED}' THEN NULL
                 WHEN {awaited} THEN '{_NOT_YET}'
-                WHEN s.has_facts AND coalesce(f.facts, 0) = 0 THEN 'it has no fact'
+                WHEN s.has_facts AND coalesce(f.facts, 0) = 0 AND NOT {archived} THEN 'it has no fact'
                 WHEN s.has_facts AND f.facts > greatest(o.identities, 1) THEN 'it has more than one fact'
                 WHEN s.has_facts AND p.fault = 'return' AND f.quantity >= 0 THEN 'its fact is not a return'
                 WHEN e.offset IS NOT NULL THEN 'it is on sales.late, and was in time'

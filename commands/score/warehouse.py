@@ -8,7 +8,7 @@ import polars as pl
 from sqlalchemy import Connection, Engine, text
 
 from commands.audit import engine as duck
-from commands.audit import snapshot
+from commands.audit import retained, snapshot
 from commands.audit.results import OutboxRecord, outbox_records
 from commands.audit.snapshot import OUTBOX, WAREHOUSE_ID
 from commands.audit.windows import COUNTS, MONEY, sizes
@@ -71,6 +71,7 @@ _TABLES = {
         },
     ),
     "warehouse_id": _Optional("warehouse_id", WAREHOUSE_ID, {"id": _TEXT}),
+    **{name: _Optional(source, retained.QUERIES[name], schema) for name, (source, schema) in retained.NEEDS.items()},
 }
 
 
@@ -78,8 +79,8 @@ def take(warehouse: Engine, engine: duck.Engine) -> dict[Result, list[OutboxReco
     """Load the warehouse; returns the records of `sales.late` and `sales.watermarks` that are still in its outbox.
 
     Makes ``stored`` (entity, partition → the largest raw offset in the warehouse), ``facts``, ``dim_<entity>``,
-    ``window_counts``, ``window_sizes``, ``warehouse_id`` and ``settings``: ``delay`` and ``lateness`` in microseconds,
-    null where the pipeline does not store them.
+    ``window_counts``, ``window_sizes``, ``warehouse_id``, the tables of retained.py and ``settings``: ``delay`` and
+    ``lateness`` in microseconds, null where the pipeline does not store them.
 
     Raises:
         Unavailable: the database does not answer.

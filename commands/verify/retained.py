@@ -20,7 +20,6 @@ from confluent_kafka.admin import ConfigResource, ResourceType
 
 from commands.audit import engine as duck
 from commands.audit.engine import Engine
-from commands.audit.snapshot import micros
 from commands.verify import since
 from retail_stream import topics
 from retail_stream.entities import Entity
@@ -31,19 +30,6 @@ from retail_stream.kafka.reading import read
 from retail_stream.settings import Connections
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 
-#: Table of the engine → the query in Postgres.
-QUERIES = {
-    "archived": """
-        SELECT (first_day - date '1970-01-01') * 86400000000 AS first_us,
-               (after_day - date '1970-01-01') * 86400000000 AS after_us
-        FROM fact_partitions WHERE NOT EXISTS (
-            SELECT FROM pg_inherits
-            WHERE inhrelid = partition AND inhparent = 'fact_sales'::regclass AND NOT inhdetachpending)
-    """,
-    # One in the future excuses nothing.
-    "kept_since": f"SELECT {micros('since')} FROM kept_since WHERE what = 'windows' AND since <= now()",
-    "forgotten": f"SELECT entity, id::bigint AS id, {micros('before')} FROM forgotten",
-}
 #: Among so many offsets at the start of a log is a record; transactions' markers have offsets, too.
 _FIRST = 1_000
 _KEPT = [f(e) for e in Entity for f in (topics.raw, topics.clean)]

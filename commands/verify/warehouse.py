@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine
 
 from commands.audit import engine as duck
 from commands.audit.layouts import Holds, holds
+from commands.audit.retained import QUERIES as RETAINED
 from commands.audit.snapshot import OUTBOX, WAREHOUSE_ID, cents, dimension, load, micros, reading
 from commands.audit.versions import attributes, surrogate
 from commands.audit.windows import COUNTS, MONEY
@@ -15,7 +16,6 @@ from commands.verify.catalogue import CATALOGUE
 from commands.verify.categories import VIEW
 from commands.verify.facts import CENTS
 from commands.verify.guards import GUARDS
-from commands.verify.retained import QUERIES as RETAINED
 from commands.verify.versions import AS_OF_IDS
 from commands.verify.views import ATTACHED, FACT_PARTITIONS
 from commands.verify.windows import IDS, TABLES

@@ -29,6 +29,10 @@ _REQUEST_MS = 10_000
 _REBALANCE_MS = 30_000
 #: How long a broker waits for records. A partition that is resumed meanwhile waits for the answer, too.
 _FETCH_WAIT_MS = 50
+#: How long the next fetch from a broker waits until what came is taken. Without this time it would be for the silent
+#: partitions only, and all others would wait for its answer. At aiokafka's 0.1 s, one partition of which enough is read
+#: ahead would hold up the others.
+_TAKEN_WITHIN_S = 0.03
 _BACKOFF_MS = 200
 #: How long partitions that were added to a topic may go unnoticed. The clients' default is five minutes.
 _METADATA_MS = 30_000
@@ -84,6 +88,7 @@ class GroupConsumer:
         """
         asyncio.get_running_loop().set_exception_handler(_without_refusals)
         await self._consumer.start()
+        self._consumer._fetcher._prefetch_backoff = _TAKEN_WITHIN_S
         # A leader of the group that does not know the partitions yet would assign none of them.
         for topic in (names := list(topics)):
             await self._consumer._client._wait_on_metadata(topic)

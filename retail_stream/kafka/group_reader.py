@@ -50,6 +50,8 @@ class GroupReader:
         self._fetching: asyncio.Task[Mapping[TopicPartitionKey, RecordSet | CorruptBatch]] | None = None
         # What the fetch under way is for: a partition that stopped meanwhile has another `Unread`.
         self._asked: dict[TopicPartitionKey, Unread] = {}
+        # Done when a partition is handed out again: a poll that waits for others need not wait any longer.
+        self._resumed: asyncio.Future[None] | None = None
 
     def start(self, consumer: GroupConsumer, positions: Mapping[TopicPartitionKey, int]) -> None:
         """Read these partitions of the consumer from these offsets on, and no others; none of them is paused."""
@@ -73,12 +75,14 @@ class GroupReader:
         self._paused = set()
 
     def pause(self, keys: Iterable[TopicPartitionKey]) -> None:
-        """Hand out nothing of these partitions; what was fetched of them is kept."""
+        """Hand out nothing of these partitions; they are still read ahead, bounded in bytes."""
         self._paused.update(keys)
 
     def resume(self, keys: Iterable[TopicPartitionKey]) -> None:
-        """Hand them out again."""
+        """Hand them out again, also by a poll under way."""
         self._paused.difference_update(keys)
+        if self._resumed is not None and not self._resumed.done():
+            self._resumed.set_result(None)
 
     @property
     def is_stopped(self) -> bool:
@@ -126,18 +130,19 @@ class GroupReader:
 
     async def _fetch(self, within_s: float) -> None:
         task = self._fetching
+        resumed = self._resumed = asyncio.get_running_loop().create_future()
         if task is None:
             share = max(PARTITION_BYTES, READ_AHEAD_BYTES // max(1, len(self._unread)))
-            out = self._paused | self._stops.keys()
-            wanted = [key for key, unread in self._unread.items() if unread.size < share and key not in out]
+            # Paused ones, too: what the client holds of them until it is asked for would hold up the others.
+            wanted = [key for key, unread in self._unread.items() if unread.size < share and key not in self._stops]
             wanted += [key for key, stop in self._stops.items() if stop.retry_at is None]
             if self._consumer is None or not wanted:
-                await asyncio.sleep(within_s)
+                await asyncio.wait({resumed}, timeout=within_s)
                 return
             self._asked = {key: self._unread[key] for key in wanted}
             task = self._fetching = asyncio.create_task(self._consumer.fetch(wanted, within_s))
         # Not awaited itself: a fetch may wait for the end of a rebalance, and a poll may be cancelled.
-        await asyncio.wait({task}, timeout=within_s)
+        await asyncio.wait({task, resumed}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
         if not task.done() or self._fetching is not task:
             return
         self._fetching = None

@@ -137,6 +137,7 @@ class Feed:
     async def _hand_out(self, place: TopicPartitionKey) -> None:
         if place in self._ahead and place not in self._at_agents and not self._is_stopping:
             chunk = self._at_agents[place] = self._ahead.pop(place)
+            self.membership.resume([place])
             await self._channels[place[0]](chunk)
 
     async def _change(self, within_s: float) -> None:

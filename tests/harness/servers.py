@@ -226,3 +226,12 @@ def drop_database(connections: Connections) -> None:
             [name],
         )
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+def drop_registry_database(connections: Connections) -> None:
+    """Replace what the embedded registry has stored by an empty database. It must not run."""
+    server, _, _ = connections.database_url.rpartition("/")
+    registry = connections.model_copy(update={"database_url": f"{server}/registry"})
+    drop_database(registry)
+    with _admin(registry) as admin:
+        admin.execute("CREATE DATABASE registry")

@@ -19,12 +19,15 @@ class ServiceProcess:
     """A running service, its log file and its endpoint."""
 
     def __init__(self, name: str, env: Mapping[str, str], log: Path, folder: Path = ROOT) -> None:
-        """``env``: added to the environment of the tests; ``folder``: holds the code that runs."""
+        """``name``: of a service, or of a module in its place. ``env``: added to the environment of the tests.
+
+        ``folder``: holds the code that runs.
+        """
         self.at = Endpoint(free_port())
         self._log = log
         with log.open("a") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"services.{name}"],
+                [sys.executable, "-m", name if "." in name else f"services.{name}"],
                 env={**os.environ, "METRICS_PORT": str(self.at.port), **env},
                 stdout=out,
                 stderr=out,

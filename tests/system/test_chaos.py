@@ -1,13 +1,17 @@
 """Faults under load, in a seeded order: afterwards `verify` finds nothing lost and nothing counted twice.
 
 Every kind comes once: `kill -9` of each service and each server, a freeze, ended sessions, cancelled statements, an
-outbox that fills, a replica that comes and goes. CHAOS_SECONDS (0) goes on with random ones, `verify` among them, for
-so long; CHAOS_SEED (22) chooses the order. `make chaos` is a run of ten minutes.
+outbox that fills, a replica that comes and goes, a cleaner with other rules, a replay of letters. CHAOS_SECONDS (0)
+goes on with random ones, `verify` among them, for so long; CHAOS_SEED (22) chooses the order. `make chaos` is a run of
+ten minutes.
 """
 
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -19,6 +23,7 @@ from commands.embedded.servers import Server
 from commands.verify.run import run
 from services.aggregator.relay import LOCK
 from tests.harness.eventually import PATIENCE_S, eventually
+from tests.harness.services import ROOT, servers_of
 from tests.system.conftest import RATES, Running
 from tests.system.evidence import evidence
 
@@ -105,6 +110,32 @@ def replica(running: Running, rng: random.Random) -> None:
     assert twin.stop(service) == 0
 
 
+def other_rules(running: Running, rng: random.Random) -> None:
+    """A cleaner whose rules allow some negative discounts takes over; the next one that is started has ours again."""
+    folder = running.pipeline.logs / f"rules-{rng.randrange(10**9)}"
+    for name in ("retail_stream", "services", "schemas"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    rules = folder / "schemas" / "rules" / "sales.toml"
+    text = rules.read_text()
+    assert text.count("discount_applied >= 0") == 1
+    rules.write_text(text.replace("discount_applied >= 0", f"discount_applied >= -{rng.randint(1, 9)}"))
+    running.pipeline.processes[Service.CLEANER].kill()
+    running.pipeline.start(Service.CLEANER, PYTHONSAFEPATH="1", PYTHONPATH=str(folder))
+
+
+def replay(running: Running, _: random.Random) -> None:
+    """All sales that were rejected for their discount, whatever the rules are now."""
+    done = subprocess.run(
+        [sys.executable, "-m", "commands.cli", "dlq", "replay", "--rule", "discount_not_negative", "--execute"],
+        cwd=ROOT,
+        env={**os.environ, **servers_of(running.connections)},
+        text=True,
+        capture_output=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def verify_in_the_middle(running: Running, _: random.Random) -> None:
     report = run(running.connections)
     assert report.ok, evidence(running, report)
@@ -118,6 +149,8 @@ FAULTS: dict[str, Fault] = {
     "statements are cancelled": on_sessions("pg_cancel_backend"),
     "the outbox fills": fill_the_outbox,
     "a replica comes and goes": replica,
+    "other rules": other_rules,
+    "dead letters are replayed": replay,
 }
 LATER: dict[str, Fault] = {**FAULTS, "verify": verify_in_the_middle}
 

@@ -1,8 +1,10 @@
-"""`rebuild` under services that run: they fill the warehouse again, and `verify` is green. One story."""
+"""`rebuild` under services that run, and servers that lost their data: `verify` is green. One story."""
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
+import httpx2 as httpx
 import pytest
 from rich.console import Console
 from sqlalchemy import Engine, text
@@ -11,6 +13,7 @@ from typer.testing import CliRunner, Result
 from commands import cli, rebuild
 from commands.demo.pipeline import Pipeline, Service
 from commands.embedded.processes import ProcessGroup
+from commands.embedded.servers import Server
 from commands.init import initialise
 from commands.verify.run import verify
 from retail_stream import topics
@@ -20,8 +23,16 @@ from retail_stream.settings import Connections
 from retail_stream.warehouse import postgres
 from tests.harness.drain import drain
 from tests.harness.endpoint import Endpoint
-from tests.harness.eventually import eventually
-from tests.harness.servers import Servers, connections_of, copied_database, init_settings_of, restored_from
+from tests.harness.eventually import PATIENCE_S, eventually
+from tests.harness.servers import (
+    CONTAINERS,
+    Servers,
+    connections_of,
+    copied_database,
+    drop_registry_database,
+    init_settings_of,
+    restored_from,
+)
 from tests.harness.services import servers_of
 
 SETTINGS = {
@@ -221,3 +232,38 @@ def test_a_backup_that_is_restored_beside_newer_topics_is_noticed_and_rebuilt(pi
     drain(pipeline, connections)
     assert contents(warehouse)["facts"] == newer["facts"]
     assert_green(connections)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(CONTAINERS, reason="the registry's role there owns its database")
+def test_a_registry_that_lost_its_schemas_gets_them_again_with_their_ids(pipeline, connections, warehouse, empty_stack):
+    before, ids = contents(warehouse), _schema_ids(connections)
+    assert pipeline.stop(Service.CLEANER) == 0
+    empty_stack.kill(Server.REGISTRY)
+    drop_registry_database(connections)
+    empty_stack.start(Server.REGISTRY)
+    empty_stack.wait_ready(Server.REGISTRY)
+    # Before any producer: each id that is given goes to who asks first.
+    initialise(init_settings_of(empty_stack), patience_s=PATIENCE_S)
+    assert _schema_ids(connections) == ids
+    pipeline.start(Service.CLEANER)
+    pipeline.start(Service.GENERATOR, GENERATOR_START_TIME="2026-03-03T20:00:00Z")
+    drain(pipeline, connections)
+    assert contents(warehouse)["facts"] != before["facts"]
+    # Among others, that no dead letter says "not registered".
+    assert_green(connections)
+
+
+def _schema_ids(connections: Connections) -> dict[str, dict[int, int]]:
+    """Subject → version → schema id."""
+    with httpx.Client(base_url=connections.schema_registry_url, trust_env=False, timeout=30) as registry:
+
+        def answer(path: str) -> Any:
+            return registry.get(path).raise_for_status().json()
+
+        return {
+            subject: {
+                v: answer(f"/subjects/{subject}/versions/{v}")["id"] for v in answer(f"/subjects/{subject}/versions")
+            }
+            for subject in answer("/subjects")
+        }

@@ -4,6 +4,8 @@ The run is of March 2026 and takes a minute of simulated time, so the five minut
 seconds here. What is deleted in a test stays deleted in the next ones.
 """
 
+import re
+
 import pytest
 from confluent_kafka import TopicPartition
 from sqlalchemy import Engine, text
@@ -127,6 +129,10 @@ def test_a_customer_is_forgotten(done, warehouse):
     assert code == 0, output
 
 
+def test_a_score_misses_nothing_of_what_was_deleted_on_purpose(done):
+    assert "faults handled" in command(done, "score")
+
+
 def test_dead_letters_go_and_the_others_are_still_compared(done):
     output = command(done, "retention", "--apply", RETENTION_DEAD_LETTERS_DAYS="1")
     assert "sales.dlq         retention.ms=86400000" in output
@@ -147,6 +153,9 @@ def test_after_old_records_went_verify_compares_what_is_left_and_says_since_when
     places = topic_partitions(done, *names)
     ends, middle = end_offsets(done, places), first_offsets(done, places, MIDDLE_MS)
     delete_records(done, {p: offset for p, offset in middle.items() if 0 < offset < ends[p]})
+    result = CliRunner().invoke(cli.app, ["score"], env=servers_of(done))
+    assert result.exit_code == 2
+    assert re.search(r"Kafka has deleted the records of \S+ before offset \d+; a score needs all", result.output)
     code, output = verified(done)
     assert code == 0, output
     assert "published since 2026-03-01T08:00:2" in output

@@ -106,3 +106,18 @@ def test_a_rejected_change_makes_no_version(world: World) -> None:
     world.engine.execute("UPDATE dim_customers SET valid_to = 900, is_current = false")
     world.version(900, None)
     assert world.why() == "it is a dead letter, and made a version"
+
+
+def test_of_a_forgotten_id_only_changes_from_then_on_make_its_history(world: World) -> None:
+    world.planted(Entity.CUSTOMERS, 5, "null_email", "defaulted")
+    world.clean(Entity.CUSTOMERS, 5, email="Unknown", last_update_time=100)
+    world.deleted(6, 200)
+    world.clean(Entity.CUSTOMERS, 7, last_update_time=300)
+    world.version(300, None)
+    assert world.why() == "the history of its id is another"
+    world.engine.execute(
+        "INSERT INTO forgotten VALUES ('stores', 7, 200), ('customers', 8, 200), ('customers', 7, 100)"
+    )
+    assert world.why() == "the history of its id is another"
+    world.engine.execute("INSERT INTO forgotten VALUES ('customers', 7, 200)")
+    assert world.handled

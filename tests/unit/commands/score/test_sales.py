@@ -135,3 +135,15 @@ def test_a_rejected_sale_that_a_window_counts_is_missed_whether_it_has_a_fact_or
     assert world.handled
     world.window(1)
     assert world.why() == "it is a dead letter, and its window counts more than the clean sales"
+
+
+def test_a_sale_of_a_detached_month_needs_no_fact(world: World) -> None:
+    world.planted(Entity.SALES, 5, "return", "kept")
+    world.raw(Entity.SALES, 5, quantity=-1)
+    world.clean(Entity.SALES, 5, quantity=-1)
+    world.window(1, returned=1)
+    assert world.why() == "it has no fact"
+    world.engine.execute("INSERT INTO archived VALUES (30000001, 60000000), (0, 30000000)")
+    assert world.why() == "it has no fact"
+    world.engine.execute("INSERT INTO archived VALUES (30000000, 60000000)")
+    assert world.handled

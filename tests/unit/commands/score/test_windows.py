@@ -192,3 +192,15 @@ def test_a_sale_on_the_late_topic_was_too_late(world: World, before: int, rise: 
             "INSERT INTO rises (partition, next_offset, watermark) VALUES (0, 1, ?)", [rise * 1_000_000]
         )
     assert world.handled if not why else world.why() == why
+
+
+def test_windows_that_are_older_than_what_is_kept_are_not_missed(world: World) -> None:
+    world.planted(Entity.SALES, 5, "late_event", "counted_or_late")
+    world.raw(Entity.SALES, 5)
+    world.clean(Entity.SALES, 5)
+    world.fact()
+    assert world.why() == "it is in no window and not on sales.late"
+    world.engine.execute("INSERT INTO kept_since VALUES (0)")
+    assert world.why() == "it is in no window and not on sales.late"
+    world.engine.execute("INSERT INTO kept_since VALUES (1)")
+    assert world.handled

@@ -8,6 +8,7 @@ from typing import Any
 import fastavro
 
 from commands.audit import engine as duck
+from commands.audit import retained
 from commands.audit.avro import Decoder, layout
 from commands.audit.layouts import Holds, named
 from commands.audit.rule_sets import RuleSets
@@ -96,6 +97,8 @@ class World:
         numbers = ", ".join(f"{n} BIGINT" for n in ("id", "facts", "event_time", *FACT_NUMBERS, *FACT_AMOUNTS))
         self.engine.execute(f"CREATE TABLE facts ({numbers}, payment_method VARCHAR)")
         self.engine.execute("CREATE TABLE warehouse_id (id VARCHAR)")
+        for name, (_, schema) in retained.NEEDS.items():
+            duck.create(self.engine, name, schema)
         counts = ", ".join(f"{n} BIGINT" for n in ("size", "start", "store_id", *COUNTS, *MONEY))
         self.engine.execute(f"CREATE TABLE window_counts ({counts})")
         window_sizes(self.engine, "1m")

@@ -67,8 +67,14 @@ class Brokers:
         return [int.from_bytes(dict(r.headers)[SOURCE_OFFSET.encode()] or b"", "big") for r in self.records(CLEAN)]
 
 
-def forwarder(brokers: Brokers, registry: Any = None, wait: Any = lambda ask: ask()) -> Forwarder:
+def forwarder(
+    brokers: Brokers, registry: Any = None, wait: Any = lambda ask: ask(), handed: list[Any] | None = None
+) -> Forwarder:
+    """``handed``: gets what is handed to the thread that computes."""
+
     async def compute(function: Any, *arguments: Any) -> Any:
+        if handed is not None:
+            handed.append(arguments[0])
         return function(*arguments)
 
     limits = BatchLimits(brokers.ask)
@@ -128,6 +134,15 @@ def test_it_returns_when_clean_records_and_dead_letters_are_there(two: Raw):
         assert headers(letter)[Header.OFFSET] == b"1"
 
     asyncio.run(run())
+
+
+def test_a_small_piece_is_computed_on_the_spot_and_a_large_one_in_the_thread_that_computes():
+    handed: list[Any] = []
+    small, large = products("a").columns(), products(noise(2**17)).columns()
+    brokers = Brokers()
+    asyncio.run(forwarder(brokers, handed=handed).forward([small, large]))
+    assert brokers.sources() == [0, 0]
+    assert handed == [large]
 
 
 def test_a_topic_that_takes_less_than_before_gets_smaller_batches_and_a_repeat_at_most():
