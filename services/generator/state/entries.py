@@ -47,18 +47,16 @@ def sold_entries(batch: ProducerBatch, sold: dict[int, int]) -> dict[bytes, byte
 
     ``sold``: product → pieces of all batches, to which this one is added.
     """
-    changed: dict[bytes, _Value] = {}
+    moved: dict[int, int] = {}
     for number, pieces in zip(batch.products, batch.pieces, strict=True):
         if pieces:
-            sold[number] = sold.get(number, 0) + pieces
-            changed[_SOLD + b"%d" % number] = b""
+            moved[number] = moved.get(number, 0) + pieces
+    for number, pieces in moved.items():
+        sold[number] = sold.get(number, 0) + pieces
     for number in batch.closed:
         sold.pop(number, None)
-        changed[_SOLD + b"%d" % number] = None
-    for key, value in changed.items():
-        if value is not None:
-            changed[key] = b"%d" % sold[int(key[len(_SOLD) :])]
-    return changed
+    numbers = (*moved, *batch.closed)
+    return {_SOLD + b"%d" % n: b"%d" % sold[n] if n in sold else None for n in numbers}
 
 
 class StoredPieces(NamedTuple):

@@ -10,6 +10,7 @@ from services.generator.faults import UNKNOWN_SCHEMA_ID, Fault
 from services.generator.retailer.assortment import Assortment
 from services.generator.retailer.partitions import partition_of
 from services.generator.retailer.supply import Availability
+from services.generator.timing.baskets import Baskets, first_lines
 from services.generator.timing.latency import Distribution, Latency
 from services.generator.timing.schedule import Slots
 from tests.harness.generator_streams import (
@@ -154,3 +155,19 @@ def test_what_was_given_up_is_never_chosen_again_and_ids_may_come_in_any_order()
     assert shelf.ids.tolist() == [20, 30]
     shelf.apply([Availability(1, 20, None), Availability(1, 30, None)])
     assert shelf.empty
+
+
+def test_where_nearly_everything_is_sold_out_sales_go_on_below_zero_in_smaller_baskets() -> None:
+    offer = market()
+    offer.products.apply([Availability(START, int(i), None) for i in offer.products.ids])
+    offer.products.apply([Availability(START, i, 1000, delivered=5) for i in (1, 2, 3)])
+    slots = Slots.of(np.arange(4096) + START, first_lines(Baskets(1).ends(0, 4096)))
+    sold = rows(Entity.SALES, sales_stream().block(slots, offer).records())
+    assert offer.products.stock.sum() == 15 - sum(row["quantity"] for row in sold)
+    assert offer.products.stock.max() < 0
+    baskets: dict[tuple, set[int]] = {}
+    for row in sold:
+        seen = baskets.setdefault((row["customer_id"], row["event_time"]), set())
+        assert row["product_id"] not in seen
+        seen.add(row["product_id"])
+    assert max(map(len, baskets.values())) == 3
