@@ -11,12 +11,13 @@ from benchmarks.cleaner import backlogs, kinds, latency, memory, rate
 from benchmarks.generator import pace, same
 from benchmarks.generator import rate as generator
 from benchmarks.generator import year as generator_year
+from benchmarks.questions import times
 from benchmarks.scd import constraints, history
 from benchmarks.scd import rate as scd
 from benchmarks.windows import facts, many, rises
 from benchmarks.windows import latency as windows_latency
 from benchmarks.windows import rate as windows
-from benchmarks.year import audit, year
+from benchmarks.year import audit, growth, year
 
 USUAL = {
     "decode": decode.main,
@@ -47,8 +48,9 @@ GENERATOR = {
     "generator-same": same.main,
     "generator-year": generator_year.main,
 }
-YEAR = {"year": year.main, "verify": audit.main}
-BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS, **GENERATOR, **YEAR, **CONTAINERS}
+YEAR = {"year": year.main, "verify": audit.main, "growth": growth.main}
+QUESTIONS = {"questions": times.main}
+BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS, **GENERATOR, **YEAR, **QUESTIONS, **CONTAINERS}
 
 
 def main(names: list[str]) -> int:

@@ -31,6 +31,8 @@ EMPTIED = (
     "stored_before",
     "sales_by_window",
     "sales_by_product_window",
+    "window_revisions",
+    "dead_letters",
     "sale_identities",
     "replayed_rises",
     "replays",

@@ -105,12 +105,14 @@ _WINDOWS: FrameSchema = {
     "revision": pl.Int64(),
     "state": pl.String(),
     "window_end": pl.Int64(),
+    "updated_at": pl.Int64(),
     **dict.fromkeys((*COUNTS, *MONEY), pl.Int64()),
 }
 #: The fields of a record that a row needs.
 _FIELDS: FrameSchema = {
     **dict.fromkeys(("kind", "window_size", "state"), pl.String()),
-    **dict.fromkeys(("window_start", "window_end", "store_id", "product_id", "revision", *COUNTS), pl.Int64()),
+    **dict.fromkeys(("window_start", "window_end", "updated_at", "revision"), pl.Int64()),
+    **dict.fromkeys(("store_id", "product_id", *COUNTS), pl.Int64()),
     **dict.fromkeys(MONEY, pl.Binary()),
 }
 _LATE: FrameSchema = {

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, Message
 from sqlalchemy import Engine, text
 
+from commands.dlq.load import drop_forgotten
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.errors import RetailStreamError, SettingsError, Unavailable
@@ -106,6 +107,7 @@ def _delete(engine: Engine, dimension: Entity, number: int, now_us: int) -> Forg
             connection.execute(text(f"DELETE FROM {table} WHERE {key} = :id AND {start} < {before}"), given).rowcount
             for table, start in ((f"dim_{dimension}", "valid_from"), (f"{dimension}_changes", moment))
         )
+        drop_forgotten(connection, dimension)
     return Forgotten(versions, changes, now_us)
 
 

@@ -89,7 +89,7 @@ def delete_windows(engine: Engine, days: int) -> tuple[datetime, int]:
             since: datetime = connection.execute(_SINCE, {"days": days}).scalar_one()
             # Before the rows go: `verify` then takes none of them for a loss.
             connection.execute(_NOTE, {"since": since})
-        for table in ("sales_by_window", "sales_by_product_window"):
+        for table in ("sales_by_window", "sales_by_product_window", "window_revisions"):
             # By size, so that each part is found by the key.
             delete = text(f"""
                 DELETE FROM {table} WHERE ctid = ANY(ARRAY(

@@ -23,6 +23,7 @@ in ``_`` exists once for each entity, ``dim_`` and ``versions_`` for each dimens
     sales_by_window, sales_by_product_window ──▶ expected_window_results ══▶ window_results
     counted ──▶ prefixes ──▶ attained, the sums that an earlier revision can have ══▶ window_results
     sales_by_product_window, dim_products ─────────────────────────────────══▶ sales_by_category_window
+    window_results ══▶ window_revisions        dead_, raw_ ══▶ dead_letters        fact_sales, dim_ ══▶ baskets, places
 
 The other checks compare one loaded table with another, or with what `migrations/catalogue.json` declares.
 """
@@ -49,6 +50,8 @@ from commands.verify import (
     recent,
     results,
     retained,
+    shown,
+    stored,
     versions,
     views,
     watermarks,
@@ -144,6 +147,9 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
         yield facts.enriched_check(database)
     else:
         yield facts.no_fact_check(database)
+    yield shown.basket_check(database)
+    for one in shown.PLACES:
+        yield shown.place_check(database, one)
     yield views.partition_check(database)
     yield watermarks.partition_check(database, delay)
     yield watermarks.stream_check(database)
@@ -156,10 +162,12 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
         windows.make_windows(database, kind, window_sizes, lateness, watermarks.stream_watermark(database))
         retained.drop_windows(database, f"windows_{kind}", windows.TABLES[kind])
         yield windows.window_check(database, kind)
-    retained.drop_windows(database, categories.VIEW, "window_results")
+    retained.drop_windows(database, categories.VIEW, stored.REVISIONS, "window_results")
     yield categories.category_check(database)
     yield results.window_results(database)
+    yield stored.stored_revision_check(database)
     yield revision_check(database, lateness)
     yield results.late_sales(database, window_sizes, lateness)
     yield results.late_table(database)
     yield outbox.outbox_check(database)
+    yield stored.dead_letter_check(database)

@@ -16,6 +16,8 @@ from commands.verify.catalogue import CATALOGUE
 from commands.verify.categories import VIEW
 from commands.verify.facts import CENTS
 from commands.verify.guards import GUARDS
+from commands.verify.shown import PLACES
+from commands.verify.stored import REVISIONS
 from commands.verify.versions import AS_OF_IDS
 from commands.verify.views import ATTACHED, FACT_PARTITIONS
 from commands.verify.windows import IDS, TABLES
@@ -78,6 +80,22 @@ _ENRICHED = {
     "brand": "p.brand",
     "store_name": "s.name",
     "manager": "s.manager",
+    "lateness": "f.published_at - f.event_time",
+    "too_late": (
+        "((SELECT count(*) FROM late_sales l WHERE (l.store_id, l.event_time) = (f.store_id, f.event_time)"
+        " AND l.source_partition = f.source_partition AND l.source_offset = f.source_offset) > 0)"
+    ),
+    "customer_address": "c.address",
+    "customer_city": "city_of(c.address)",
+    "customer_region": "region_of(c.address)",
+    "customer_phone_number": "c.phone_number",
+    "store_address": "s.address",
+    "store_city": "city_of(s.address)",
+    "store_region": "region_of(s.address)",
+    "store_phone_number": "s.phone_number",
+    **{name: f"c.{name}" for name in ("join_date", "age", "gender")},
+    **{name: f"p.{name}" for name in ("price", "stock_quantity", "size", "color", "description")},
+    **{name: f"s.{name}" for name in ("open_date", "status")},
 }
 
 
@@ -129,6 +147,24 @@ QUERIES: dict[str, str] = {
     "sales_enriched": _enriched(),
     **{table: _windows(table, IDS[kind], ", revision, state") for kind, table in TABLES.items()},
     VIEW: _windows(VIEW, "category"),
+    REVISIONS: _windows(REVISIONS, "id", f", kind, revision, {micros('published_at')}"),
+    # Revisions of an earlier release are on `sales.windows` only.
+    "revisions_since": f"SELECT {micros('since')} FROM kept_since WHERE what = 'revisions' AND since <= now()",
+    "dead_letters": f"""
+        SELECT entity, partition, "offset", {micros("published_at")}, source_partition, source_offset,
+               array_to_string(rules, ',') AS rules, rules_version, message, key, value::text AS value FROM dead_letters
+    """,
+    "baskets": f"""
+        SELECT store_id, customer_id, {micros("event_time")}, payment_method, lines, units_sold, units_returned,
+               {", ".join(map(cents, MONEY))} FROM baskets
+    """,
+    **{
+        f"{one}_places": f"""
+            SELECT {one}_sk, {one}_id, address, city, region, {micros("valid_from")}, {micros("valid_to")}, is_current
+            FROM {one}_places
+        """
+        for one in PLACES
+    },
     "partition_watermarks": f"""
         SELECT partition, epoch, {micros("watermark")}, idle,
                coalesce(idle AND idle_until > clock_timestamp(), false) AS leased

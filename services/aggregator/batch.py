@@ -18,7 +18,18 @@ from retail_stream.waiting import Wait, wait_for
 from retail_stream.warehouse import positions, replays
 from retail_stream.warehouse.positions import Position
 from retail_stream.warehouse.topics_read import TopicsRead
-from services.aggregator import facts, identities, late, lifecycle, outbox, ownership, settings, warehouse, windows
+from services.aggregator import (
+    facts,
+    identities,
+    late,
+    lifecycle,
+    outbox,
+    ownership,
+    revisions,
+    settings,
+    warehouse,
+    windows,
+)
 from services.aggregator.ownership import OwnedPartition
 from services.aggregator.step import PartitionBatch, Step, StreamState, step
 
@@ -155,6 +166,7 @@ class Aggregator:
         update = lifecycle.update_windows(stored, did.deltas, past, rules.lateness)
         # apply
         warehouse.save_windows(connection, update.rows, before.now)
+        revisions.store(connection, update.results, before.now)
         new_facts = facts.store(connection, did.sales) if self._settings.fact_sales == "on" else 0
         late.store(connection, did.sales, rules)
         saved = {p: identities.save(connection, p, held[p], after) for p, after in sorted(did.held.items())}

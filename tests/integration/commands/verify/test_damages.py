@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from commands.demo.pipeline import Pipeline, Service
+from commands.dlq import load as dead_letters
 from commands.embedded.processes import ProcessGroup
 from commands.score import command, judge
 from commands.verify import catalogue, compare, load, warehouse
@@ -81,6 +82,8 @@ def done(empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Conn
         drain(pipeline, connections)
         for service in (Service.CLEANER, Service.SCD_MERGER, Service.AGGREGATOR):
             assert pipeline.stop(service) == 0, pipeline.log(service).read_text()[-2000:]
+    assert dead_letters.load(connections) > 0
+    assert dead_letters.load(connections) == 0, "each letter once"
     return connections
 
 
@@ -360,7 +363,7 @@ def test_every_sum_of_every_revision_is_compared(done):
     assert len(made) >= families.REVISIONS.at_least
     with reading_through(change):
         checks = checked(done)
-    require_named(checks, made, ["outbox"])
+    require_named(checks, made, ["outbox", "window_revisions"])
 
 
 def missed(connections: Connections) -> list[str]:
@@ -426,7 +429,8 @@ def test_records_that_were_published_again_or_never_are_named(done):
     ]
     # What would be late by that rise is so no more.
     late = ["partition_watermarks", "sales_by_window", "sales_by_product_window", "sales.late", "late_sales"]
-    require_named(checks, made, [*late, "sale_identities", "sales.windows, revisions", "stream_watermark"])
+    late += ["sale_identities", "sales.windows, revisions", "stream_watermark", "window_revisions", "dead_letters"]
+    require_named(checks, made, late)
 
 
 def _end_queries(connections: Connections) -> int:

@@ -256,7 +256,7 @@ def test_records_of_sales_windows_become_rows(engine):
     start = int(moment.timestamp()) * S
     place, sums = (1, None, MINE, 5, None, b"7"), (3, 4, 0, 1234, 0, -1, 13000, -9999999999)
     assert rows == [
-        (*place, "store", 300 * S, start, 7, 2, "fired", start + 300 * S, *sums),
-        (*place, "product", 300 * S, start, 9, 2, "fired", start + 300 * S, *sums),
-        *[(*place, *[None] * 15)] * 2,
+        (*place, "store", 300 * S, start, 7, 2, "fired", start + 300 * S, start, *sums),
+        (*place, "product", 300 * S, start, 9, 2, "fired", start + 300 * S, start, *sums),
+        *[(*place, *[None] * 16)] * 2,
     ]
