@@ -14,6 +14,7 @@ from benchmarks.generator import year as generator_year
 from benchmarks.questions import times
 from benchmarks.scd import constraints, history
 from benchmarks.scd import rate as scd
+from benchmarks.windows import declared as windows_declared
 from benchmarks.windows import facts, many, rises
 from benchmarks.windows import latency as windows_latency
 from benchmarks.windows import rate as windows
@@ -40,6 +41,7 @@ WINDOWS = {
     "windows-open": many.main,
     "windows-latency": windows_latency.main,
     "windows-rises": rises.main,
+    "windows-declared": windows_declared.main,
 }
 CONTAINERS = {"containers": containers.main}
 GENERATOR = {

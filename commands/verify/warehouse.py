@@ -1,5 +1,6 @@
 """The queries by which `verify` reads the warehouse, and a view that it reads beside the topics."""
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -12,24 +13,29 @@ from commands.audit.retained import QUERIES as RETAINED
 from commands.audit.snapshot import OUTBOX, WAREHOUSE_ID, cents, dimension, load, micros, reading
 from commands.audit.versions import attributes, surrogate
 from commands.audit.windows import COUNTS, MONEY
+from commands.progress import Shown
 from commands.verify.catalogue import CATALOGUE
-from commands.verify.categories import VIEW
 from commands.verify.facts import CENTS
 from commands.verify.guards import GUARDS
+from commands.verify.shaping import QUERIES as FIRST
+from commands.verify.shaping import Shaping
 from commands.verify.shown import PLACES
 from commands.verify.stored import REVISIONS
 from commands.verify.versions import AS_OF_IDS
 from commands.verify.views import ATTACHED, FACT_PARTITIONS
-from commands.verify.windows import IDS, TABLES
 from retail_stream.entities import DIMENSIONS, FIELDS, JOINED, Entity
 
 
-def _windows(table: str, id_column: str, more: str = "") -> str:
-    money = ", ".join(map(cents, MONEY))
+def windows(shaping: Shaping) -> dict[str, str]:
+    """The queries of the tables and views of windows, by their names."""
+    tables = {g.table: _windows(g.table, g.column, g.measures, ", revision, state") for g in shaping.groupings}
+    return tables | {v.name: _windows(v.name, f'"{v.attribute}"', v.base.measures) for v in shaping.views}
+
+
+def _windows(table: str, id_column: str, measures: Sequence[str], more: str = "") -> str:
+    sums = ", ".join([*(m for m in COUNTS if m in measures), *(cents(m) for m in MONEY if m in measures)])
     times = ", ".join(map(micros, ("window_size", "window_start", "window_end")))
-    return f"""
-        SELECT {times}, {id_column}, {", ".join(COUNTS)}, {money}{more} FROM {table}
-    """
+    return f"SELECT {times}, {id_column}, {sums}{more} FROM {table}"
 
 
 def _micros_of_each(array: str) -> str:
@@ -125,14 +131,14 @@ _SALE = f"""
 _POSITIONS = (
     f"SELECT consumer_group, topic, partition, epoch, next_offset, source_offset, {micros('updated_at')} FROM {{}}"
 )
-#: Table of the engine → the query in Postgres.
+#: Table of the engine → the query in Postgres, but for windows.
 QUERIES: dict[str, str] = {
     "positions": _POSITIONS.format("consumer_positions"),
     "shown_positions": _POSITIONS.format("public.consumer_positions"),
     "pipeline_state": f"""
         SELECT {micros("watermark")}, outbox, idle_partitions, sales_windows, allowed_lateness_s FROM pipeline_state
     """,
-    "settings": "SELECT name, value FROM stored_settings",
+    **FIRST,
     **{f"dim_{e}": dimension(e) for e in DIMENSIONS},
     **{f"{e}_current": dimension(e, f"{e}_current") for e in DIMENSIONS},
     **{f"{e}_as_of_moment": f"SELECT {micros('moment')} FROM {_moment(e)}" for e in DIMENSIONS},
@@ -145,9 +151,7 @@ QUERIES: dict[str, str] = {
     """,
     "stored_before": "SELECT partition, source_offset FROM stored_before",
     "sales_enriched": _enriched(),
-    **{table: _windows(table, IDS[kind], ", revision, state") for kind, table in TABLES.items()},
-    VIEW: _windows(VIEW, "category"),
-    REVISIONS: _windows(REVISIONS, "id", f", kind, revision, {micros('published_at')}"),
+    REVISIONS: _windows(REVISIONS, "id", (*COUNTS, *MONEY), f", kind, revision, {micros('published_at')}"),
     # Revisions of an earlier release are on `sales.windows` only.
     "revisions_since": f"SELECT {micros('since')} FROM kept_since WHERE what = 'revisions' AND since <= now()",
     "dead_letters": f"""
@@ -195,6 +199,13 @@ QUERIES: dict[str, str] = {
     """,
     **RETAINED,
 }
+
+
+def read(connection: Connection, target: duck.Engine, progress: Shown, queries: Mapping[str, str]) -> None:
+    """Load the result of each query as the table of its name."""
+    for table, query in queries.items():
+        progress.say(f"reading the warehouse: {table}")
+        load(connection, target, table, query)
 
 
 def export_snapshot(connection: Connection) -> str:

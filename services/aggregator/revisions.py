@@ -4,34 +4,37 @@ import polars as pl
 from sqlalchemy import Connection
 
 from retail_stream.warehouse import postgres
-from services.aggregator.lifecycle import REVISION, STATE, WindowState
-from services.aggregator.totals import CENTS, COUNTS, ID, KIND, SIZE, START
+from services.aggregator.declared import CENTS, COUNTS
+from services.aggregator.lifecycle import WindowState
+from services.aggregator.totals import ID, REVISION, SIZE, START, STATE, Grouping
 
 _COLUMNS = (
-    pl.col(KIND).cast(pl.String),
     # An interval in Postgres.
     (pl.col(SIZE).cast(pl.String) + " us").alias("window_size"),
     pl.col(START).alias("window_start"),
     (pl.col(START) + pl.col(SIZE)).alias("window_end"),
     pl.col(ID).cast(pl.String),
     REVISION,
-    *COUNTS,
 )
 _TIMES = ("window_start", "window_end", "published_at")
 
 
-def store(connection: Connection, results: pl.DataFrame, now: int) -> None:
+def store(connection: Connection, grouping: Grouping, results: pl.DataFrame, now: int) -> None:
     """Insert the results that a firing or a revision made: a final one repeats the sums of the last.
 
-    ``results``: of a :class:`lifecycle.WindowUpdate`; ``now``: microseconds.
+    ``results``: of a :class:`lifecycle.WindowUpdate` of the grouping; ``now``: microseconds. Measures that the grouping
+    does not have are NULL.
     """
     fired = results.filter(pl.col(STATE) == WindowState.FIRED.value)
     if fired.is_empty():
         return
+    counts = (m for m in COUNTS if m in grouping.measures)
     # As text: a double has too few digits for a sum.
-    money = (_amount(c) for c in CENTS)
-    rows = fired.select(*_COLUMNS, *money, pl.lit(now, pl.Int64).alias("published_at"))
-    postgres.copy(connection, "window_revisions", rows, times=_TIMES)
+    money = (_amount(c) for c in CENTS if c in grouping.measures)
+    kind, published = pl.lit(grouping.name).alias("kind"), pl.lit(now, pl.Int64).alias("published_at")
+    postgres.copy(
+        connection, "window_revisions", fired.select(kind, *_COLUMNS, *counts, *money, published), times=_TIMES
+    )
 
 
 def _amount(cents: str) -> pl.Expr:

@@ -56,6 +56,7 @@ SEEN = {
     **{("fact_sales", c): (["fact_sales"], ABSENT) for c in ("transaction_id", "event_time", "store_id")},
     **{("late_sales", c): (["late_sales"], ABSENT) for c in ("source_partition", "source_offset")},
     **{("replays", c): (["replays"], ABSENT) for c in ("consumer_group", "topic", "partition", "replay_of")},
+    ("aggregations", "relation"): (["aggregations"], ABSENT),
     **{("window_revisions", c): (["window_revisions"], ABSENT) for c in ("kind", "id", "revision", *_OF_WINDOWS)},
     **{("dead_letters", c): (["dead_letters"], ABSENT) for c in ("entity", "partition", "offset")},
     ("topics_read", "topic"): (["topics_read"], ABSENT),
@@ -89,6 +90,7 @@ GONE = {
     "sale_identities": "its identity is not",
     "fact_partitions": "has no row",
     "stored_settings": "missing",
+    "aggregations": ": missing",
 }
 #: The settings of the delay are the default ones, so nothing else is computed anew without them.
 CHOSEN = {"stored_settings": "WHERE name = 'WATERMARK_DELAY_S'", "fact_partitions": "WHERE name LIKE '%2026_03'"}
