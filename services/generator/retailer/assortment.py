@@ -8,6 +8,8 @@ from services.generator.timing.baskets import MOST_LINES
 
 #: The most pieces of one line.
 MOST_PIECES = 5
+#: How often lines of a block that want more than there is choose again: together they may want too much of another one.
+_TRIES = 10
 
 
 class Assortment(Shelf):
@@ -32,21 +34,26 @@ class Assortment(Shelf):
         while (clash := _clashes(rank, basket, everywhere)).any():
             rank[clash] = (rank[clash] + 1) % size
         chosen: Ints = self.offered[rank]
-        wanted = np.bincount(chosen, pieces, len(self.ids)).astype(np.int64)
-        if (beyond := wanted > self.stock).any():
-            self._choose_again(chosen, np.flatnonzero(beyond[chosen]), wanted, again, basket, pieces)
+        for _ in range(_TRIES):
+            wanted = np.bincount(chosen, pieces, len(self.ids)).astype(np.int64)
+            rows = np.flatnonzero((wanted > self.stock)[chosen])
+            if not len(rows) or not self._choose_again(chosen, rows, wanted, again, basket, pieces):
+                break
         return chosen
 
-    def _choose_again(self, chosen: Ints, rows: Ints, wanted: Ints, again: Floats, basket: Ints, pieces: Ints) -> None:
-        """Give the lines that want more than there is another product, in place. ``rows``: lines of those products."""
+    def _choose_again(self, chosen: Ints, rows: Ints, wanted: Ints, again: Floats, basket: Ints, pieces: Ints) -> bool:
+        """Give the lines that want more than there is another product, in place; False if there are too few others.
+
+        ``rows``: the lines of products of which there are too few pieces.
+        """
         rows = rows[np.argsort(chosen[rows], kind="stable")]
         total, product = np.cumsum(pieces[rows]), chosen[rows]
         firsts = np.flatnonzero(np.diff(product, prepend=-1))
         before = np.repeat((total - pieces[rows])[firsts], np.diff(firsts, append=len(rows)))
         refused = rows[total - before > self.stock[product]]
-        ample = np.flatnonzero(self.stock - wanted >= MOST_PIECES * len(refused))
+        ample = np.flatnonzero(self.stock - wanted >= MOST_PIECES)
         if len(ample) < MOST_LINES:
-            return
+            return False
         moving = np.zeros(len(chosen), bool)
         moving[refused] = True
         rank = (again * len(ample)).astype(np.int64)
@@ -54,6 +61,7 @@ class Assortment(Shelf):
         while (clash := _clashes(chosen, basket, moving)).any():
             rank[clash] = (rank[clash] + 1) % len(ample)
             chosen[clash] = ample[rank[clash]]
+        return True
 
     def prices(self, places: Ints, at_us: Ints) -> Ints:
         """The price in cents at each place, at a moment each."""

@@ -157,6 +157,20 @@ def test_what_was_given_up_is_never_chosen_again_and_ids_may_come_in_any_order()
     assert shelf.empty
 
 
+def test_a_block_sells_no_more_of_a_product_than_there_is() -> None:
+    offer, stream = market(), sales_stream()
+    before = offer.products.stock.copy()
+    slots = Slots.of(np.arange(4096) + START, first_lines(Baskets(1).ends(0, 4096)))
+    sold = Counter[int]()
+    for row in rows(Entity.SALES, stream.block(slots, offer).records()):
+        sold[row["product_id"]] += row["quantity"]
+    left = before - np.array([sold[int(i)] for i in offer.products.ids])
+    assert (left == offer.products.stock).all()
+    assert (left >= 0).all()
+    # Popular products were wanted more often than they were there.
+    assert (left[:3] < 5).all()
+
+
 def test_where_nearly_everything_is_sold_out_sales_go_on_below_zero_in_smaller_baskets() -> None:
     offer = market()
     offer.products.apply([Availability(START, int(i), None) for i in offer.products.ids])
