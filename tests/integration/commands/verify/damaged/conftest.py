@@ -49,7 +49,7 @@ def done(shared: "Shared", tmp_path_factory: pytest.TempPathFactory) -> Connecti
             pipeline.start(service)
         drain(pipeline, connections)
         eventually(lambda: _is_idle(connections), "all partitions are idle", PATIENCE_S)
-        # Or they would be idle again before the end, on a slow machine, and most of the stream's watermark is not compared then.
+        # Or, on a slow machine, they would be idle again before the end: much of the watermark is not compared then.
         assert pipeline.stop(Service.AGGREGATOR) == 0
         pipeline.start(Service.AGGREGATOR, IDLE_TIMEOUT_S="600")
         streams.publish_more(connections)
