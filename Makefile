@@ -59,7 +59,7 @@ bench-scd: setup $(PEERS)/.set-up ## the merger against other ways to SCD type 2
 	@$(BIN)/python -m benchmarks scd scd-history scd-constraints
 
 bench-windows: setup $(PEERS)/.set-up ## the aggregator against other engines' windows; facts; publish to visible
-	@$(BIN)/python -m benchmarks windows windows-facts windows-open windows-latency windows-rises
+	@$(BIN)/python -m benchmarks windows windows-facts windows-open windows-latency windows-rises windows-declared
 
 bench-containers: setup ## docker compose up: how long until healthy, memory, sizes; are images reproducible?
 	@$(BIN)/python -m benchmarks containers

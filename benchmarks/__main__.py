@@ -11,8 +11,10 @@ from benchmarks.cleaner import backlogs, kinds, latency, memory, rate
 from benchmarks.generator import pace, same
 from benchmarks.generator import rate as generator
 from benchmarks.generator import year as generator_year
+from benchmarks.questions import times
 from benchmarks.scd import constraints, history
 from benchmarks.scd import rate as scd
+from benchmarks.windows import declared as windows_declared
 from benchmarks.windows import facts, many, rises
 from benchmarks.windows import latency as windows_latency
 from benchmarks.windows import rate as windows
@@ -39,6 +41,7 @@ WINDOWS = {
     "windows-open": many.main,
     "windows-latency": windows_latency.main,
     "windows-rises": rises.main,
+    "windows-declared": windows_declared.main,
 }
 CONTAINERS = {"containers": containers.main}
 GENERATOR = {
@@ -48,7 +51,8 @@ GENERATOR = {
     "generator-year": generator_year.main,
 }
 YEAR = {"year": year.main, "verify": audit.main, "growth": growth.main}
-BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS, **GENERATOR, **YEAR, **CONTAINERS}
+QUESTIONS = {"questions": times.main}
+BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS, **GENERATOR, **YEAR, **QUESTIONS, **CONTAINERS}
 
 
 def main(names: list[str]) -> int:

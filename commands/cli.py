@@ -141,12 +141,14 @@ def rebuild(
     from commands import derived_topics, rebuild
     from commands.settings import start
     from retail_stream.errors import SettingsError
+    from services.aggregator import declared
     from services.aggregator.settings import AggregatorSettings
 
     settings = start("rebuild", AggregatorSettings)
     if not yes and not sys.stdin.isatty():
         raise SettingsError("rebuild empties the warehouse; without a terminal to ask in, it needs --yes.")
-    wanted = {n: v for n, v in settings.shaping.items() if n.lower() in settings.model_fields_set}
+    given = {declared.NAME, *map(str.upper, settings.model_fields_set)}
+    wanted = {n: v for n, v in settings.shaping.items() if n in given}
     rebuild.show(rebuild.plan(settings, wanted, from_raw=from_raw), Console(highlight=False))
     if not yes:
         typer.confirm("Empty the warehouse?", abort=True)

@@ -25,11 +25,12 @@ from retail_stream.kafka import clients
 from retail_stream.package_data import folder
 from retail_stream.rules.rule_set import load_all
 from retail_stream.settings import Connections
-from retail_stream.topics import AHEAD, TOPICS, Topic
+from retail_stream.topics import AHEAD, TOPICS, Result, Topic
+from retail_stream.topics import topic as topic_of
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 from retail_stream.warehouse import postgres
 from retail_stream.warehouse import roles as reader_role
-from services.aggregator import facts
+from services.aggregator import declared, facts, outbox, tables
 
 MIGRATIONS = folder("migrations")
 #: Months whose facts have a partition before their first sale, beside the current one. The aggregator makes later ones.
@@ -67,9 +68,11 @@ def initialise(settings: InitSettings, patience_s: float | None = COMMAND_PATIEN
     Raises:
         Unavailable: a server did not answer for ``patience_s`` seconds (None: wait for ever).
         RuleError: a rule of `schemas/rules` is not valid; nothing was created.
+        SettingsError: an entry of `schemas/windows.toml` is not valid, or that of a table with rows has changed.
     """
-    # A rule that is not valid would stop the cleaner later.
+    # A rule or an entry that is not valid would stop a service later.
     load_all()
+    declared.load()
     wait_for(lambda: create_topics(settings), patience_s)
     wait_for(lambda: _register_schemas(settings), patience_s)
     password = settings.retail_stream_reader_password.get_secret_value()
@@ -139,6 +142,9 @@ def _register_schemas(settings: InitSettings) -> None:
         if topic.schema_file is not None:
             _set_mode(registry, topic)
             registry.register(topic.subject, topic.schema())
+    # After those that are always there: a registry that lost all of them gives them their old ids.
+    if (further := outbox.further_schema(declared.load())) is not None:
+        registry.register(topic_of(Result.WINDOWS).subject, further)
     _log.info("schemas", registered=sum(t.schema_file is not None for t in TOPICS))
 
 
@@ -159,8 +165,10 @@ def migrate(settings: Connections, reader_password: str | None = None) -> None:
     ``reader_password``: of the role that may only read; None: it may not log in.
 
     Raises:
+        SettingsError: an entry of `schemas/windows.toml` is not valid, or that of a table with rows has changed.
         Unavailable: Postgres does not answer.
     """
+    declarations = declared.load()
     engine = postgres.engine(settings.database_url)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
@@ -170,6 +178,7 @@ def migrate(settings: Connections, reader_password: str | None = None) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             facts.make_ahead(connection, MONTHS_AHEAD)
+            tables.make(connection, declarations)
             reader_role.create(connection, reader_password)
             version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
     finally:

@@ -22,15 +22,17 @@ from retail_stream.kafka.topic_ids import topic_ids
 from retail_stream.settings import Connections
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 from retail_stream.warehouse import postgres, topics_read
+from services.aggregator import declared, tables
 from services.aggregator.relay import LOCK, Relay
 
-#: The tables that lose all rows. The others keep theirs: epochs, settings, months of facts and the schema's version.
+#: The tables that lose all rows, beside those of windows.
+#: The others keep theirs: epochs, settings, months of facts and the schema's version.
 EMPTIED = (
     "fact_sales",
     "late_sales",
     "stored_before",
-    "sales_by_window",
-    "sales_by_product_window",
+    "window_revisions",
+    "dead_letters",
     "sale_identities",
     "replayed_rises",
     "replays",
@@ -91,12 +93,16 @@ def plan(connections: Connections, wanted: Mapping[str, str], *, from_raw: bool 
 def empty(connections: Connections) -> None:
     """Empty the warehouse in one transaction, after the results that wait in its outbox are published.
 
+    The tables of windows are then those that `schemas/windows.toml` declares.
+
     Raises:
+        SettingsError: that file is not valid; nothing was changed.
         Unavailable: a server did not answer for 30 s, or another session kept a lock for so long; nothing was changed.
     """
+    declarations = declared.load()
     engine = postgres.engine(connections.database_url, lock_timeout="20s")
     try:
-        wait_for(lambda: _empty(connections, engine), COMMAND_PATIENCE_S)
+        wait_for(lambda: _empty(connections, engine, declarations), COMMAND_PATIENCE_S)
     finally:
         engine.dispose()
 
@@ -111,7 +117,9 @@ def show(planned: Plan, console: Console) -> None:
     ):
         console.print(line, soft_wrap=True)
     for name, (stored, wanted) in planned.changed.items():
-        console.print(f"{name} was {stored!r}. Start the aggregator with {name}={wanted} next.", soft_wrap=True)
+        goes_on = "The aggregator reads the file when it starts." if name == declared.NAME else ""
+        goes_on = goes_on or f"Start the aggregator with {name}={wanted} next."
+        console.print(f"{name} was {stored!r}. {goes_on}", soft_wrap=True)
 
 
 def _ids(connections: Connections) -> Mapping[str, str]:
@@ -127,7 +135,7 @@ def _records(connections: Connections, names: Sequence[str]) -> Mapping[str, int
 
 def _plan(engine: Engine, records: Mapping[str, int], wanted: Mapping[str, str], ids: Mapping[str, str]) -> Plan:
     with postgres.outages(engine), engine.connect() as connection:
-        missing = [t for t in EMPTIED if not _exists(connection, t)]
+        missing = [t for t in (*EMPTIED, "aggregations") if not _exists(connection, t)]
         if missing:
             raise RetailStreamError(
                 f"Postgres at {postgres.address(engine)} has no table {missing[0]}; run `retail-stream init` first."
@@ -143,9 +151,9 @@ def _plan(engine: Engine, records: Mapping[str, int], wanted: Mapping[str, str],
         changed = {n: (stored[n], value) for n, value in wanted.items() if stored.get(n, value) != value}
         if changed and connection.execute(_AGGREGATORS).scalar_one():
             name, (old, new) = next(iter(changed.items()))
+            then = "" if name == declared.NAME else f" with {name}={new}"
             raise RetailStreamError(
-                f"{name}={new!r}: an aggregator runs with {old!r}; stop it, run this command again, and start it with "
-                f"{name}={new}."
+                f"{name}={new!r}: an aggregator runs with {old!r}; stop it, run this command again, and start it{then}."
             )
         facts = connection.execute(
             text(
@@ -160,7 +168,7 @@ def _exists(connection: Connection, table: str) -> bool:
     return bool(connection.execute(text("SELECT to_regclass(:t) IS NOT NULL"), {"t": table}).scalar_one())
 
 
-def _empty(connections: Connections, engine: Engine) -> None:
+def _empty(connections: Connections, engine: Engine, declarations: declared.Declarations) -> None:
     with postgres.outages(engine), engine.begin() as connection:
         # The lock of the aggregators: from here on the outbox does not grow.
         connection.execute(text("SELECT FROM stream_watermark FOR UPDATE"))
@@ -168,7 +176,8 @@ def _empty(connections: Connections, engine: Engine) -> None:
             _until(lambda: not _waiting(connection), f"Results wait in the outbox of {postgres.address(engine)}")
         # A relay knows the warehouse by its old id. It ends, and none leads until this transaction does.
         _until(lambda: _has_lock(connection), "Another session publishes the outbox")
-        connection.execute(text(f"TRUNCATE {', '.join(EMPTIED)}"))
+        connection.execute(text(f"TRUNCATE {', '.join([*EMPTIED, *tables.known(connection)])}"))
+        tables.make(connection, declarations)
         for update in _BEGUN_ANEW:
             connection.execute(text(update))
 

@@ -20,6 +20,8 @@ from tests.harness.servers import Servers, private_stack
 TESTS = Path(__file__).parent
 #: Those that take longest begin first, so that no worker is left alone with one of them at the end.
 ORDER = ("system", "compose", "golden", "integration", "unit")
+#: Folders whose files share a pipeline, a fixture of the package.
+TOGETHER = ("tests/integration/commands/verify/damaged/",)
 
 # Tests start services hundreds of times: each would compile all its packages again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -74,10 +76,15 @@ def _folder(item: pytest.Item) -> str:
 
 
 class FilesOrTests(LoadScopeScheduling):
-    """Give a worker one test of `unit`, or a whole file that needs servers: some of these files are one story."""
+    """Give a worker one test of `unit`, or a whole file that needs servers: some of these files are one story.
+
+    A folder of TOGETHER goes to one worker, too.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid if nodeid.startswith("tests/unit/") else nodeid.partition("::")[0]
+        if nodeid.startswith("tests/unit/"):
+            return nodeid
+        return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid.partition("::")[0])
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesOrTests:

@@ -1,5 +1,7 @@
 """Whether set rates are kept over a minute, by the broker's own clock, with a burst in each half minute.
 
+The lines of a basket come together, so a minute may hold one basket more or less.
+
 BENCH_SECONDS (60) says over how long; rates are BENCH_SALES_PER_S (1,100,5000,20000).
 """
 
@@ -14,6 +16,7 @@ from benchmarks.cleaner.contestants import ROOT
 from benchmarks.cleaner.running import say_goal
 from benchmarks.cleaner.world import SALES, World, world
 from retail_stream.kafka.reading import read_to_end
+from services.generator.timing.baskets import MOST_LINES
 
 _PATIENCE_S = 120.0
 
@@ -28,7 +31,8 @@ def main() -> int:
         within = int(np.searchsorted(times, times[0] + seconds * 1000))
         busiest = np.bincount(((times[:within] - times[0]) // 1000).astype(int)).max()
         print(f"{rate:,.0f}/s: {within:,} sales in {seconds:.0f} s, {busiest:,} of them in the busiest second")
-        say_goal(f"{rate:,.0f}/s: off by, percent", abs(within / (rate * seconds) - 1) * 100, "<=", 2)
+        off = max(0, abs(within - rate * seconds) - MOST_LINES) / (rate * seconds)
+        say_goal(f"{rate:,.0f}/s: off by more than a basket, percent", off * 100, "<=", 2)
     return 0
 
 

@@ -89,6 +89,10 @@ def _sales(moments: str) -> tuple[str, ...]:
             f" SELECT interval '1 minute', {start}, {start} + interval '1 minute', i % {IDS}, {sums} FROM {moments}"
             for table, id_ in (("sales_by_window", "store_id"), ("sales_by_product_window", "product_id"))
         ),
+        "INSERT INTO window_revisions (kind, window_size, window_start, window_end, id, transactions, units_sold,"
+        " units_returned, gross_sales, returns_amount, discounts, taxes, revision, published_at)"
+        f" SELECT 'store', interval '1 minute', {start}, {start} + interval '1 minute', i % {IDS},"
+        f" 1, 1, 0, 9.99, 0, 0, 0.8, 0, at FROM {moments}",
     )
 
 

@@ -48,6 +48,11 @@ _DOCUMENTED = (
         "late_sales",
     ),
     Query(
+        "docs/warehouse.md: the revisions of a window",
+        "SELECT revision, net_sales, published_at FROM window_revisions WHERE window_size = '1 minute'"
+        f" AND window_start = date_trunc('minute', {_MOMENT}) AND kind = 'store' AND id = '7' ORDER BY revision",
+    ),
+    Query(
         "docs/warehouse.md: the sales of a customer",
         "SELECT event_time, product_name, total_amount FROM sales_enriched WHERE customer_id = 7 ORDER BY event_time",
         "fact_sales WHERE customer_id = 7",

@@ -61,6 +61,7 @@ class Decoder:
 
     def __init__(self, reader: AvroSchema, schemas: Mapping[int, AvroSchema]) -> None:
         """``reader``: the fields to decode; ``schemas``: schema id → writer schema."""
+        self.schemas = schemas
         self.fields: tuple[str, ...] = tuple(f["name"] for f in reader["fields"])
         self._names = {f["name"]: (f["name"], *f.get("aliases", ())) for f in reader["fields"]}
         self._layout = with_meanings(reader)["fields"]
@@ -82,6 +83,11 @@ class Decoder:
             and _short_name(s) == _short_name(self._plain)
             and _types(s["fields"]) == _types(self._layout)
         }
+
+    @property
+    def exact(self) -> frozenset[int]:
+        """The ids of the schemas that have exactly the reader's fields."""
+        return frozenset(self._at_once)
 
     def framed(self, value: bytes | None) -> AvroRecord | None:
         """The fields of a value with its Confluent header; None as :meth:`record`."""

@@ -6,6 +6,7 @@ yet). ``headers``: those that no result has, as bytes that can be compared.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,8 +15,10 @@ import polars as pl
 
 from commands.audit.avro import HEADER_BYTES, Decoder, schema_number
 from commands.audit.engine import Engine, create, insert
+from commands.audit.layouts import Holds, holds
 from commands.audit.records import FrameSchema, Header, Row, comparable, decimal, text
 from commands.audit.windows import COUNTS, MONEY, span
+from retail_stream.entities import Entity
 from retail_stream.kafka.headers import RULES_VERSION, SOURCE_OFFSET, big_endian
 from retail_stream.topics import Result
 
@@ -101,17 +104,24 @@ _WINDOWS: FrameSchema = {
     "kind": pl.String(),
     "window_size": pl.Int64(),
     "window_start": pl.Int64(),
-    "id": pl.Int64(),
+    "id": pl.String(),
     "revision": pl.Int64(),
     "state": pl.String(),
     "window_end": pl.Int64(),
+    "updated_at": pl.Int64(),
     **dict.fromkeys((*COUNTS, *MONEY), pl.Int64()),
 }
-#: The fields of a record that a row needs.
+#: The fields of a record that a row needs, beside its key.
 _FIELDS: FrameSchema = {
     **dict.fromkeys(("kind", "window_size", "state"), pl.String()),
-    **dict.fromkeys(("window_start", "window_end", "store_id", "product_id", "revision", *COUNTS), pl.Int64()),
+    **dict.fromkeys(("window_start", "window_end", "updated_at", "revision", *COUNTS), pl.Int64()),
     **dict.fromkeys(MONEY, pl.Binary()),
+}
+#: The columns of a sale that a record may be for, one of them.
+_KEYS: FrameSchema = {
+    name: pl.String() if held is Holds.TEXT else pl.Int64()
+    for name, held in holds(Entity.SALES).items()
+    if held in (Holds.TEXT, Holds.OTHER)
 }
 _LATE: FrameSchema = {
     **_PLACE,
@@ -135,24 +145,48 @@ _RISES: FrameSchema = {
 
 
 class WindowTable:
-    """``window_results``: a row per record of `sales.windows`. A record that cannot be decoded has a null ``kind``."""
+    """``window_results``: a row per record of `sales.windows`. A record that cannot be decoded has a null ``kind``.
+
+    ``id``: as text. Measures that a record does not have are null.
+    """
 
     def __init__(self, engine: Engine, decoder: Decoder) -> None:
+        """``decoder``: of the topic's schema. Schemas with more fields are read as they are."""
         self._engine = engine
         self._decoder = decoder
+        usual = set(decoder.fields)
+        self._further = {
+            n: Decoder(schema, {n: schema})
+            for n, schema in decoder.schemas.items()
+            if n in decoder.layouts.keys() - decoder.exact and usual <= {f["name"] for f in schema["fields"]}
+        }
         create(engine, "window_results", _WINDOWS)
 
     def take(self, records: Iterable[ResultRecord]) -> None:
         """Append records."""
-        taken = list(records)
+        parts: defaultdict[Decoder, list[ResultRecord]] = defaultdict(list)
+        for r in records:
+            parts[self._further.get(schema_number(r.value()) or 0, self._decoder)].append(r)
+        for part in parts.items():
+            self._take(*part)
+
+    def _take(self, decoder: Decoder, taken: Sequence[ResultRecord]) -> None:
         places = pl.DataFrame([_place(r) for r in taken], schema=_PLACE, orient="row")
         values = [r.value() or b"" for r in taken]
-        windows = self._decoder.table(list(map(schema_number, values)), [v[HEADER_BYTES:] for v in values], _FIELDS)
+        keys = {name: kind for name, kind in _KEYS.items() if name in decoder.fields}
+        fields = {**_FIELDS, **keys}
+        windows = decoder.table(list(map(schema_number, values)), [v[HEADER_BYTES:] for v in values], fields)
+        texts = {name: pl.col(name).cast(pl.String) for name in keys}
         spans = {text: span(text) for text in windows["window_size"].drop_nulls().unique()}
         known = windows.with_columns(
             pl.Series("key", [r.key() for r in taken], dtype=pl.Binary()),
             pl.Series("window_size", [text and spans[text] for text in windows["window_size"]], dtype=pl.Int64()),
-            pl.when(pl.col("kind") == "store").then("store_id").otherwise("product_id").alias("id"),
+            pl.when(pl.col("kind") == "store")
+            .then(texts["store_id"])
+            .when(pl.col("kind") == "product")
+            .then(texts["product_id"])
+            .otherwise(pl.coalesce(texts.values()))
+            .alias("id"),
             *(pl.Series(m, list(map(_cents, windows[m])), dtype=pl.Int64()) for m in MONEY),
         )
         insert(self._engine, "window_results", places.hstack(known.select(list(_WINDOWS)[len(_PLACE) :])))

@@ -1,7 +1,11 @@
-"""Windows of sales: their measures, and their sizes as SALES_WINDOWS writes them."""
+"""Windows of sales: what they are grouped by, their measures, and their sizes as SALES_WINDOWS writes them."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from commands.audit.layouts import Holds, holds
+from retail_stream.entities import Entity
 
 COUNTS = ("transactions", "units_sold", "units_returned")
 #: In cents.
@@ -40,3 +44,89 @@ def sizes(setting: str) -> tuple[Size, ...]:
         assert step is not None, f"SALES_WINDOWS is stored as {setting!r}"
         stored.append(Size(size, length, step))
     return tuple(sorted(stored, key=lambda w: w.size))
+
+
+#: The name under which the warehouse stores what `schemas/windows.toml` declared.
+DECLARED = "schemas/windows.toml"
+#: What is declared before an aggregator has stored anything.
+USUAL = "product by product_id; store by store_id"
+#: Of a text so many characters are its key.
+KEY_CHARACTERS = 500
+_MEASURES = (*COUNTS, *MONEY)
+_ENTRY = re.compile(r"(\w+) by (\w+)(?: measures ([\w,]+))?(?: windows (\S+))?")
+_VIEW = re.compile(r"(\w+) by (\w+)\.(\w+) over (.+)")
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """What sales are summed by: ``column`` of a sale, for the windows ``sizes``.
+
+    ``kind``: of its records on `sales.windows`. ``measures``: those of COUNTS and MONEY that it has. ``entry``: as it
+    is stored.
+    """
+
+    kind: str
+    column: str
+    measures: tuple[str, ...]
+    sizes: tuple[Size, ...]
+    entry: str
+
+    @property
+    def table(self) -> str:
+        """Its table in the warehouse."""
+        return "sales_by_window" if self.kind == "store" else f"sales_by_{self.kind}_window"
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it needs no declaration."""
+        return self.kind in ("store", "product")
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its ids are texts."""
+        return holds(Entity.SALES)[self.column] is Holds.TEXT
+
+    @property
+    def id(self) -> str:
+        """SQL: the id of a sale."""
+        return f"left({self.column}, {KEY_CHARACTERS})" if self.is_text else self.column
+
+
+@dataclass(frozen=True)
+class View:
+    """Sums by the text ``attribute`` of a dimension, over the table of ``base``."""
+
+    name: str
+    entity: Entity
+    attribute: str
+    base: Grouping
+
+
+def groupings(declared: str, windows: tuple[Size, ...]) -> tuple[Grouping, ...]:
+    """The entries of a stored declaration; ``windows``: of SALES_WINDOWS.
+
+    Raises:
+        ValueError: it is not a declaration.
+    """
+    return tuple(_grouping(entry, windows) for entry in declared.split("; "))
+
+
+def view(relation: str, declared: str, windows: tuple[Size, ...]) -> View | None:
+    """The view that was made of an entry; None for the entry of a table."""
+    match = _VIEW.fullmatch(declared)
+    return match and View(relation, Entity(match[2]), match[3], _grouping(match[4], windows))
+
+
+def every_size(entries: Iterable[Grouping]) -> tuple[Size, ...]:
+    """The windows of all entries, each once, the smallest first."""
+    return tuple(sorted({size for entry in entries for size in entry.sizes}, key=lambda w: w.size))
+
+
+def _grouping(entry: str, windows: tuple[Size, ...]) -> Grouping:
+    match = _ENTRY.fullmatch(entry)
+    if match is None or match[2] not in holds(Entity.SALES):
+        raise ValueError(f"{entry!r} is not an entry")
+    measures = tuple(match[3].split(",")) if match[3] else _MEASURES
+    if not set(measures) <= set(_MEASURES):
+        raise ValueError(f"{entry!r} names another measure")
+    return Grouping(match[1], match[2], measures, sizes(match[4]) if match[4] else windows, entry)

@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 
 from commands.demo import questions
 from commands.demo.pipeline import Pipeline, Service
+from commands.dlq import load as dead_letters
 from commands.embedded.home import Home
 from commands.embedded.processes import ProcessGroup
 from commands.embedded.settings import EmbeddedSettings, free_ports, is_free
@@ -72,12 +73,13 @@ def demo(console: Console) -> int:
         pipeline.stop(Service.GENERATOR)
         del pipeline.processes[Service.GENERATOR]
         _drain(console, pipeline, connections, engine)
+        dead_letters.load(connections)
         console.rule("verify: recompute everything from the raw topics with another engine")
         code = verify(connections, console)
         console.rule("score: compare the planted faults with what was handled")
         code = score.score(connections, console) or code
         console.rule("four questions to the warehouse")
-        questions.show(console, engine, connections)
+        questions.show(console, engine)
     if code == 0:
         console.print(f"\n[bold green]Verified.[/] Logs: {pipeline.logs}")
         console.print("Topics and warehouse are kept: `make up` continues with them,")

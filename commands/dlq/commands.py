@@ -1,4 +1,4 @@
-"""`retail-stream dlq`: list, show and replay dead letters."""
+"""`retail-stream dlq`: list, show, load and replay dead letters."""
 
 from __future__ import annotations
 
@@ -83,6 +83,20 @@ def show(
         typer.echo((show.as_json if json else show.as_text)(letter, schemas[letter.entity]))
     if not newest:
         typer.echo("No dead letter matches.", err=True)
+
+
+@app.command()
+def load() -> None:
+    """Add the dead letters that came since the last run to the table dead_letters of the warehouse."""
+    from commands.dlq.load import load
+    from commands.progress import Shown
+    from commands.settings import start
+    from retail_stream.settings import Connections
+
+    connections = start("dlq", Connections)
+    with Shown("loading dead letters") as progress:
+        added = load(connections, progress.count)
+    typer.echo(f"Added {added:,} dead letters to the table dead_letters.")
 
 
 @app.command()

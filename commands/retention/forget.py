@@ -8,9 +8,10 @@ ones, and all of them in a rebuild. Kafka cannot delete a record within a log: d
 import time
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 from sqlalchemy import Engine, text
 
+from commands.dlq.load import drop_forgotten
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.errors import RetailStreamError, SettingsError, Unavailable
@@ -77,7 +78,10 @@ def _publish(connections: Connections, topic: str, number: int, now_us: int) -> 
 
     producer = clients.producer(connections)
     headers: list[tuple[str, bytes]] = [(SEQUENCE_TIME, as_big_endian(now_us))]
-    producer.produce(topic, None, str(number).encode(), headers=headers, on_delivery=delivered)
+    try:
+        producer.produce(topic, None, str(number).encode(), headers=headers, on_delivery=delivered)
+    except KafkaException as e:
+        failed.append(e.args[0])
     if producer.flush(COMMAND_PATIENCE_S):
         raise clients.unavailable(connections)
     if failed:
@@ -106,6 +110,7 @@ def _delete(engine: Engine, dimension: Entity, number: int, now_us: int) -> Forg
             connection.execute(text(f"DELETE FROM {table} WHERE {key} = :id AND {start} < {before}"), given).rowcount
             for table, start in ((f"dim_{dimension}", "valid_from"), (f"{dimension}_changes", moment))
         )
+        drop_forgotten(connection, dimension)
     return Forgotten(versions, changes, now_us)
 
 

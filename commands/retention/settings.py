@@ -24,5 +24,5 @@ class RetentionSettings(TopicRetention):
 
     #: months of `fact_sales` that stay attached, beside the current one
     retention_facts_months: _Months = 0
-    #: days of `sales_by_window` and `sales_by_product_window`
+    #: days of `sales_by_window`, `sales_by_product_window` and `window_revisions`
     retention_windows_days: Annotated[int, _DAYS] = 0

@@ -3,9 +3,10 @@
 from datetime import datetime
 
 import structlog
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from retail_stream.warehouse import postgres
+from services.aggregator import tables
 
 #: Rows of a transaction that deletes windows: it blocks no reader, and its locks and its log stay small.
 _ROWS = 50_000
@@ -15,12 +16,6 @@ _OLD_MONTHS = text("""
     FROM fact_partitions JOIN pg_inherits ON inhrelid = partition AND inhparent = 'fact_sales'::regclass
     WHERE after_day <= (date_trunc('month', now() AT TIME ZONE 'UTC') - :months * interval '1 month')::date
     ORDER BY first_day
-""")
-# No window that may still change begins before it.
-_SINCE = text("""
-    SELECT least(date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' - :days * interval '1 day',
-                 (SELECT min(window_start) FROM sales_by_window WHERE state IN ('open', 'fired')),
-                 (SELECT min(window_start) FROM sales_by_product_window WHERE state IN ('open', 'fired')))
 """)
 _NOTE = text("""
     INSERT INTO kept_since VALUES ('windows', :since)
@@ -54,8 +49,7 @@ def kept_since(engine: Engine, days: int) -> datetime:
         Unavailable: Postgres does not answer.
     """
     with postgres.outages(engine), engine.connect() as connection:
-        since: datetime = connection.execute(_SINCE, {"days": days}).scalar_one()
-        return since
+        return _since(connection, tables.known(connection), days)
 
 
 def detach(engine: Engine, months: int) -> list[str]:
@@ -86,10 +80,11 @@ def delete_windows(engine: Engine, days: int) -> tuple[datetime, int]:
     deleted = 0
     with postgres.outages(engine), engine.connect() as connection:
         with connection.begin():
-            since: datetime = connection.execute(_SINCE, {"days": days}).scalar_one()
+            of_windows = tables.known(connection)
+            since = _since(connection, of_windows, days)
             # Before the rows go: `verify` then takes none of them for a loss.
             connection.execute(_NOTE, {"since": since})
-        for table in ("sales_by_window", "sales_by_product_window"):
+        for table in (*of_windows, "window_revisions"):
             # By size, so that each part is found by the key.
             delete = text(f"""
                 DELETE FROM {table} WHERE ctid = ANY(ARRAY(
@@ -104,3 +99,13 @@ def delete_windows(engine: Engine, days: int) -> tuple[datetime, int]:
                         some = connection.execute(delete, {"size": size, "since": since}).rowcount
                     deleted += some
     return since, deleted
+
+
+def _since(connection: Connection, of_windows: list[str], days: int) -> datetime:
+    """The begin of the day so many days ago; earlier, if a window that may still change begins earlier."""
+    changing = [f"(SELECT min(window_start) FROM {table} WHERE state IN ('open', 'fired'))" for table in of_windows]
+    midnight = "date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' - :days * interval '1 day'"
+    since: datetime = connection.execute(
+        text(f"SELECT least({', '.join([midnight, *changing])})"), {"days": days}
+    ).scalar_one()
+    return since

@@ -1,14 +1,14 @@
 """The state of the pipeline: counts, lag and watermark, read once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.table import Table
 from sqlalchemy import Engine, text
 
-from commands.status.counts import count
+from commands.status.counts import Rows, count
 from commands.status.lag import lags
 from commands.status.refusals import refusals
 from retail_stream import topics
@@ -17,6 +17,7 @@ from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.topics import Group
 from retail_stream.warehouse import positions, postgres
+from services.aggregator import declared, tables
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Status:
     at: datetime
     #: Those of ``versions``, ``facts`` and ``windows`` (its final ones) whose tables are too large to be counted.
     estimated: frozenset[str] = frozenset()
+    #: Table of windows that `schemas/windows.toml` adds → its rows.
+    further: Mapping[str, Rows] = field(default_factory=dict)
 
     @property
     def watermark_lag_s(self) -> float | None:
@@ -86,7 +89,10 @@ def look(engine: Engine, connections: Connections) -> Status:
 
     with postgres.outages(engine), refusals(engine), engine.connect() as connection:
         # Counting takes longest; what was read before it would be old when the lag is computed.
+        shipped = {declared.relation(name) for name in declared.SHIPPED}
         rows = count(connection, [*_DIMENSIONS, _FACTS, _WINDOWS])
+        # After the tables in public, so that a user without rights reads that, not that there are no tables.
+        further = count(connection, [table for table in tables.known(connection) if table not in shipped])
         # Before the outbox: a batch commits its positions and its part of the outbox together.
         passed = positions.stored(connection)
         outbox, watermark, is_open, fired = connection.execute(_STATE).one()
@@ -106,9 +112,10 @@ def look(engine: Engine, connections: Connections) -> Status:
         at=datetime.now(UTC),
         estimated=frozenset(
             name
-            for name, tables in {"versions": _DIMENSIONS, "facts": (_FACTS,), "windows": (_WINDOWS,)}.items()
-            if any(rows[table].is_estimate for table in tables)
+            for name, of in {"versions": _DIMENSIONS, "facts": (_FACTS,), "windows": (_WINDOWS,)}.items()
+            if any(rows[table].is_estimate for table in of)
         ),
+        further=further,
     )
 
 
@@ -135,6 +142,8 @@ def as_table(now: Status, before: Status | None = None) -> Table:
     for state, number in sorted(now.windows.items()):
         about = "~" if state == "final" and "windows" in now.estimated else ""
         table.add_row(f"windows {state}", f"{about}{number:,}", "")
+    for name, found in now.further.items():
+        table.add_row(name, f"{'~' if found.is_estimate else ''}{found.number:,}", "")
     for group, lag in now.lag.items():
         worrying = rates and lag > _WORK_S * max(1.0, rates["produced"])
         table.add_row(f"lag {group}", f"{lag:,}", "", style="yellow" if worrying else "green")
@@ -164,6 +173,7 @@ def as_json(now: Status, before: Status) -> dict[str, Any]:
         "counts": {name: getattr(now, name) for name in COUNTED},
         "per_second": {name: round(rate, 3) for name, rate in now.rates(before).items()},
         "windows": {state: now.windows.get(state, 0) for state in ("open", "fired", "final")},
+        "further_windows": {name: found.number for name, found in now.further.items()},
         "estimated": sorted(now.estimated),
         "lag": {str(group): lag for group, lag in now.lag.items()},
         "outbox": now.outbox,

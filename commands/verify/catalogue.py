@@ -6,12 +6,17 @@ tables.
 ``python -m commands.verify.catalogue`` prints the file anew from the database of DATABASE_URL.
 """
 
+import hashlib
 import json
+import re
+from collections.abc import Sequence
 from functools import cache
 
 from commands.audit.engine import Engine, count
+from commands.audit.windows import COUNTS, DECLARED, MONEY
 from commands.verify.compare import Differences, columns, differences, listed
 from commands.verify.report import Check
+from commands.verify.shaping import Shaping
 from retail_stream.package_data import folder
 from retail_stream.warehouse.roles import READER
 
@@ -78,12 +83,13 @@ def declared() -> dict[str, str]:
     return read
 
 
-def catalogue_check(engine: Engine) -> Check:
+def catalogue_check(engine: Engine, shaping: Shaping) -> Check:
     """The line of `tables as declared`. Where the server has no reading role, its rights are not compared.
 
-    A newer version of the tables than the file's comes from migrations of others, and is not compared.
+    Tables and views of `schemas/windows.toml` are like those that the file has. A newer version of the tables than the
+    file's comes from migrations of others, and is not compared.
     """
-    wanted = {o: d for o, d in declared().items() if o != _VERSION}
+    wanted = {o: d for o, d in {**declared(), **_of_windows(shaping)}.items() if o != _VERSION}
     has_role = count(engine, "catalogue", f"object LIKE '{_GRANT} %'") > 0
     if not has_role:
         wanted = {o: d for o, d in wanted.items() if not o.startswith(f"{_GRANT} ")}
@@ -94,6 +100,49 @@ def catalogue_check(engine: Engine) -> Check:
     wrong += _triggers(engine) + _version(engine)
     note = "" if has_role else f"the role {READER} does not exist, so its rights are not compared"
     return Check("tables as declared", len(wanted), count(engine, f"({there})"), wrong.count, wrong.examples, note)
+
+
+def _of_windows(shaping: Shaping) -> dict[str, str]:
+    """Object → detail of further tables and views."""
+    wanted: dict[str, str] = {}
+    for g in shaping.groupings:
+        if not g.is_usual:
+            own = _like("sales_by_product_window", g.table, "product_id", g.column, g.measures)
+            kind = declared()[f"column public.fact_sales.{g.column}"]
+            words = f"sums of the sales by {g.column} in each window; declared in {DECLARED}"
+            of_sales = declared()[f"comment public.fact_sales.{g.column}"]
+            wanted |= own | _own(g.table, g.column, kind, words, of_sales)
+    for v in shaping.views[1:]:
+        own = _like("sales_by_category_window", v.name, "category", v.attribute, v.base.measures)
+        words = (
+            f"{v.base.table} by the {v.attribute} of the version in dim_{v.entity} that is valid at window_start; else "
+            f"of its first version, else Unknown; declared in {DECLARED}"
+        )
+        wanted |= own | _own(
+            v.name, v.attribute, "text", words, declared()[f"comment public.dim_{v.entity}.{v.attribute}"]
+        )
+    return wanted
+
+
+def _own(relation: str, column: str, kind: str, words: str, of_column: str) -> dict[str, str]:
+    return {
+        f"column public.{relation}.{column}": kind,
+        f"comment public.{relation}": hashlib.md5(words.encode(), usedforsecurity=False).hexdigest()[:8],
+        f"comment public.{relation}.{column}": of_column,
+    }
+
+
+def _like(model: str, relation: str, model_column: str, column: str, measures: Sequence[str]) -> dict[str, str]:
+    """What is declared of a relation, for another one with another key and some of its measures."""
+    left_out = [m for m in (*COUNTS, *MONEY) if m not in measures]
+    names = re.compile(rf"\b({model}(?=\b|_)|{model_column}\b)")
+    return {
+        names.sub(lambda m: relation if m[0] == model else column, o): names.sub(
+            lambda m: relation if m[0] == model else column, d
+        )
+        for o, d in declared().items()
+        if f" public.{model}" in o and not any(o.endswith(f".{m}") for m in left_out)
+    }
 
 
 def _triggers(engine: Engine) -> Differences:

@@ -20,6 +20,7 @@ class Format(Enum):
     TIME = auto()  # microseconds since 1970-01-01 UTC
     DURATION = auto()  # microseconds
     CENTS = auto()
+    RAW = auto()  # as it is, without quotes
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Column:
                 return str(timedelta(microseconds=int(value)))
             case Format.CENTS:
                 return f"{Decimal(int(value)) / 100:,.2f}"
+            case Format.RAW:
+                return str(value)
         return repr(value) if isinstance(value, str | bytes | bytearray) else str(value)
 
 

@@ -1,5 +1,7 @@
 """Checks what the database itself refuses by: triggers, unique indexes and conditions; and the id of the warehouse."""
 
+from collections.abc import Iterable
+
 from commands.audit.engine import Engine, count
 from commands.verify.compare import check, columns, listed
 from commands.verify.report import Check
@@ -31,17 +33,15 @@ _KEYED = (
     "fact_sales",
     "partition_watermarks",
     "replays",
-    "sales_by_product_window",
-    "sales_by_window",
     "stored_settings",
     "stream_watermark",
 )
 
 
-def guard_check(engine: Engine) -> Check:
-    """The line of `triggers and keys`: each guard of the contract is there, and is on."""
+def guard_check(engine: Engine, windows: Iterable[str]) -> Check:
+    """The line of `triggers and keys`: each guard of the contract is there, and is on; ``windows``: their tables."""
     guards = [(f"dim_{e}", name.format(table=f"dim_{e}")) for e in DIMENSIONS for name in _OF_DIMENSION]
-    guards += [(table, f"{table}_pkey") for table in (*_KEYED, *(f"{e}_changes" for e in DIMENSIONS))]
+    guards += [(table, f"{table}_pkey") for table in (*_KEYED, *windows, *(f"{e}_changes" for e in DIMENSIONS))]
     wanted = "SELECT * FROM (VALUES {}) AS w(relation, name)".format(", ".join(map(str, guards)))
     there = f"SELECT DISTINCT g.* FROM guards g JOIN ({wanted}) USING (relation, name)"
     return check(engine, "triggers and keys", wanted, there, columns("relation", "name"), ())

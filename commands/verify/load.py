@@ -23,6 +23,7 @@ from commands.progress import Shown
 from commands.status.lag import CONSUMES
 from commands.verify import retained, warehouse
 from commands.verify.facts import AGAIN, SOURCES
+from commands.verify.shaping import shaping
 from commands.verify.tables import CleanTable, DeadLetterTable, recode
 from commands.verify.warehouse import BackgroundLoad, export_snapshot
 from retail_stream import topics
@@ -165,8 +166,7 @@ def offsets_table(
 def _warehouse(postgres_engine: Engine, engine: duck.Engine, progress: Shown) -> BackgroundLoad:
     with snapshot.reading(postgres_engine) as connection:
         view = BackgroundLoad(postgres_engine, export_snapshot(connection), engine, _SLOW)
-        for table, query in warehouse.QUERIES.items():
-            if table != _SLOW:
-                progress.say(f"reading the warehouse: {table}")
-                snapshot.load(connection, engine, table, query)
+        queries = {table: query for table, query in warehouse.QUERIES.items() if table != _SLOW}
+        warehouse.read(connection, engine, progress, queries)
+        warehouse.read(connection, engine, progress, warehouse.windows(shaping(engine)))
     return view

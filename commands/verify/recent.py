@@ -49,25 +49,25 @@ def compare(connections: Connections, engine: Engine, since_ms: int, progress: S
     decoders = Decoders(connections)
     books = gather(connections, engine, from_here, decoders, progress)
     yield from _cleaning(engine, books, from_here, note)
-    yield guards.guard_check(engine)
+    settings = shaping(engine)
+    yield guards.guard_check(engine, [g.table for g in settings.groupings])
     yield guards.id_check(engine)
     for entity in DIMENSIONS:
         yield _version_check(engine, entity, from_here)
-    settings = shaping(engine)
     watermarks.judge(engine, settings.delay)
     yield _reference_check(connections, engine, decoders, progress)
     if settings.has_facts:
         add_facts(connections, engine, from_here)
         yield _fact_check(connections, engine, from_here, decoders, progress)
     windows.judge(engine, settings.windows, settings.lateness)
-    for kind in windows.IDS:
-        stream = watermarks.stream_watermark(engine)
-        windows.make_windows(engine, kind, settings.windows, settings.lateness, stream)
-        engine.execute(f"DELETE FROM windows_{kind} WHERE window_start < {from_here.complete_us}")
-        retained.drop_windows(engine, f"windows_{kind}", windows.TABLES[kind])
-        yield _noted(windows.window_check(engine, kind), f"that begin {_from(from_here)}")
-    yield _noted(window_results(engine), f"of windows that begin {_from(from_here)}")
-    yield revision_check(engine, settings.lateness)
+    for grouping in settings.groupings:
+        stream, wanted = watermarks.stream_watermark(engine), windows.made(grouping)
+        windows.make_windows(engine, grouping, settings.lateness, stream)
+        engine.execute(f"DELETE FROM {wanted} WHERE window_start < {from_here.complete_us}")
+        retained.drop_windows(engine, wanted, grouping.table)
+        yield _noted(windows.window_check(engine, grouping), f"that begin {_from(from_here)}")
+    yield _noted(window_results(engine, settings.groupings), f"of windows that begin {_from(from_here)}")
+    yield revision_check(engine, settings.groupings, settings.lateness)
 
 
 def _cleaning(engine: Engine, books: Mapping[Entity, RuleSets], from_here: Cut, why: str) -> Iterator[Check]:

@@ -17,11 +17,12 @@ from commands.audit.snapshot import micros
 from commands.audit.versions import attributes
 from commands.progress import Shown
 from commands.verify import retained, warehouse
-from commands.verify.categories import VIEW
 from commands.verify.load import Decoders, committed, offsets_table
+from commands.verify.shaping import shaping
+from commands.verify.shown import PLACES
 from commands.verify.since import AHEAD_US, Cut
+from commands.verify.stored import REVISIONS
 from commands.verify.tables import CleanTable, DeadLetterTable, recode
-from commands.verify.windows import TABLES
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.kafka.offsets import TopicPartitionKey, first_offsets, topic_partitions
@@ -33,16 +34,9 @@ from retail_stream.warehouse import postgres
 #: What only a full run compares.
 _LEFT_OUT = frozenset(
     {
-        *("sales_enriched", "late_sales", VIEW, "pipeline_state", "shown_positions", "outbox_end", "stream_clock"),
-        *(
-            "catalogue",
-            "fact_partitions",
-            "attached",
-            "topics_read",
-            "sale_identities",
-            "replays",
-            "replayed_rises",
-        ),
+        *(REVISIONS, "dead_letters", "baskets", *(f"{one}_places" for one in PLACES)),
+        *("sales_enriched", "late_sales", "pipeline_state", "shown_positions", "outbox_end", "stream_clock"),
+        *("catalogue", "fact_partitions", "attached", "topics_read", "sale_identities", "replays", "replayed_rises"),
         *(f"{e}_{name}" for e in DIMENSIONS for name in ("current", "as_of", "as_of_moment", "changes")),
     }
 )
@@ -77,9 +71,10 @@ def gather(
 
 def _warehouse(postgres_engine: Engine, engine: duck.Engine, cut: Cut, progress: Shown) -> None:
     with snapshot.reading(postgres_engine) as connection:
-        for table, query in _queries(cut).items():
-            progress.say(f"reading the warehouse: {table}")
-            snapshot.load(connection, engine, table, query)
+        warehouse.read(connection, engine, progress, _queries(cut))
+        since = f"WHERE window_start >= {_instant(str(cut.complete_us))}"
+        every = warehouse.windows(settings := shaping(engine))
+        warehouse.read(connection, engine, progress, {g.table: f"{every[g.table]} {since}" for g in settings.groupings})
 
 
 def _queries(cut: Cut) -> dict[str, str]:
@@ -87,7 +82,6 @@ def _queries(cut: Cut) -> dict[str, str]:
     only = {
         "fact_sales": f"event_time >= {start}",
         "outbox": f"topic IN ('{Result.WATERMARKS}', '{Result.WINDOWS}')",
-        **dict.fromkeys(TABLES.values(), f"window_start >= {start}"),
         **{f"dim_{e}": f"valid_from >= {start}" for e in DIMENSIONS},
     }
     queries = {name: query for name, query in warehouse.QUERIES.items() if name not in _LEFT_OUT}

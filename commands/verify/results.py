@@ -7,11 +7,11 @@ only before the offset in ``published``, where the topic ended before the snapsh
 from collections.abc import Sequence
 
 from commands.audit.engine import Engine, count
-from commands.audit.windows import COUNTS, MONEY, Size
+from commands.audit.windows import COUNTS, MONEY, Grouping, Size
 from commands.verify.compare import Column, Differences, Format, check, columns, differences, listed
 from commands.verify.facts import KEYS, OF_SALES, VALUES
 from commands.verify.report import Check
-from commands.verify.windows import IDS, MEASURES, TABLES
+from commands.verify.windows import MEASURES
 from retail_stream.topics import Result
 
 _STAMP = "strftime(make_timestamp({}), '%Y-%m-%dT%H:%M:%S.%fZ')"
@@ -19,7 +19,7 @@ _WINDOW = (
     Column("kind"),
     Column("window_size", Format.DURATION),
     Column("window_start", Format.TIME),
-    Column("id"),
+    Column("id", Format.RAW),
     Column("revision"),
     Column("state"),
 )
@@ -39,13 +39,14 @@ def _make_own(engine: Engine, topic: Result, table: str) -> None:
     """)
 
 
-def window_results(engine: Engine) -> Check:
+def window_results(engine: Engine, groupings: Sequence[Grouping]) -> Check:
     """The line of `sales.windows`: each revision fired once, the last as final too; the newest has the row's sums."""
     _make_own(engine, Result.WINDOWS, "window_results")
     rows = " UNION ALL ".join(
-        f"SELECT '{kind}' AS kind, window_size, window_start, {IDS[kind]} AS id, revision, state, window_end,"
-        f" {', '.join((*COUNTS, *MONEY))} FROM {table} WHERE state <> 'open'"
-        for kind, table in TABLES.items()
+        f"SELECT '{g.kind}' AS kind, window_size, window_start, {g.column}::VARCHAR AS id, revision, state, window_end,"
+        f" {', '.join(m if m in g.measures else f'NULL::BIGINT AS {m}' for m in (*COUNTS, *MONEY))}"
+        f" FROM {g.table} WHERE state <> 'open'"
+        for g in groupings
     )
     engine.execute(f"""
         CREATE OR REPLACE TABLE expected_window_results AS
@@ -57,7 +58,7 @@ def window_results(engine: Engine) -> Check:
     keys = ", ".join(k.name for k in _WINDOW)
     engine.execute(f"""
         CREATE OR REPLACE TABLE first_window_results AS
-        SELECT t.* EXCLUDE (early), bool_or(early) OVER (PARTITION BY {keys}) AS early,
+        SELECT t.* EXCLUDE (early) REPLACE (id::VARCHAR AS id), bool_or(early) OVER (PARTITION BY {keys}) AS early,
                count(*) FILTER (t.offset IS NOT NULL) OVER (PARTITION BY {keys}) AS times
         FROM own_window_results t
         QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY t.offset NULLS LAST) = 1
@@ -83,12 +84,11 @@ def window_results(engine: Engine) -> Check:
         SELECT 'sales.windows/' || partition || '@' || "offset" || ': ' || CASE
             WHEN kind IS NULL THEN 'cannot be decoded'
             WHEN warehouse IS NULL THEN 'is not from the outbox of any warehouse'
-            WHEN key IS DISTINCT FROM encode(id::VARCHAR)
-                THEN 'its key is not the id ' || coalesce(id::VARCHAR, 'nothing')
+            WHEN key IS DISTINCT FROM encode(id) THEN 'its key is not the id ' || coalesce(id, 'nothing')
             ELSE 'was published ' || times || ' times' END
         FROM first_window_results
         WHERE "offset" IS NOT NULL
-          AND (kind IS NULL OR warehouse IS NULL OR key IS DISTINCT FROM encode(id::VARCHAR) OR times > 1)
+          AND (kind IS NULL OR warehouse IS NULL OR key IS DISTINCT FROM encode(id) OR times > 1)
         """,
     )
     figures = count(engine, "expected_window_results"), count(engine, f"({relevant})")

@@ -7,11 +7,12 @@ ones. So the sums of a revision are those of a prefix of each partition::
     partition 1   x y
 """
 
+from collections.abc import Sequence
+
 from commands.audit.engine import Engine, count
-from commands.audit.windows import COUNTS, MONEY
+from commands.audit.windows import COUNTS, MONEY, Grouping
 from commands.verify.compare import listed
 from commands.verify.report import Check
-from commands.verify.windows import IDS
 
 #: The most combinations of prefixes that are summed. A window with more is compared with its next revision only.
 _MOST = 500_000
@@ -20,7 +21,7 @@ _SUMS = ("transactions", "units_sold", "units_returned", "gross_sales", "returns
 _ALL = (*COUNTS, *MONEY)
 
 
-def revision_check(engine: Engine, lateness: int) -> Check:
+def revision_check(engine: Engine, groupings: Sequence[Grouping], lateness: int) -> Check:
     """The line of `sales.windows, revisions`: those before the last, after ``window_results`` and the windows' judge.
 
     Reads ``expected_window_results``, ``first_window_results`` and ``counted``. ``lateness``: ALLOWED_LATENESS_S in
@@ -28,12 +29,13 @@ def revision_check(engine: Engine, lateness: int) -> Check:
     """
     engine.execute(f"""
         CREATE OR REPLACE TABLE earlier AS
-        SELECT h.*, d.last, d.window_end AS until
+        SELECT h.* REPLACE ({", ".join(_measured(groupings, f"h.{n}", n) for n in _SUMS)}),
+               d.last, d.window_end AS until
         FROM first_window_results h
         JOIN (SELECT DISTINCT {_KEY}, last, window_end FROM expected_window_results WHERE last > 0) d USING ({_KEY})
         WHERE h.state = 'fired' AND h.revision < d.last
     """)
-    _attain(engine, lateness)
+    _attain(engine, groupings, lateness)
     place = "'kind ' || kind || ' window_size ' || window_size // 1000000 || ' s window_start '"
     place += " || make_timestamp(window_start) || ' id ' || id || ' revision ' || revision"
     sums = ", ".join(_SUMS)
@@ -43,7 +45,10 @@ def revision_check(engine: Engine, lateness: int) -> Check:
         engine,
         f"""
         SELECT {place} || ': these are not the sums of the first sales of its partitions: ' || {shown}
-        FROM earlier e SEMI JOIN exact USING ({_KEY}) ANTI JOIN attained USING ({_KEY}, {sums})
+        FROM earlier e SEMI JOIN exact USING ({_KEY})
+        ANTI JOIN (
+            SELECT {_KEY}, {", ".join(_measured(groupings, n, n) for n in _SUMS)} FROM attained
+        ) USING ({_KEY}, {sums})
         UNION ALL
         SELECT {place} || ': net_sales expected ' || gross_sales - returns_amount - discounts || ' cents, found '
                || net_sales FROM earlier WHERE net_sales <> gross_sales - returns_amount - discounts
@@ -63,9 +68,16 @@ def revision_check(engine: Engine, lateness: int) -> Check:
     return Check("sales.windows, revisions", there, there, wrong.count, wrong.examples, note)
 
 
-def _attain(engine: Engine, lateness: int) -> None:
+def _measured(groupings: Sequence[Grouping], value: str, name: str) -> str:
+    """SQL: a value of the measure ``name``, or 0 where the record's kind does not have it."""
+    without = [g.kind for g in groupings if name not in g.measures]
+    wanted = f"CASE WHEN kind IN ({', '.join(map(repr, without))}) THEN 0 ELSE {value} END" if without else value
+    return f"{wanted} AS {name}"
+
+
+def _attain(engine: Engine, groupings: Sequence[Grouping], lateness: int) -> None:
     """Make ``exact``, the windows whose combinations are summed, and ``attained``, all sums of these combinations."""
-    ids = " UNION ALL ".join(f"SELECT '{kind}' AS kind, {column} AS id, * FROM counted" for kind, column in IDS.items())
+    ids = " UNION ALL ".join(f"SELECT '{g.kind}' AS kind, {g.id}::VARCHAR AS id, * FROM counted" for g in groupings)
     engine.execute(f"""
         CREATE OR REPLACE TABLE prefixes AS
         WITH wanted AS (SELECT DISTINCT {_KEY}, until FROM earlier)

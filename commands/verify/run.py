@@ -16,13 +16,14 @@ in ``_`` exists once for each entity, ``dim_`` and ``versions_`` for each dimens
                                                  ├─▶ marks ════════▶ partition_watermarks ══▶ stream_watermark
                                                  │
                                                  └─▶ counted ─┬─▶ windows_store ════▶ sales_by_window
-                                                              ├─▶ windows_product ══▶ sales_by_product_window
+                                                              ├─▶ windows_product ══▶ sales_by_product_window, …
                                                               └─▶ expected_late_results ══▶ late_results, late_sales
 
     good records that were passed ─▶ changes ═▶ changes_        counted ─▶ to_be_held ═▶ sale_identities
     sales_by_window, sales_by_product_window ──▶ expected_window_results ══▶ window_results
     counted ──▶ prefixes ──▶ attained, the sums that an earlier revision can have ══▶ window_results
     sales_by_product_window, dim_products ─────────────────────────────────══▶ sales_by_category_window
+    window_results ══▶ window_revisions        dead_, raw_ ══▶ dead_letters        fact_sales, dim_ ══▶ baskets, places
 
 The other checks compare one loaded table with another, or with what `migrations/catalogue.json` declares.
 """
@@ -49,6 +50,8 @@ from commands.verify import (
     recent,
     results,
     retained,
+    shown,
+    stored,
     versions,
     views,
     watermarks,
@@ -62,7 +65,7 @@ from commands.verify.replays import replay_check
 from commands.verify.report import Check, Report, show
 from commands.verify.revisions import revision_check
 from commands.verify.rule_versions import version_check
-from commands.verify.shaping import setting_check, shaping
+from commands.verify.shaping import aggregation_check, setting_check, shaping
 from commands.verify.since import parse
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.settings import Connections
@@ -121,10 +124,12 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
         cleaning.place(database, books[entity])
         yield from cleaning.checks(database, entity)
     yield version_check(database, books)
-    yield guards.guard_check(database)
-    yield catalogue.catalogue_check(database)
+    settings = shaping(database)
+    yield guards.guard_check(database, [g.table for g in settings.groupings])
+    yield catalogue.catalogue_check(database, settings)
     yield guards.id_check(database)
     yield setting_check(database)
+    yield aggregation_check(database, settings)
     yield position_check(database)
     yield topic_check(database)
     yield views.position_view_check(database)
@@ -135,7 +140,6 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
         yield versions.current_check(database, entity)
         yield versions.as_of_check(database, entity)
         yield change_check(database, entity)
-    settings = shaping(database)
     window_sizes, delay, lateness = settings.windows, settings.delay, settings.lateness
     watermarks.judge(database, delay)
     yield facts.reference_check(database)
@@ -144,6 +148,9 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
         yield facts.enriched_check(database)
     else:
         yield facts.no_fact_check(database)
+    yield shown.basket_check(database)
+    for one in shown.PLACES:
+        yield shown.place_check(database, one)
     yield views.partition_check(database)
     yield watermarks.partition_check(database, delay)
     yield watermarks.stream_check(database)
@@ -152,14 +159,17 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
     yield outbox.rise_check(database)
     windows.judge(database, window_sizes, lateness)
     yield identity_check(database, window_sizes, lateness)
-    for kind in windows.IDS:
-        windows.make_windows(database, kind, window_sizes, lateness, watermarks.stream_watermark(database))
-        retained.drop_windows(database, f"windows_{kind}", windows.TABLES[kind])
-        yield windows.window_check(database, kind)
-    retained.drop_windows(database, categories.VIEW, "window_results")
-    yield categories.category_check(database)
-    yield results.window_results(database)
-    yield revision_check(database, lateness)
+    for grouping in settings.groupings:
+        windows.make_windows(database, grouping, lateness, watermarks.stream_watermark(database))
+        retained.drop_windows(database, windows.made(grouping), grouping.table)
+        yield windows.window_check(database, grouping)
+    retained.drop_windows(database, stored.REVISIONS, "window_results", *(v.name for v in settings.views))
+    for view in settings.views:
+        yield categories.view_check(database, view)
+    yield results.window_results(database, settings.groupings)
+    yield stored.stored_revision_check(database)
+    yield revision_check(database, settings.groupings, lateness)
     yield results.late_sales(database, window_sizes, lateness)
     yield results.late_table(database)
     yield outbox.outbox_check(database)
+    yield stored.dead_letter_check(database)

@@ -1,5 +1,6 @@
 """The queries by which `verify` reads the warehouse, and a view that it reads beside the topics."""
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -12,22 +13,29 @@ from commands.audit.retained import QUERIES as RETAINED
 from commands.audit.snapshot import OUTBOX, WAREHOUSE_ID, cents, dimension, load, micros, reading
 from commands.audit.versions import attributes, surrogate
 from commands.audit.windows import COUNTS, MONEY
+from commands.progress import Shown
 from commands.verify.catalogue import CATALOGUE
-from commands.verify.categories import VIEW
 from commands.verify.facts import CENTS
 from commands.verify.guards import GUARDS
+from commands.verify.shaping import QUERIES as FIRST
+from commands.verify.shaping import Shaping
+from commands.verify.shown import PLACES
+from commands.verify.stored import REVISIONS
 from commands.verify.versions import AS_OF_IDS
 from commands.verify.views import ATTACHED, FACT_PARTITIONS
-from commands.verify.windows import IDS, TABLES
 from retail_stream.entities import DIMENSIONS, FIELDS, JOINED, Entity
 
 
-def _windows(table: str, id_column: str, more: str = "") -> str:
-    money = ", ".join(map(cents, MONEY))
+def windows(shaping: Shaping) -> dict[str, str]:
+    """The queries of the tables and views of windows, by their names."""
+    tables = {g.table: _windows(g.table, g.column, g.measures, ", revision, state") for g in shaping.groupings}
+    return tables | {v.name: _windows(v.name, f'"{v.attribute}"', v.base.measures) for v in shaping.views}
+
+
+def _windows(table: str, id_column: str, measures: Sequence[str], more: str = "") -> str:
+    sums = ", ".join([*(m for m in COUNTS if m in measures), *(cents(m) for m in MONEY if m in measures)])
     times = ", ".join(map(micros, ("window_size", "window_start", "window_end")))
-    return f"""
-        SELECT {times}, {id_column}, {", ".join(COUNTS)}, {money}{more} FROM {table}
-    """
+    return f"SELECT {times}, {id_column}, {sums}{more} FROM {table}"
 
 
 def _micros_of_each(array: str) -> str:
@@ -78,6 +86,22 @@ _ENRICHED = {
     "brand": "p.brand",
     "store_name": "s.name",
     "manager": "s.manager",
+    "lateness": "f.published_at - f.event_time",
+    "too_late": (
+        "((SELECT count(*) FROM late_sales l WHERE (l.store_id, l.event_time) = (f.store_id, f.event_time)"
+        " AND l.source_partition = f.source_partition AND l.source_offset = f.source_offset) > 0)"
+    ),
+    "customer_address": "c.address",
+    "customer_city": "city_of(c.address)",
+    "customer_region": "region_of(c.address)",
+    "customer_phone_number": "c.phone_number",
+    "store_address": "s.address",
+    "store_city": "city_of(s.address)",
+    "store_region": "region_of(s.address)",
+    "store_phone_number": "s.phone_number",
+    **{name: f"c.{name}" for name in ("join_date", "age", "gender")},
+    **{name: f"p.{name}" for name in ("price", "stock_quantity", "size", "color", "description")},
+    **{name: f"s.{name}" for name in ("open_date", "status")},
 }
 
 
@@ -107,14 +131,14 @@ _SALE = f"""
 _POSITIONS = (
     f"SELECT consumer_group, topic, partition, epoch, next_offset, source_offset, {micros('updated_at')} FROM {{}}"
 )
-#: Table of the engine → the query in Postgres.
+#: Table of the engine → the query in Postgres, but for windows.
 QUERIES: dict[str, str] = {
     "positions": _POSITIONS.format("consumer_positions"),
     "shown_positions": _POSITIONS.format("public.consumer_positions"),
     "pipeline_state": f"""
         SELECT {micros("watermark")}, outbox, idle_partitions, sales_windows, allowed_lateness_s FROM pipeline_state
     """,
-    "settings": "SELECT name, value FROM stored_settings",
+    **FIRST,
     **{f"dim_{e}": dimension(e) for e in DIMENSIONS},
     **{f"{e}_current": dimension(e, f"{e}_current") for e in DIMENSIONS},
     **{f"{e}_as_of_moment": f"SELECT {micros('moment')} FROM {_moment(e)}" for e in DIMENSIONS},
@@ -127,8 +151,24 @@ QUERIES: dict[str, str] = {
     """,
     "stored_before": "SELECT partition, source_offset FROM stored_before",
     "sales_enriched": _enriched(),
-    **{table: _windows(table, IDS[kind], ", revision, state") for kind, table in TABLES.items()},
-    VIEW: _windows(VIEW, "category"),
+    REVISIONS: _windows(REVISIONS, "id", (*COUNTS, *MONEY), f", kind, revision, {micros('published_at')}"),
+    # Revisions of an earlier release are on `sales.windows` only.
+    "revisions_since": f"SELECT {micros('since')} FROM kept_since WHERE what = 'revisions' AND since <= now()",
+    "dead_letters": f"""
+        SELECT entity, partition, "offset", {micros("published_at")}, source_partition, source_offset,
+               array_to_string(rules, ',') AS rules, rules_version, message, key, value::text AS value FROM dead_letters
+    """,
+    "baskets": f"""
+        SELECT store_id, customer_id, {micros("event_time")}, payment_method, lines, units_sold, units_returned,
+               {", ".join(map(cents, MONEY))} FROM baskets
+    """,
+    **{
+        f"{one}_places": f"""
+            SELECT {one}_sk, {one}_id, address, city, region, {micros("valid_from")}, {micros("valid_to")}, is_current
+            FROM {one}_places
+        """
+        for one in PLACES
+    },
     "partition_watermarks": f"""
         SELECT partition, epoch, {micros("watermark")}, idle,
                coalesce(idle AND idle_until > clock_timestamp(), false) AS leased
@@ -159,6 +199,13 @@ QUERIES: dict[str, str] = {
     """,
     **RETAINED,
 }
+
+
+def read(connection: Connection, target: duck.Engine, progress: Shown, queries: Mapping[str, str]) -> None:
+    """Load the result of each query as the table of its name."""
+    for table, query in queries.items():
+        progress.say(f"reading the warehouse: {table}")
+        load(connection, target, table, query)
 
 
 def export_snapshot(connection: Connection) -> str:

@@ -3,14 +3,10 @@
 from collections.abc import Sequence
 
 from commands.audit.engine import Engine
-from commands.audit.windows import COUNTS, MONEY, Size
+from commands.audit.windows import COUNTS, MONEY, Grouping, Size
 from commands.verify.compare import Column, Format, check, columns
 from commands.verify.report import Check
 
-#: Kind of window → the column that its rows are for.
-IDS = {"store": "store_id", "product": "product_id"}
-#: Kind of window → its table.
-TABLES = {"store": "sales_by_window", "product": "sales_by_product_window"}
 MEASURES = (*columns(*COUNTS), *columns(*MONEY, format=Format.CENTS))
 
 
@@ -33,25 +29,26 @@ def judge(engine: Engine, windows: Sequence[Size], lateness: int) -> None:
     """)
 
 
-def make_windows(engine: Engine, kind: str, windows: Sequence[Size], lateness: int, watermark: int | None) -> None:
+def make_windows(engine: Engine, grouping: Grouping, lateness: int, watermark: int | None) -> None:
     """Make ``windows_<kind>`` of ``counted``: key, end, measures (money in cents) and state.
 
     ``watermark``: the stream's, in microseconds; None before the first, when every window is open.
     """
+    column, table = grouping.column, made(grouping)
     engine.execute(f"""
-        CREATE OR REPLACE TABLE windows_{kind} (
-            window_size BIGINT, window_start BIGINT, {IDS[kind]} BIGINT, window_end BIGINT,
-            {", ".join(f"{m} BIGINT" for m in (*COUNTS, *MONEY))}, state VARCHAR)
+        CREATE OR REPLACE TABLE {table} (
+            window_size BIGINT, window_start BIGINT, {column} {"VARCHAR" if grouping.is_text else "BIGINT"},
+            window_end BIGINT, {", ".join(f"{m} BIGINT" for m in (*COUNTS, *MONEY))}, state VARCHAR)
     """)
     now = "NULL::BIGINT" if watermark is None else str(watermark)
-    for window in windows:
+    for window in grouping.sizes:
         engine.execute(f"""
-            INSERT INTO windows_{kind} BY NAME
+            INSERT INTO {table} BY NAME
             SELECT *, gross_sales - returns_amount - discounts AS net_sales,
                    CASE WHEN {now} >= window_end + {lateness} THEN 'final'
                         WHEN {now} >= window_end THEN 'fired' ELSE 'open' END AS state
             FROM (
-                SELECT {window.size} AS window_size, window_start, {IDS[kind]},
+                SELECT {window.size} AS window_size, window_start, {grouping.id} AS {column},
                        window_start + {window.size} AS window_end,
                        count(*) AS transactions,
                        coalesce(sum(quantity) FILTER (quantity > 0), 0) AS units_sold,
@@ -66,16 +63,26 @@ def make_windows(engine: Engine, kind: str, windows: Sequence[Size], lateness: i
                     WHERE NOT duplicate
                 )
                 WHERE coalesce(before < window_start + {window.size} + {lateness}, true)
-                GROUP BY window_start, {IDS[kind]}
+                GROUP BY window_start, {grouping.id}
             )
         """)
 
 
-def window_check(engine: Engine, kind: str) -> Check:
+def made(grouping: Grouping) -> str:
+    """The engine's table of the windows as they should be."""
+    return f"windows_{grouping.kind}"
+
+
+def window_check(engine: Engine, grouping: Grouping) -> Check:
     """The line of a table of windows: every measure and the state of every row."""
-    wanted, table = f"windows_{kind}", TABLES[kind]
-    keys = [Column("window_size", Format.DURATION), Column("window_start", Format.TIME), Column(IDS[kind])]
-    values = [Column("window_end", Format.TIME), *MEASURES, Column("state")]
-    sums = [engine.execute(f"SELECT coalesce(sum(net_sales), 0) FROM {t}").fetchall()[0][0] for t in (wanted, table)]
-    money = Column("net_sales", Format.CENTS)
-    return check(engine, table, wanted, table, keys, values, " = ".join(["Σ net_sales", *map(money.show, sums)]))
+    wanted, table = made(grouping), grouping.table
+    keys = [Column("window_size", Format.DURATION), Column("window_start", Format.TIME), Column(grouping.column)]
+    measures = [m for m in MEASURES if m.name in grouping.measures]
+    values = [Column("window_end", Format.TIME), *measures, Column("state")]
+    note = ""
+    if (money := Column("net_sales", Format.CENTS)) in measures:
+        both = [
+            engine.execute(f"SELECT coalesce(sum(net_sales), 0) FROM {t}").fetchall()[0][0] for t in (wanted, table)
+        ]
+        note = " = ".join(["Σ net_sales", *map(money.show, both)])
+    return check(engine, table, wanted, table, keys, values, note)

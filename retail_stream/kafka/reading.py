@@ -128,14 +128,14 @@ def _partition_of(message: Message) -> TopicPartitionKey:
     return str(message.topic()), int(message.partition() or 0)
 
 
-def read_to_end(connections: Connections, *topics: str) -> Iterator[Message]:
+def read_to_end(connections: Connections, *topics: str, **config: Any) -> Iterator[Message]:
     """Every committed record of topics, up to where each partition ends when the iteration begins; see :func:`read`.
 
     Raises:
         Unavailable: as :func:`read`, or no broker answers.
     """
     ends = end_offsets(connections, topic_partitions(connections, *topics))
-    for batch in read(connections, {place: range(end) for place, end in ends.items()}):
+    for batch in read(connections, {place: range(end) for place, end in ends.items()}, **config):
         yield from batch
 
 

@@ -28,13 +28,28 @@ _GRANTS = (
     f"REVOKE ALL ON ALL TABLES IN SCHEMA pipeline FROM {READER}",
     f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {READER}",
 )
+#: At most so many sessions of the role at a time: Postgres refuses the next one.
+CONNECTIONS = 10
+#: What a session of the role begins with. A database owner may set these, as managed Postgres has it.
+LIMITS = {
+    "statement_timeout": "30s",
+    # An open transaction keeps dead rows from being removed.
+    "idle_in_transaction_session_timeout": "60s",
+    "lock_timeout": "5s",
+    # No temporary tables either.
+    "default_transaction_read_only": "on",
+    "max_parallel_workers_per_gather": "1",
+}
+#: What only a superuser may set.
+_SUPERUSERS_LIMITS = {"temp_file_limit": "2GB"}
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 
 def create(connection: Connection, password: str | None = None) -> None:
     """Create the role if it is missing and let it read all of `public`, what later migrations make there included.
 
     ``password``: with which the role may log in; None takes a login away. If the user may not create roles, a warning
-    says what to do; the warehouse works without the role.
+    says what to do; the warehouse works without the role. Sessions of the role begin with :data:`LIMITS`.
     """
     try:
         with connection.begin_nested():
@@ -45,8 +60,9 @@ def create(connection: Connection, password: str | None = None) -> None:
                 connection.execute(text(grant))
         with connection.begin_nested():
             _set_login(connection, password)
+            _set_limits(connection)
     except ProgrammingError as e:
-        if getattr(e.orig, "sqlstate", None) != "42501":  # insufficient_privilege
+        if getattr(e.orig, "sqlstate", None) != _INSUFFICIENT_PRIVILEGE:
             raise
         _log.warning(
             "reader role is missing",
@@ -63,3 +79,18 @@ def _set_login(connection: Connection, password: str | None) -> None:
         connection.exec_driver_sql(f"ALTER ROLE {READER} LOGIN PASSWORD '{secret}'")
     elif connection.execute(text(f"SELECT rolcanlogin FROM pg_roles WHERE rolname = '{READER}'")).scalar_one():
         connection.execute(text(f"ALTER ROLE {READER} NOLOGIN PASSWORD NULL"))
+
+
+def _set_limits(connection: Connection) -> None:
+    """Set what is not set yet: two databases that write the same row of the catalogue at once are an error."""
+    role = connection.execute(
+        text(f"SELECT rolconnlimit, coalesce(rolconfig, '{{}}') AS config FROM pg_roles WHERE rolname = '{READER}'")
+    ).one()
+    if role.rolconnlimit != CONNECTIONS:
+        connection.execute(text(f"ALTER ROLE {READER} CONNECTION LIMIT {CONNECTIONS}"))
+    for name, value in LIMITS.items():
+        if f"{name}={value}" not in role.config:
+            connection.execute(text(f"ALTER ROLE {READER} SET {name} = '{value}'"))
+    if connection.execute(text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")).scalar_one():
+        for name, value in _SUPERUSERS_LIMITS.items():
+            connection.execute(text(f"ALTER ROLE {READER} SET {name} = '{value}'"))

@@ -16,10 +16,9 @@ from retail_stream.service.program import Program, leave, run_program
 from retail_stream.topics import TOPICS, Group, Result, topic
 from retail_stream.warehouse import postgres
 from retail_stream.warehouse.topics_read import TopicsRead
-from services.aggregator import outbox, settings, warehouse
+from services.aggregator import metrics, outbox, settings, tables, warehouse
 from services.aggregator.batch import CLEAN, Aggregator
 from services.aggregator.loop import Loop
-from services.aggregator.metrics import LAG
 from services.aggregator.ownership import OwnedPartition
 from services.aggregator.relay import Relay
 from services.aggregator.upstream import Upstream
@@ -45,7 +44,7 @@ def aggregate(program: Program, config: settings.AggregatorSettings) -> None:
             outbox_failed.set()
             program.stop.set()
 
-    LAG.read = loop.membership.lag
+    metrics.LAG.read = loop.membership.lag
     program.health.needs(
         assigned=lambda: loop.membership.joined,
         reading=lambda: loop.membership.reading,
@@ -75,7 +74,9 @@ def build(program: Program, config: settings.AggregatorSettings, topics_read: To
         SubjectSchemas(registry, topic(t).subject, program.wait) for t in (CLEAN, Result.WATERMARKS)
     )
 
-    def ready() -> dict[Result, int]:
+    metrics.begin(g.name for g in config.rules.groupings)
+
+    def ready() -> outbox.Encoder:
         require_topics(config, [t.name for t in TOPICS])
         writers.learn()
         ids = {t: registry.register(topic(t).subject, schema) for t, schema in outbox.schemas().items()}
@@ -83,9 +84,12 @@ def build(program: Program, config: settings.AggregatorSettings, topics_read: To
             if connection.execute(text("SELECT to_regclass('outbox')")).scalar_one() is None:
                 raise Unavailable("The warehouse has no tables yet: `retail-stream init` creates them.")
             settings.keep(connection, config.shaping)
-        return ids
+            tables.require(connection, config.declared)
+        schema = outbox.further_schema(config.declared)
+        further = 0 if schema is None else registry.register(topic(Result.WINDOWS).subject, schema)
+        return outbox.Encoder(ids, config.rules, further)
 
-    encoder = outbox.Encoder(program.wait(ready), config.rules)
+    encoder = program.wait(ready)
     aggregator = Aggregator(engine, config, encoder, writers, rise_writers, topics_read, relay.wake.set, program.wait)
     join = partial(BlockingMembership[OwnedPartition], config, Group.AGGREGATOR)
     return Loop(join, aggregator, Upstream(config), config.idle_timeout_s, program.stop), relay, engine

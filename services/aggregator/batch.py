@@ -18,7 +18,18 @@ from retail_stream.waiting import Wait, wait_for
 from retail_stream.warehouse import positions, replays
 from retail_stream.warehouse.positions import Position
 from retail_stream.warehouse.topics_read import TopicsRead
-from services.aggregator import facts, identities, late, lifecycle, outbox, ownership, settings, warehouse, windows
+from services.aggregator import (
+    facts,
+    identities,
+    late,
+    lifecycle,
+    outbox,
+    ownership,
+    revisions,
+    settings,
+    warehouse,
+    windows,
+)
 from services.aggregator.ownership import OwnedPartition
 from services.aggregator.step import PartitionBatch, Step, StreamState, step
 
@@ -31,13 +42,13 @@ class Applied:
     """A batch that is committed.
 
     ``owned``: our partitions after it. ``facts``: how many were stored. ``results``: how many went to `sales.windows`,
-    by kind and outcome. ``published``: whether the outbox grew.
+    by grouping and outcome. ``published``: whether the outbox grew.
     """
 
     owned: Mapping[TopicPartitionKey, OwnedPartition]
     step: Step
     facts: int
-    results: Mapping[tuple[str, lifecycle.Outcome], int]
+    results: Mapping[str, Mapping[lifecycle.Outcome, int]]
     published: bool
 
 
@@ -151,10 +162,14 @@ class Aggregator:
         did = step(counted, state, before.now, rules)
         past = did.stream.watermark
         due = past if windows.may_be_due(rules.windows, rules.lateness, before.stream.watermark, past) else None
-        stored = warehouse.window_rows(connection, did.deltas, due, rules.lateness)
-        update = lifecycle.update_windows(stored, did.deltas, past, rules.lateness)
+        stored = {
+            g: warehouse.window_rows(connection, g, did.deltas[g.name], due, rules.lateness) for g in rules.groupings
+        }
+        updates = {g: lifecycle.update_windows(s, did.deltas[g.name], past, rules.lateness) for g, s in stored.items()}
         # apply
-        warehouse.save_windows(connection, update.rows, before.now)
+        for grouping, update in updates.items():
+            warehouse.save_windows(connection, grouping, update.rows, before.now)
+            revisions.store(connection, grouping, update.results, before.now)
         new_facts = facts.store(connection, did.sales) if self._settings.fact_sales == "on" else 0
         late.store(connection, did.sales, rules)
         saved = {p: identities.save(connection, p, held[p], after) for p, after in sorted(did.held.items())}
@@ -163,7 +178,7 @@ class Aggregator:
             [
                 *self._encoder.rises(did.rises, before.now),
                 *self._encoder.late(did.sales, records),
-                *self._encoder.windows(update.results, before.now),
+                *(r for g, update in updates.items() for r in self._encoder.windows(g, update.results, before.now)),
             ],
         )
         epochs = {p: o.position.epoch for p, o in owned.items()}
@@ -178,7 +193,8 @@ class Aggregator:
             moved[p].key: OwnedPartition(moved[p], saved[p], o.recorded_rises[len(batch[p].recorded_rises) :])
             for p, o in owned.items()
         }
-        return Applied(now_owned, did, new_facts, lifecycle.outcomes(update.results), published)
+        results = {g.name: lifecycle.outcomes(update.results) for g, update in updates.items()}
+        return Applied(now_owned, did, new_facts, results, published)
 
     def _batch(
         self, owned: OwnedPartition, records: PartitionRecords | None, rows: pl.DataFrame | None

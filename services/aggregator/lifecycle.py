@@ -8,15 +8,11 @@ stream's watermark ────▶ end ─────────────�
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
 
 import polars as pl
 
-from services.aggregator.totals import KIND, MEASURES, SCHEMA, SIZE, START, WINDOW_KEY
+from services.aggregator.totals import MEASURES, REVISION, SIZE, START, STATE, WINDOW_KEY
 from services.aggregator.watermark import Watermark
-
-REVISION: Final = "revision"
-STATE: Final = "state"
 
 
 class WindowState(StrEnum):
@@ -35,12 +31,9 @@ class Outcome(StrEnum):
     FINAL = "final"
 
 
-ROWS: Final = {**SCHEMA, REVISION: pl.Int32(), STATE: pl.String()}
-
-
 @dataclass(frozen=True)
 class WindowUpdate:
-    """Frames with the columns of ROWS, in key order: ``rows`` to be written, ``results`` for `sales.windows`.
+    """``rows`` to be written, and ``results`` for `sales.windows`; in key order, as :attr:`totals.Grouping.rows`.
 
     A row that fires and becomes final at once is twice in ``results``, fired first.
     """
@@ -50,7 +43,7 @@ class WindowUpdate:
 
 
 def update_windows(stored: pl.DataFrame, deltas: pl.DataFrame, watermark: Watermark, lateness: int) -> WindowUpdate:
-    """Add ``deltas`` (as totals.SCHEMA) to the ``stored`` rows (ROWS), then fire and finalise what is due.
+    """Add ``deltas`` of a grouping (its ``schema``) to ``stored`` rows (its ``rows``), then fire and finalise.
 
     ``stored`` holds every row that a delta is for and every row that may be due at the stream's ``watermark``. No delta
     is for a final row: a partition's watermark is never behind the stream's when its records are judged.
@@ -69,7 +62,7 @@ def update_windows(stored: pl.DataFrame, deltas: pl.DataFrame, watermark: Waterm
         pl.concat([stored.lazy(), new])
         .group_by(WINDOW_KEY)
         .agg(
-            *(pl.col(m).sum() for m in MEASURES),
+            *(pl.col(m).sum() for m in MEASURES if m in deltas.columns),
             pl.col(REVISION).max().fill_null(0),
             pl.col(STATE).max().fill_null(WindowState.OPEN.value).alias("was"),
             pl.col(STATE).is_null().any().alias("added"),
@@ -93,13 +86,16 @@ def update_windows(stored: pl.DataFrame, deltas: pl.DataFrame, watermark: Waterm
         .collect()
     )
     assert WindowState.FINAL not in rows["was"], "a final row changes"
+    columns = stored.columns
+    if not (rows["revised"] | rows["fires"] | rows["ends"]).any():
+        return WindowUpdate(rows[columns], stored.clear())
     fired = rows.filter(rows["revised"] | rows["fires"]).with_columns(pl.lit(WindowState.FIRED.value).alias(STATE))
     results = pl.concat([fired, rows.filter(rows["ends"])]).sort(WINDOW_KEY, maintain_order=True)
-    return WindowUpdate(rows.select(*ROWS), results.select(*ROWS))
+    return WindowUpdate(rows[columns], results[columns])
 
 
-def outcomes(results: pl.DataFrame) -> Mapping[tuple[str, Outcome], int]:
-    """Count the ``results`` of a :class:`WindowUpdate`, by kind and outcome."""
+def outcomes(results: pl.DataFrame) -> Mapping[Outcome, int]:
+    """Count the ``results`` of a :class:`WindowUpdate`."""
     if results.is_empty():
         return {}
     outcome = (
@@ -109,5 +105,4 @@ def outcomes(results: pl.DataFrame) -> Mapping[tuple[str, Outcome], int]:
         .then(pl.lit(Outcome.REVISED.value))
         .otherwise(pl.lit(Outcome.FIRED.value))
     )
-    counted = results.group_by(pl.col(KIND).cast(pl.String), outcome.alias("outcome")).len()
-    return {(kind, Outcome(name)): number for kind, name, number in counted.rows()}
+    return {Outcome(name): number for name, number in results.group_by(outcome.alias("outcome")).len().rows()}

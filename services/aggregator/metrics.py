@@ -1,7 +1,7 @@
 """The metrics of the aggregator. Dashboards use their names: add metrics, do not rename them."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -9,7 +9,6 @@ from retail_stream.service.metrics import Gauges
 from services.aggregator.batch import Applied
 from services.aggregator.lifecycle import Outcome
 from services.aggregator.step import LATE as TOO_LATE
-from services.aggregator.totals import KINDS
 from services.aggregator.watermark import Stream, Watermark
 from services.aggregator.windows import SECOND
 
@@ -45,10 +44,12 @@ OUTBOX = Gauges("aggregator_outbox_records", "Results that wait in the outbox, a
 OLDEST = Gauges("aggregator_outbox_oldest_seconds", "How long the oldest of them has waited")
 LEADS = Gauge("aggregator_outbox_leads", "1 while this worker publishes the outbox: one of all replicas does")
 
-# A counter that appears with its first event has no rate for that event.
-for _kind in KINDS:
-    for _outcome in Outcome:
-        WINDOWS.labels(_kind, _outcome)
+
+def begin(groupings: Iterable[str]) -> None:
+    """Show the counters of results of these groupings: one that appears with its first event has no rate for it."""
+    for name in groupings:
+        for outcome in Outcome:
+            WINDOWS.labels(name, outcome)
 
 
 def count(applied: Applied) -> None:
@@ -59,9 +60,10 @@ def count(applied: Applied) -> None:
     CONFLICTS.inc(step.conflicts)
     LATE.inc(int(step.sales[TOO_LATE].sum()) if step.sales.height else 0)
     FACTS.inc(applied.facts)
-    RESULTS.inc(sum(applied.results.values()))
-    for (kind, outcome), number in applied.results.items():
-        WINDOWS.labels(kind, outcome).inc(number)
+    for name, outcomes in applied.results.items():
+        for outcome, number in outcomes.items():
+            RESULTS.inc(number)
+            WINDOWS.labels(name, outcome).inc(number)
     HELD.set(sum(chunk.size for o in applied.owned.values() for chunk in o.held))
     _show(step.stream, step.watermarks)
 

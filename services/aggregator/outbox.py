@@ -1,9 +1,8 @@
 """Records for Kafka as rows of the outbox, written in the transaction of the results; relay.py publishes them."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import fastavro
@@ -19,9 +18,9 @@ from retail_stream.kafka.record_batches.headers import headers_of
 from retail_stream.topics import Result, topic
 from retail_stream.warehouse import postgres
 from services.aggregator import late
-from services.aggregator.lifecycle import REVISION, STATE
+from services.aggregator.declared import CENTS, COUNTS, MEASURES, NET, SHIPPED, Declarations
 from services.aggregator.step import LATE, PARTITION, Rules
-from services.aggregator.totals import CENTS, COUNTS, ID, KIND, KINDS, SIZE, START
+from services.aggregator.totals import ID, REVISION, SIZE, START, STATE, Grouping
 from services.aggregator.warehouse import instant
 from services.aggregator.watermark import BEFORE, Rise
 from services.aggregator.windows import SECOND
@@ -47,20 +46,34 @@ def schemas() -> Mapping[Result, Mapping[str, Any]]:
     return {t: topic(t).schema() for t in (Result.WINDOWS, Result.WATERMARKS)}
 
 
+def further_schema(declarations: Declarations) -> Mapping[str, Any] | None:
+    """The Avro schema of `sales.windows` for entries beside those of the contract; None if there are none.
+
+    It is a later version of the topic's: a field for each further key, and each measure may be null. Records of stores
+    and products keep the schema that they always had.
+    """
+    keys = {a.by: a.holds for a in declarations.aggregations if a.name not in SHIPPED}
+    if not keys:
+        return None
+    schema = topic(Result.WINDOWS).schema()
+    fields = [
+        {**f, "type": ["null", f["type"]], "default": None} if f["name"] in MEASURES else f for f in schema["fields"]
+    ]
+    added = [{"name": k, "type": ["null", holds], "default": None} for k, holds in sorted(keys.items())]
+    return {**schema, "fields": [*fields, *(f for f in added if f["name"] not in SHIPPED.values())]}
+
+
 class Encoder:
     """Encodes the decisions of a step as records."""
 
-    def __init__(self, ids: Mapping[Result, int], rules: Rules) -> None:
-        """``ids``: the registry's id of each of :func:`schemas`."""
-        self._avro = {
-            t: partial(encode, cast("AvroSchema", fastavro.parse_schema(plain_schema(s)))) for t, s in schemas().items()
-        }
-        self._ids = ids
+    def __init__(self, ids: Mapping[Result, int], rules: Rules, further: int = 0) -> None:
+        """``ids``: the registry's id of each of :func:`schemas`; ``further``: that of :func:`further_schema`."""
+        self._avro = {t: _encoding(ids[t], schema) for t, schema in schemas().items()}
+        schema = further_schema(rules.declared)
+        self._further = self._avro[Result.WINDOWS] if schema is None else _encoding(further, schema)
+        self._keys = {*SHIPPED.values(), *(g.declared.by for g in rules.groupings)}
         self._rules = rules
         self._names = {w.size: w.name for w in rules.windows}
-
-    def _value(self, topic: Result, record: dict[str, Any]) -> bytes:
-        return frame(self._ids[topic], self._avro[topic](record))
 
     def rises(self, rises: Iterable[Rise], now: int) -> list[OutboxRecord]:
         """Records of `sales.watermarks`, in the partition of the same number; the number is the key, too.
@@ -72,9 +85,8 @@ class Encoder:
                 Result.WATERMARKS,
                 r.partition,
                 str(r.partition).encode(),
-                self._value(
-                    Result.WATERMARKS,
-                    {"partition": r.partition, "next_offset": r.next_offset, "watermark": r.watermark},
+                self._avro[Result.WATERMARKS](
+                    {"partition": r.partition, "next_offset": r.next_offset, "watermark": r.watermark}
                 ),
                 (),
                 now // 1000,
@@ -82,27 +94,28 @@ class Encoder:
             for r in rises
         ]
 
-    def windows(self, results: pl.DataFrame, now: int) -> list[OutboxRecord]:
+    def windows(self, grouping: Grouping, results: pl.DataFrame, now: int) -> list[OutboxRecord]:
         """Records of `sales.windows`, keyed by the id; ``results``: of a :class:`lifecycle.WindowUpdate`."""
+        encoded = self._avro[Result.WINDOWS] if grouping.name in SHIPPED else self._further
+        has_net = NET in grouping.declared.measures
         records = []
         for row in results.iter_rows(named=True):
-            net = row["gross_sales"] - row["returns_amount"] - row["discounts"]
             value = {
-                "kind": row[KIND],
+                "kind": grouping.name,
                 "window_size": self._names[row[SIZE]],
                 "window_start": row[START],
                 "window_end": row[START] + row[SIZE],
-                **{column: row[ID] if kind == row[KIND] else None for kind, column in KINDS.items()},
-                **{c: row[c] for c in COUNTS},
-                **{c: _decimal(row[c]) for c in CENTS},
-                "net_sales": _decimal(net),
+                **dict.fromkeys(self._keys),
+                grouping.declared.by: row[ID],
+                **{c: row.get(c) for c in COUNTS},
+                **{c: _decimal(row[c]) if c in row else None for c in CENTS},
+                NET: _decimal(row["gross_sales"] - row["returns_amount"] - row["discounts"]) if has_net else None,
                 "revision": row[REVISION],
                 "state": row[STATE],
                 "updated_at": now,
             }
             key = str(row[ID]).encode()
-            encoded = self._value(Result.WINDOWS, value)
-            records.append(OutboxRecord(Result.WINDOWS, None, key, encoded, (), now // 1000))
+            records.append(OutboxRecord(Result.WINDOWS, None, key, encoded(value), (), now // 1000))
         return records
 
     def late(self, sales: pl.DataFrame, records: Mapping[int, PartitionRecords]) -> list[OutboxRecord]:
@@ -146,6 +159,12 @@ def put(connection: Connection, records: Iterable[OutboxRecord]) -> bool:
         columns = ["topic", "partition", "key", "value", "headers", "timestamp_ms"]
         postgres.copy(connection, "outbox", pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None))
     return bool(rows)
+
+
+def _encoding(schema_id: int, schema: Mapping[str, Any]) -> Callable[[dict[str, Any]], bytes]:
+    """Encodes records of a schema as framed values."""
+    plain = cast("AvroSchema", fastavro.parse_schema(plain_schema(schema)))
+    return lambda record: frame(schema_id, encode(plain, record))
 
 
 def _text(name: bytes) -> str:

@@ -141,18 +141,22 @@ class Relay:
 
         producer.begin_transaction()
         for number, topic, partition, key, value, headers, stamp in rows:
-            producer.produce(
-                topic,
-                key=key,
-                value=value,
-                headers=[
-                    *((name, None if v is None else bytes.fromhex(v)) for name, v in headers),
-                    (OUTBOX_ID, f"{warehouse}/{number}".encode()),
-                ],
-                timestamp=stamp,
-                on_delivery=seen,
-                **({} if partition is None else {"partition": partition}),
-            )
+            try:
+                producer.produce(
+                    topic,
+                    key=key,
+                    value=value,
+                    headers=[
+                        *((name, None if v is None else bytes.fromhex(v)) for name, v in headers),
+                        (OUTBOX_ID, f"{warehouse}/{number}".encode()),
+                    ],
+                    timestamp=stamp,
+                    on_delivery=seen,
+                    **({} if partition is None else {"partition": partition}),
+                )
+            except KafkaException as e:
+                # What the client can tell from what it knows of the topic already, it does not send.
+                raise clients.not_stored(self._connections, topic, partition, KafkaError(e.args[0].code())) from e
             producer.poll(0)
         try:
             producer.commit_transaction(30.0)

@@ -1,6 +1,7 @@
 """Settings of the aggregator; those that shape results are stored with the state and may not change."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -9,6 +10,8 @@ from sqlalchemy import Connection, text
 from retail_stream.errors import SettingsError
 from retail_stream.service.metrics import MetricsPort
 from retail_stream.settings import Connections
+from services.aggregator import declared
+from services.aggregator.declared import Declarations
 from services.aggregator.step import Rules
 from services.aggregator.windows import SECOND, parse
 
@@ -31,15 +34,36 @@ class AggregatorSettings(Connections):
     fact_sales: Annotated[Literal["on", "off"], Field(description="on or off")] = "on"
     metrics_port: MetricsPort = 9104
 
-    @property
+    @cached_property
+    def declared(self) -> Declarations:
+        """The entries of `schemas/windows.toml`, as they stood when they were first asked for.
+
+        Raises:
+            SettingsError: the file is not valid, or does not go with SALES_WINDOWS.
+        """
+        entries = declared.load()
+        declared.slides(entries.aggregations, parse(self.sales_windows))
+        return entries
+
+    @cached_property
     def rules(self) -> Rules:
-        """The settings that the pure part needs."""
-        return Rules(parse(self.sales_windows), self.watermark_delay_s * SECOND, self.allowed_lateness_s * SECOND)
+        """The settings that the pure part needs.
+
+        Raises:
+            SettingsError: as of :attr:`declared`.
+        """
+        delay, lateness = self.watermark_delay_s * SECOND, self.allowed_lateness_s * SECOND
+        return Rules(parse(self.sales_windows), delay, lateness, self.declared)
 
     @property
     def shaping(self) -> dict[str, str]:
-        """The settings that shape results, by variable, each in its canonical spelling."""
+        """The settings that shape results, by variable or file, each in its canonical spelling.
+
+        Raises:
+            SettingsError: as of :attr:`declared`.
+        """
         return {
+            declared.NAME: self.declared.text,
             "SALES_WINDOWS": self.sales_windows,
             "WATERMARK_DELAY_S": str(self.watermark_delay_s),
             "ALLOWED_LATENESS_S": str(self.allowed_lateness_s),
@@ -78,7 +102,8 @@ def compare(stored: Mapping[str, str], shaping: Mapping[str, str]) -> None:
     """
     for name, value in shaping.items():
         if stored.get(name) != value:
+            says = f"{name} declares {value!r}" if name == declared.NAME else f"{name}={value!r}"
             raise SettingsError(
-                f"{name}={value!r}: the warehouse was computed with {stored.get(name)!r}; "
+                f"{says}: the warehouse was computed with {stored.get(name)!r}; "
                 f"allowed: that value, or any value with an empty warehouse (`retail-stream rebuild`)."
             )

@@ -7,12 +7,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import polars as pl
 
-from services.aggregator import duplicates, totals, watermark, windows
+from services.aggregator import declared, duplicates, totals, watermark, windows
+from services.aggregator.declared import Declarations
 from services.aggregator.duplicates import EXPIRES, Held
+from services.aggregator.totals import Grouping
 from services.aggregator.watermark import Rise, Stream, Watermark
 from services.aggregator.windows import Window
 
@@ -22,11 +25,30 @@ LATE: Final = "late"
 
 @dataclass(frozen=True)
 class Rules:
-    """The settings that shape results; ``delay`` and ``lateness`` in microseconds."""
+    """The settings that shape results.
 
-    windows: tuple[Window, ...]
+    ``default``: the windows of SALES_WINDOWS. ``delay`` and ``lateness`` in microseconds. ``declared``: the entries of
+    `schemas/windows.toml`.
+    """
+
+    default: tuple[Window, ...]
     delay: int
     lateness: int
+    declared: Declarations = declared.USUAL
+
+    @cached_property
+    def groupings(self) -> tuple[Grouping, ...]:
+        """What sales are summed by."""
+        return tuple(Grouping(a, a.windows_or(self.default)) for a in self.declared.aggregations)
+
+    @cached_property
+    def windows(self) -> tuple[Window, ...]:
+        """The windows of all groupings, each once, the shortest first.
+
+        Raises:
+            SettingsError: a size has two slides.
+        """
+        return declared.slides(self.declared.aggregations, self.default)
 
 
 @dataclass(frozen=True)
@@ -61,13 +83,13 @@ class Step:
     """The decision of a step.
 
     ``sales``: every sale that is not a duplicate, with PARTITION, BEFORE, EXPIRES and the flag LATE (too late for one
-    of its windows). ``deltas``: what they add to windows, as totals.SCHEMA. ``rises``: to be recorded.
+    of its windows). ``deltas``: what they add to windows, by the grouping's name. ``rises``: to be recorded.
     ``watermarks`` and ``held``: of our partitions.
     ``duplicates``, ``conflicts``: numbers of sales, as in :class:`duplicates.Deduplicated`.
     """
 
     sales: pl.DataFrame
-    deltas: pl.DataFrame
+    deltas: Mapping[str, pl.DataFrame]
     rises: tuple[Rise, ...]
     watermarks: Mapping[int, Watermark]
     stream: Stream
@@ -104,9 +126,9 @@ def step(batch: Mapping[int, PartitionBatch], state: StreamState, now: int, rule
     new = {p: d.new for p, d in deduplicated.items()}
     held = {p: duplicates.hold(state.held[p], new.get(p), marks[p]) for p in batch}
     sales = pl.concat([d.sales for d in deduplicated.values()]) if deduplicated else pl.DataFrame()
-    deltas = pl.DataFrame(schema=totals.SCHEMA)
+    deltas = totals.no_sums(rules.groupings)
     if deduplicated:
-        deltas = totals.per_window(totals.measured(sales), rules.windows, rules.lateness)
+        deltas = totals.per_window(totals.measured(sales), rules.groupings, rules.lateness)
     return Step(
         sales=sales,
         deltas=deltas,

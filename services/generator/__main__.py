@@ -28,12 +28,15 @@ from services.generator.publishing.publisher import Publisher
 from services.generator.publishing.transactions import Transactions
 from services.generator.records import Evolution
 from services.generator.retailer.dimension import DimensionStream
+from services.generator.retailer.market import Market
 from services.generator.retailer.pools import Pools
 from services.generator.retailer.sales import VOCABULARIES, SalesStream
-from services.generator.retailer.supply import Supply
+from services.generator.retailer.stock import Stock
+from services.generator.retailer.supply import SoldPieces, Supply
 from services.generator.settings import CHANGES_PER_S, SALES_PER_S, GeneratorSettings
 from services.generator.state.reading import StateReader
 from services.generator.timing import timeline as timelines
+from services.generator.timing.baskets import Baskets
 from services.generator.timing.latency import Latency
 from services.generator.timing.schedule import SECOND_US
 from services.generator.timing.timeline import Progress, Timeline
@@ -61,13 +64,15 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
     for take in (claim.take, *(t.open for t in transactions.values())):
         program.wait(take)
     partitions = len(program.wait(partial(topic_partitions, settings, topics.raw(Entity.SALES))))
-    states, sales_state = program.wait(StateReader(settings, registry, schemas).read)
+    states, sales_state, stock = program.wait(StateReader(settings, registry, schemas).read)
     tallies = {**{e: states[e].tally for e in JOINED}, Entity.SALES: sales_state.tally}
 
     seed = secrets.randbits(32) if settings.generator_seed is None else settings.generator_seed
     progress = Progress(0)
     traffic = {e: Traffic(f"{seed}/{e}", settings.faults, partitions if e is Entity.SALES else 0) for e in Entity}
-    timeline = _timeline(settings, max(t.newest_us for t in tallies.values()), progress, traffic)
+    baskets = Baskets(seed, sales_state.tally.next_id)
+    timeline = _timeline(settings, max(t.newest_us for t in tallies.values()), progress, traffic, baskets)
+    progress.sales_us = timeline.start_us
     program.starts(
         seed=seed,
         time="simulated" if settings.simulated else "live",
@@ -91,13 +96,15 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
             RowEncoder(schemas[e], schema_ids[e]),
             states[e],
             None if evolve_us is None else Evolution(evolve_us, evolution.row_encoder(e, evolved_ids[e])),
+            Stock(stock.delivered, stock.sold) if e is Entity.PRODUCTS else None,
         )
         for e in JOINED
     }
+    latency = Latency(int(settings.latency_max_s * SECOND_US), settings.latency_distribution)
     sales = SalesStream(
         np.random.default_rng([seed, sales_state.tally.next_id]),
         settings.faults,
-        Latency(int(settings.latency_max_s * SECOND_US), settings.latency_distribution),
+        latency,
         ColumnEncoder(schemas[Entity.SALES], schema_ids[Entity.SALES], VOCABULARIES),
         sales_state,
         partitions,
@@ -105,16 +112,40 @@ def generate(program: Program, settings: GeneratorSettings) -> None:
     )
     max_sales = settings.generator_max_sales
     supplies: dict[Entity, Supply] = {e: Supply() for e in JOINED}
+    # Their deletes were cut off, so they come with the first sales.
+    closed = [i for i in stock.sold if i not in states[Entity.PRODUCTS].rows]
+    market, sold = Market(latency.longest_us), SoldPieces()
     publishers = {
-        e: Publisher(e, transactions[e], ledger, stop, tally, supplies.get(e)) for e, tally in tallies.items()
+        e: Publisher(e, transactions[e], ledger, stop, tally, supplies.get(e), stock.sold)
+        for e, tally in tallies.items()
     }
     program.health.needs(running=lambda: not stop.is_set(), kafka=readiness.kafka_answers(settings))
     with ThreadPoolExecutor(max_workers=len(Entity), thread_name_prefix="generator") as threads:
         changing = [
-            threads.submit(publish_changes, dimensions[e], supplies[e], timeline, publishers[e], stop) for e in JOINED
+            threads.submit(
+                publish_changes,
+                dimensions[e],
+                supplies[e],
+                timeline,
+                publishers[e],
+                stop,
+                progress,
+                sold if e is Entity.PRODUCTS else None,
+            )
+            for e in JOINED
         ]
         selling = threads.submit(
-            publish_sales, sales, supplies, timeline, publishers[Entity.SALES], stop, max_sales, progress
+            publish_sales,
+            sales,
+            supplies,
+            timeline,
+            publishers[Entity.SALES],
+            stop,
+            max_sales,
+            progress,
+            market,
+            sold,
+            closed,
         )
         counts = {e: p.counts for e, p in publishers.items()}
         wait_for_threads(changing, selling, counts, stop, simulated=settings.simulated)
@@ -125,11 +156,15 @@ def _register(program: Program, registry: Registry, topic: str, schema: AvroSche
 
 
 def _timeline(
-    settings: GeneratorSettings, newest_us: int, progress: Progress, traffic: Mapping[Entity, Traffic]
+    settings: GeneratorSettings,
+    newest_us: int,
+    progress: Progress,
+    traffic: Mapping[Entity, Traffic],
+    baskets: Baskets,
 ) -> Timeline:
     sales, changes = settings.generator_sales_per_s, settings.generator_changes_per_s
     if settings.history_from_us is None:
-        return timelines.live(sales, changes, traffic)
+        return timelines.live(sales, changes, traffic, baskets)
     return timelines.simulated(
         # Simulated time never goes back on a topic either.
         max(settings.history_from_us, newest_us + SECOND_US),
@@ -139,6 +174,7 @@ def _timeline(
         max_sales=settings.generator_max_sales,
         progress=progress,
         traffic=traffic,
+        baskets=baskets,
         with_hours=settings.generator_backfill_from is not None,
     )
 

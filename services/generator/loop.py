@@ -16,7 +16,7 @@ from services.generator.records import ProducerBatch
 from services.generator.retailer.dimension import DimensionStream
 from services.generator.retailer.market import Market
 from services.generator.retailer.sales import BLOCK, SalesStream
-from services.generator.retailer.supply import Supply, boundary, last_of_cell
+from services.generator.retailer.supply import CELL_US, SoldPieces, Supply, boundary, counted_before, last_of_cell
 from services.generator.timing.timeline import Progress, Timeline
 
 _TICK_RECORDS = 1000
@@ -37,9 +37,18 @@ class RecordSink(Protocol):
 
 
 def publish_changes(
-    stream: DimensionStream, supply: Supply, timeline: Timeline, publisher: RecordSink, stop: threading.Event
+    stream: DimensionStream,
+    supply: Supply,
+    timeline: Timeline,
+    publisher: RecordSink,
+    stop: threading.Event,
+    progress: Progress,
+    sold: SoldPieces | None = None,
 ) -> None:
-    """Publish a dimension: the missing initial rows at once, then changes when they are due."""
+    """Publish a dimension: the missing initial rows at once, then changes when they are due.
+
+    ``sold``: of the products, whose changes wait for the sales that their stock counts.
+    """
     schedule = timeline.changes(stream.entity)
     for known in stream.known(timeline.start_us):
         supply.add(known, on_topic=True)
@@ -49,13 +58,17 @@ def publish_changes(
     publisher.send(ProducerBatch.of([change.record for change in initial]))
     while not stop.is_set():
         now = min(timeline.changes_clock(), timeline.until_us)
+        if sold is not None:
+            now = min(now, last_of_cell(timeline.start_us, progress.sales_us + timeline.counted_after_us))
         schedule.skip(now)
         slots = schedule.take(now, now, _TICK_RECORDS)
         records = []
         for row, at_us in enumerate(slots.at_us.tolist()):
+            if sold is not None:
+                stream.sold(sold.take(counted_before(timeline.start_us, at_us, timeline.counted_after_us)))
             change = stream.change(at_us, slots.marks.get(row))
             for availability in change.availabilities:
-                supply.add(availability, on_topic=not change.is_new or availability.id != change.record.id)
+                supply.add(availability, on_topic=availability.id != change.record.id)
             records.append(change.record)
         publisher.send(ProducerBatch.of(records))
         following = schedule.next_slot(now)
@@ -78,9 +91,14 @@ def publish_sales(
     stop: threading.Event,
     max_sales: int | None,
     progress: Progress,
+    market: Market,
+    sold: SoldPieces,
+    closed: list[int],
 ) -> None:
-    """Publish sales: a block's sales know the same state of the dimensions, and each is published when it is due."""
-    market = Market()
+    """Publish sales: a block's sales know the same state of the dimensions, and each is published when it is due.
+
+    ``market``: an empty one; ``sold``: gets the pieces of each block; ``closed``: products that are gone already.
+    """
     left = max_sales
     while not stop.is_set() and left != 0:
         now = timeline.sales_clock()
@@ -92,12 +110,20 @@ def publish_sales(
             publisher.idle()
             continue
         for entity, supply in supplies.items():
-            market.shelves[entity].apply(supply.take(known))
+            news = supply.take(known)
+            market.shelves[entity].apply(news)
+            closed += [a.id for a in news if a.closed and entity is Entity.PRODUCTS]
+        last = last_of_cell(timeline.start_us, first)
+        # Where sales come as fast as possible, each basket of a block takes a microsecond before now.
+        market.stores.begin(known + CELL_US - BLOCK, last + 1)
         if any(shelf.empty for shelf in market.shelves.values()):
             publisher.idle()
             continue
-        slots = timeline.sales.take(now, last_of_cell(timeline.start_us, first), min(BLOCK, left or BLOCK))
-        _release(stream.block(slots, market), timeline, publisher, stop)
+        slots = timeline.sales.take(now, last, min(BLOCK, left or BLOCK))
+        block = stream.block(slots, market)
+        block.closed, closed = closed, []
+        sold.add(known + CELL_US, stream.sold)
+        _release(block, timeline, publisher, stop)
         left = None if left is None else left - len(slots)
     progress.sales_us = timeline.until_us
     publisher.flush()

@@ -27,7 +27,8 @@ class ProducerRecord(NamedTuple):
 
     ``at_us``: when it is published, in microseconds since 1970-01-01 UTC; in milliseconds it is the Kafka timestamp.
     ``id``: the entity's own id (of a sale its ``transaction_id``), known also where the value is damaged.
-    ``faults``: the faults planted in it.
+    ``faults``: the faults planted in it. ``delivered``: pieces of the product that were delivered so far,
+    where the record changes them.
     """
 
     key: bytes
@@ -36,11 +37,16 @@ class ProducerRecord(NamedTuple):
     id: int
     faults: tuple[Fault, ...] = NO_FAULTS
     headers: Headers = ()
+    delivered: int | None = None
 
 
 @dataclass
 class ProducerBatch:
-    """Records as columns of equal length. ``faults`` and ``headers`` have an entry for each row that has any."""
+    """Records as columns of equal length. ``faults`` and ``headers`` have an entry for each row that has any.
+
+    What else changes with them: ``delivered``, product → pieces that were delivered so far. Of sales ``products`` and
+    ``pieces``, per row: what leaves the stock; and ``closed``: products that have their tombstone.
+    """
 
     keys: list[bytes] = field(default_factory=list)
     values: list[bytes | None] = field(default_factory=list)
@@ -48,6 +54,10 @@ class ProducerBatch:
     ids: list[int] = field(default_factory=list)
     faults: dict[int, tuple[Fault, ...]] = field(default_factory=dict)
     headers: dict[int, Headers] = field(default_factory=dict)
+    delivered: dict[int, int] = field(default_factory=dict)
+    products: list[int] = field(default_factory=list)
+    pieces: list[int] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, records: Sequence[ProducerRecord]) -> "ProducerBatch":
@@ -55,7 +65,9 @@ class ProducerBatch:
         keys, values = [r.key for r in records], [r.value for r in records]
         at_us, ids = [r.at_us for r in records], [r.id for r in records]
         faults = {i: r.faults for i, r in enumerate(records) if r.faults}
-        return cls(keys, values, at_us, ids, faults, {i: r.headers for i, r in enumerate(records) if r.headers})
+        headers = {i: r.headers for i, r in enumerate(records) if r.headers}
+        delivered = {r.id: r.delivered for r in records if r.delivered is not None}
+        return cls(keys, values, at_us, ids, faults, headers, delivered)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -74,14 +86,19 @@ class ProducerBatch:
         self.ids += other.ids
         self.faults.update((i + shift, f) for i, f in other.faults.items())
         self.headers.update((i + shift, h) for i, h in other.headers.items())
+        self.delivered |= other.delivered
+        self.products += other.products
+        self.pieces += other.pieces
+        self.closed += other.closed
 
     def part(self, start: int, stop: int) -> "ProducerBatch":
-        """Rows ``start`` to ``stop`` (exclusive)."""
+        """Rows ``start`` to ``stop`` (exclusive) of sales. What is closed goes with the first row."""
         keys, values = self.keys[start:stop], self.values[start:stop]
         at_us, ids = self.at_us[start:stop], self.ids[start:stop]
         faults = {i - start: f for i, f in self.faults.items() if start <= i < stop}
         headers = {i - start: h for i, h in self.headers.items() if start <= i < stop}
-        return ProducerBatch(keys, values, at_us, ids, faults, headers)
+        products, pieces, closed = self.products[start:stop], self.pieces[start:stop], [] if start else self.closed
+        return ProducerBatch(keys, values, at_us, ids, faults, headers, {}, products, pieces, closed)
 
 
 class Tally(NamedTuple):

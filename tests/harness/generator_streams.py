@@ -15,10 +15,12 @@ from services.generator.faults import PROFILES, Fault, Probabilities, Profile
 from services.generator.publishing.encoding import ColumnEncoder, RowEncoder
 from services.generator.records import EncodeColumns, EncodeRow, Evolution, ProducerRecord
 from services.generator.retailer.catalogue import SPECS
-from services.generator.retailer.dimension import DimensionState, DimensionStream
+from services.generator.retailer.changes import DimensionState
+from services.generator.retailer.dimension import DimensionStream
 from services.generator.retailer.market import Market
 from services.generator.retailer.pools import Pools
 from services.generator.retailer.sales import VOCABULARIES, SalesState, SalesStream
+from services.generator.retailer.stock import Stock
 from services.generator.timing.latency import Latency
 from services.generator.timing.schedule import Slots
 from tests.harness import rows as harness_rows
@@ -59,7 +61,8 @@ def dimension_stream(
     """``spec``: other fields of the dimension's spec."""
     rng, kept = random.Random(seed), state or DimensionState()
     catalogue = replace(SPECS[entity], **spec)
-    return DimensionStream(catalogue, rng, POOLS, faults, encoder(entity), kept, evolution)
+    stock = Stock() if entity is Entity.PRODUCTS else None
+    return DimensionStream(catalogue, rng, POOLS, faults, encoder(entity), kept, evolution, stock)
 
 
 def sales_stream(

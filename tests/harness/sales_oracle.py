@@ -11,11 +11,19 @@ LONGEST_LOOK_AWAY = 10 * SECOND
 
 @dataclass(frozen=True)
 class Rules:
-    """``kinds``: size and slide of each kind of window; all in microseconds."""
+    """``kinds``: size and slide of each kind of window; all in microseconds.
+
+    ``further``: groupings beside store and product, as name, column, and kinds of their own.
+    """
 
     kinds: tuple[tuple[int, int], ...]
     delay: int
     lateness: int
+    further: tuple[tuple[str, str, tuple[tuple[int, int], ...]], ...] = ()
+
+    @property
+    def groupings(self) -> tuple[tuple[str, str, tuple[tuple[int, int], ...]], ...]:
+        return ("product", "product_id", self.kinds), ("store", "store_id", self.kinds), *self.further
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,8 @@ def top(*times: int | None) -> int | None:
 
 
 def count(r: dict, p: int, mark: int | None, rules: Rules, seen: set, sums: dict, out: Outcome) -> None:
-    starts = [(size, s) for size, slide in rules.kinds for s in brute_starts(size, slide, r["event_time"])]
+    kinds = {kind for _, _, own in rules.groupings for kind in own}
+    starts = [(size, s) for size, slide in kinds for s in brute_starts(size, slide, r["event_time"])]
     identity = (r["transaction_id"], r["event_time"], r["store_id"])
     held = mark is None or max(sum(s) for s in starts) + rules.lateness > mark
     if held and identity in seen:
@@ -81,9 +90,11 @@ def count(r: dict, p: int, mark: int | None, rules: Rules, seen: set, sums: dict
             round(r["discount_applied"] * 100),
             round(r["tax_amount"] * 100),
         )
-        for kind, number in (("store", r["store_id"]), ("product", r["product_id"])):
-            row = sums.setdefault((kind, size, start, number), [0] * 7)
-            row[:] = [a + b for a, b in zip(row, add, strict=True)]
+        for name, column, own in rules.groupings:
+            if size in dict(own):
+                number = r[column][:500] if isinstance(r[column], str) else r[column]
+                row = sums.setdefault((name, size, start, number), [0] * 7)
+                row[:] = [a + b for a, b in zip(row, add, strict=True)]
 
 
 def brute_starts(size: int, slide: int, time: int) -> list[int]:

@@ -7,6 +7,8 @@ from dataclasses import replace
 import polars as pl
 
 from services.aggregator import duplicates, lifecycle, step, totals
+from services.aggregator.declared import USUAL, Aggregation, Declarations
+from services.aggregator.totals import Grouping
 from services.aggregator.watermark import Rise, Stream
 from services.aggregator.windows import parse
 from tests.harness.sales_oracle import SECOND, Feed, Move, Outcome, Rules, next_offset, oracle
@@ -19,6 +21,8 @@ DTYPES = {
     "timestamp": pl.Int64,
     "transaction_id": pl.Int64,
     "store_id": pl.Int32,
+    "customer_id": pl.Int32,
+    "payment_method": pl.String,
     "event_time": pl.Int64,
     "product_id": pl.Int32,
     "quantity": pl.Int32,
@@ -38,11 +42,23 @@ SPECS = {
 }
 
 
+#: The first three have the same key: its first 500 characters.
+METHODS = ("é" * 500, "é" * 500 + "a", "é" * 501, "", 'card, "quoted"\n', "cash")
+#: A text and a number as key, in windows of their own or in those of SALES_WINDOWS.
+FURTHER = (
+    Aggregation("method", "payment_method", "string"),
+    Aggregation("buyer", "customer_id", windows="45s,90s/15s"),
+)
+OWN = ((45 * SECOND, 45 * SECOND), (90 * SECOND, 15 * SECOND))
+
+
 def feed(seed: int) -> Feed:
     rng = random.Random(seed)
     spec = rng.choice(list(SPECS))
     kinds = tuple((size * SECOND, slide * SECOND) for size, slide in SPECS[spec])
     rules = Rules(kinds, rng.choice((0, 3, 10)) * SECOND, rng.choice((0, 5, 20)) * SECOND)
+    if seed % 3 == 0:
+        rules = replace(rules, further=(("method", "payment_method", kinds), ("buyer", "customer_id", OWN)))
     base = rng.choice(BASES) * SECOND
     records: dict[int, list[dict]] = {p: [] for p in range(PARTITIONS)}
     skew = rng.choice((1, 15, 60))
@@ -61,6 +77,8 @@ def feed(seed: int) -> Feed:
                 "timestamp": base + i * SECOND + rng.choice((0, 0, 100 * SECOND)) * (rng.random() < 0.05),
                 "transaction_id": rng.randrange(40),
                 "store_id": p * 10 + rng.randrange(2),
+                "customer_id": i % 4,
+                "payment_method": METHODS[i % len(METHODS)],
                 "event_time": base + i * SECOND - back + ahead - (rng.random() < 0.15),
                 "product_id": rng.randrange(3),
                 "quantity": rng.randrange(-3, 4),
@@ -100,20 +118,21 @@ class Warehouse:
         self.rows: dict[tuple, tuple] = {}
         self.results: set[tuple] = set()
 
-    def stored(self, deltas: pl.DataFrame) -> pl.DataFrame:
+    def stored(self, grouping: Grouping, deltas: pl.DataFrame) -> pl.DataFrame:
         """Rows that a delta is for, and all that are not final: more than are due, which must not matter."""
-        touched = set(deltas.select(totals.WINDOW_KEY).iter_rows())
-        rows = [r for key, r in self.rows.items() if r[-1] != "final" or key in touched]
-        return pl.DataFrame(rows, schema=lifecycle.ROWS, orient="row")
+        touched = {(grouping.name, *key) for key in deltas.select(totals.WINDOW_KEY).iter_rows()}
+        mine = [(key, r) for key, r in self.rows.items() if key[0] == grouping.name]
+        rows = [r[1:] for key, r in mine if r[-1] != "final" or key in touched]
+        return pl.DataFrame(rows, schema=grouping.rows, orient="row")
 
-    def apply(self, update: lifecycle.WindowUpdate) -> None:
-        for row in update.rows.iter_rows():
+    def apply(self, grouping: Grouping, update: lifecycle.WindowUpdate) -> None:
+        for row in ((grouping.name, *row) for row in update.rows.iter_rows()):
             before = self.rows.get(row[:4])
             assert before is None or before[-1] != "final", "a final row was written again"
             revised = before is not None and before[-1] == "fired" and row[4] != before[4]
             assert row[-2] == (0 if before is None else before[-2]) + revised, "a revision too many or too few"
             self.rows[row[:4]] = row
-        for row in update.results.iter_rows():
+        for row in ((grouping.name, *row) for row in update.results.iter_rows()):
             key = (*row[:4], row[-2], row[-1])
             assert key not in self.results, "a result was published twice"
             self.results.add(key)
@@ -155,7 +174,8 @@ def aggregate(run: Feed, recorded: Iterable[Rise] = ()) -> tuple[Outcome, Wareho
     """Run the pure part. ``recorded``: rises of an earlier run, which this one applies from their offsets on."""
     out, warehouse = Outcome(), Warehouse()
     rises: list[Rise] = []
-    rules = step.Rules(parse(run.windows), run.rules.delay, run.rules.lateness)
+    entries = Declarations((*USUAL.aggregations, *FURTHER)) if run.rules.further else USUAL
+    rules = step.Rules(parse(run.windows), run.rules.delay, run.rules.lateness, entries)
     identities = Identities(run.records)
     to_come = {p: [r for r in recorded if r.partition == p] for p in run.records}
     marks: dict[int, int | None] = dict.fromkeys(run.records)
@@ -185,8 +205,9 @@ def aggregate(run: Feed, recorded: Iterable[Rise] = ()) -> tuple[Outcome, Wareho
         if move.fails is not None:
             stepped(move, move.fails, marks, stream)
         batch, did = stepped(move, move.cut, marks, stream)
-        stored = warehouse.stored(did.deltas)
-        warehouse.apply(lifecycle.update_windows(stored, did.deltas, did.stream.watermark, rules.lateness))
+        for g in rules.groupings:
+            stored, deltas = warehouse.stored(g, did.deltas[g.name]), did.deltas[g.name]
+            warehouse.apply(g, lifecycle.update_windows(stored, deltas, did.stream.watermark, rules.lateness))
         identities.save(did)
         for p, read in batch.items():
             done[p] += move.cut[p]

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from commands.init import MIGRATIONS, migrate
 from retail_stream.settings import Connections
-from services.aggregator import identities
+from services.aggregator import declared, identities, tables
 from services.aggregator.duplicates import as_bytes
 
 
@@ -122,7 +122,7 @@ def test_facts_that_are_there_do_not_name_their_records_and_it_is_stored_which_o
 SERVICES_OWN = {
     "consumer_positions", "stored_settings", "replays", "customers_changes", "products_changes", "stores_changes",
     "stream_watermark", "partition_watermarks", "replayed_rises", "sale_identities", "fact_partitions", "stored_before",
-    "topics_read", "forgotten", "kept_since",
+    "topics_read", "forgotten", "kept_since", "aggregations",
     "warehouse_id", "outbox",
 }  # fmt: skip
 
@@ -232,3 +232,15 @@ def test_days_of_facts_stay_and_those_of_the_default_partition_get_their_own(
         assert connection.execute(text("SELECT to_regclass('fact_sales_other_days')")).scalar_one() is None
         archived = text("SELECT partition::text FROM fact_partitions WHERE first_day = '2026-01-06'")
         assert connection.execute(archived).scalar_one() == "fact_sales_2026_01_06"
+
+
+def test_a_warehouse_that_has_results_has_the_two_entries_that_they_were_computed_with(
+    connections: Connections, warehouse: Engine
+) -> None:
+    with at_version(warehouse, "0017") as connection:
+        connection.execute(text("INSERT INTO stored_settings VALUES ('SALES_WINDOWS', '1m')"))
+    migrate(connections)
+    with warehouse.connect() as connection:
+        stored = connection.execute(text("SELECT value FROM stored_settings WHERE name = 'schemas/windows.toml'"))
+        assert stored.scalar_one() == declared.USUAL.text
+        tables.require(connection, declared.USUAL)

@@ -10,7 +10,9 @@ import pytest
 from confluent_kafka import Consumer
 from sqlalchemy import Engine, text
 
+from benchmarks.questions.document import questions
 from commands.demo.pipeline import Pipeline, Service
+from commands.dlq import load as dead_letters
 from commands.embedded.processes import ProcessGroup
 from commands.embedded.servers import Server
 from commands.status.lag import CONSUMES
@@ -21,6 +23,7 @@ from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
 from retail_stream.waiting import wait_for
 from retail_stream.warehouse import postgres
+from retail_stream.warehouse.roles import READER
 from tests.harness import documented, servers
 from tests.harness.documented import Documented
 from tests.harness.endpoint import Endpoint, free_port
@@ -171,6 +174,22 @@ def test_the_numbers_are_those_of_topics_and_warehouse(running: Running) -> None
     assert behind == pytest.approx(time.time() - watermark.timestamp(), abs=5)
     running.start(Service.GENERATOR)
     running.all_say()
+
+
+def test_the_questions_of_the_docs_have_answers(running: Running) -> None:
+    """docs/questions.md as written, by the analysts' role, over what the services have just made."""
+    assert dead_letters.load(running.connections) > 0
+    # What a minute of sales may have nothing of: histories of weeks, and products that are bought together.
+    of_weeks = {5, 10, 12, 15, 17}
+    empty = []
+    with running.warehouse.connect() as connection:
+        connection.execute(text(f"SET ROLE {READER}"))
+        for number, question in enumerate(questions(), 1):
+            assert question.title.startswith(f"{number}. ")
+            if not connection.exec_driver_sql(question.sql).all():
+                empty.append(number)
+    assert number == 20
+    assert {*empty} <= of_weeks, empty
 
 
 def test_the_services_have_the_metrics_that_the_docs_list_and_no_others(running: Running) -> None:

@@ -24,7 +24,7 @@ from services.generator.publishing.ledger import Ledger
 from services.generator.publishing.transactions import Transactions
 from services.generator.records import ProducerBatch, Tally
 from services.generator.retailer.supply import Supply
-from services.generator.state.entries import entries
+from services.generator.state.entries import entries, sold_entries
 
 #: How often due records are looked for: cheap enough, and much shorter than any window.
 TICK_S = 0.02
@@ -52,8 +52,12 @@ class Publisher:
         stop: threading.Event,
         tally: Tally,
         supply: Supply | None = None,
+        sold: Mapping[int, int] | None = None,
     ) -> None:
-        """``tally``: of what is published already. ``supply``: gets the ids of records that can be read."""
+        """``tally``: of what is published already; ``sold``: product → pieces sold so far.
+
+        ``supply``: gets the records that can be read.
+        """
         self._entity = entity
         self._topic = topics.raw(entity)
         self._transactions = transactions
@@ -61,6 +65,7 @@ class Publisher:
         self._stop = stop
         self._tally = tally
         self._supply = supply
+        self._sold = dict(sold or {})
         self._pending = ProducerBatch()
         self._pending_since = 0.0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"publisher-{entity}")
@@ -113,11 +118,12 @@ class Publisher:
 
     def _publish(self, batch: ProducerBatch) -> None:
         self._tally = self._tally.after(batch)
-        self._transactions.run(partial(self._write, batch, entries(self._entity, batch, self._tally)))
+        changed = entries(self._entity, batch, self._tally) | sold_entries(batch, self._sold)
+        self._transactions.run(partial(self._write, batch, changed))
         self.counts.published(batch)
-        if self._supply is not None and self._supply.waits_for(batch.ids):
+        if self._supply is not None and self._supply.waits_for(batch):
             self._transactions.wait_until_readable(self._topic, patience_s=_READABLE_S)
-            self._supply.delivered(batch.ids)
+            self._supply.delivered(batch)
 
     def _write(self, batch: ProducerBatch, state: Mapping[bytes, bytes | None], producer: Producer) -> None:
         locations: dict[int, tuple[int, int]] = {}

@@ -44,7 +44,13 @@ COLORS = (
     "Ecru",
 )  # fmt: skip
 
-STORE_STATUSES = ("open", "limited hours", "renovation")
+#: What a description may add.
+CARE = ("machine wash cold", "hand wash only", "dry clean", "wipe clean", "do not tumble dry")
+
+#: Status of a store → how often a change leads to it, compared with the others.
+STORE_STATUSES = {"open": 8, "limited hours": 2, "renovation": 1, "closed": 1}
+#: The statuses in which a store sells.
+SELLING = ("open", "limited hours")
 
 #: Payment method → its share of sales, in percent.
 PAYMENT_METHODS = {"credit_card": 42, "debit_card": 26, "mobile_wallet": 17, "cash": 11, "gift_card": 4}

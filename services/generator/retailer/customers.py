@@ -20,7 +20,7 @@ def new(rng: random.Random, pools: Pools, number: int, at_us: int, age_us: int) 
     row = {
         "customer_id": number,
         "name": f"{first} {rng.choice(pool.surnames)}",
-        "address": rng.choice(pool.addresses),
+        "address": rng.choice(pool.addresses).text,
         "join_date": (at_us - age_us) // _DAY_US * _DAY_US,
         "loyalty_points": rng.randrange(0, 2000) if age_us else 0,
         "phone_number": rng.choice(pool.phones),
@@ -35,7 +35,7 @@ def update(rng: random.Random, pools: Pools, row: Row) -> Row:
     what = rng.random()
     changed = {**row, "loyalty_points": (row["loyalty_points"] + rng.randrange(1, 200)) % 100_000}
     if what < 0.20:
-        changed["address"] = rng.choice(pools.locale(rng).addresses)
+        changed["address"] = rng.choice(pools.locale(rng).addresses).text
     elif what < 0.28:
         changed["phone_number"] = rng.choice(pools.locale(rng).phones)
     elif what < 0.30:

@@ -1,67 +1,52 @@
-"""What sales choose from: the ids of each dimension as of a boundary, and the products' prices."""
-
-from collections.abc import Iterable
+"""What sales choose from: the ids of each dimension as of a boundary, prices, and which stores sell."""
 
 import numpy as np
 
 from retail_stream.entities import Entity
-from services.generator.records import Flags, Floats, Ints
-from services.generator.retailer.supply import Availability
+from services.generator.records import Ints
+from services.generator.retailer.assortment import Assortment
+from services.generator.retailer.shelf import Shelf
+from services.generator.retailer.versions import EVER
 
 
-class Shelf:
-    """The ids of one dimension that are not withdrawn, ascending, and their prices. Gaps cost nothing."""
+class OpenStores(Shelf):
+    """The stores, and when they sell."""
 
-    def __init__(self) -> None:
-        self._ids: Ints = np.zeros(0, np.int64)
-        self._prices: Ints = np.zeros(0, np.int64)
+    def __init__(self, longer_us: int = 0) -> None:
+        super().__init__(longer_us)
+        self._cell = EVER, EVER + 1
 
-    def apply(self, availabilities: Iterable[Availability]) -> None:
-        """Apply availabilities, in order of time."""
-        newest = {a.id: a.price_cents for a in availabilities}
-        if not newest:
-            return
-        kept = ~np.isin(self._ids, list(newest))
-        offered = [(i, price) for i, price in newest.items() if price is not None]
-        ids = np.concatenate([self._ids[kept], np.array([i for i, _ in offered], np.int64)])
-        prices = np.concatenate([self._prices[kept], np.array([price for _, price in offered], np.int64)])
-        order = np.argsort(ids)
-        self._ids, self._prices = ids[order], prices[order]
+    def begin(self, from_us: int, until_us: int) -> None:
+        """Sales from ``from_us`` (inclusive) to ``until_us`` (exclusive) choose next."""
+        if (from_us, until_us) != self._cell:
+            self._cell = from_us, until_us
+            self._offer()
 
-    @property
-    def empty(self) -> bool:
-        """Whether there is no id."""
-        return not len(self._ids)
+    def _offer(self) -> None:
+        """Offer the stores that sell during the whole time."""
+        first, until = self._cell
+        steady = self.from_us <= first
+        offered = (self.values != 0) & steady
+        for place in np.flatnonzero(~steady).tolist():
+            offered[place] = self.versions.all_true(int(self.ids[place]), first, until)
+        self.offered = np.flatnonzero(offered)
 
-    @property
-    def living(self) -> Ints:
-        """The ids."""
-        return self._ids
-
-    def alive(self, ids: Ints) -> Flags:
-        """Whether each id is here."""
-        return np.isin(ids, self._ids)
-
-    def prices(self, ids: Ints) -> Ints:
-        """The price in cents of each id. All ids are here."""
-        return self._prices[np.searchsorted(self._ids, ids)]
-
-    def evenly(self, u: Floats) -> Ints:
-        """An id for each number in [0, 1), by a uniform distribution."""
-        return self._ids[(u * len(self._ids)).astype(np.int64)]
-
-    def popular(self, u: Floats) -> Ints:
-        """An id for each number in [0, 1), by Zipf's law: the probability of the i-th id is proportional to 1/i."""
-        size = len(self._ids)
-        rank: Ints = np.clip(np.exp(u * np.log(size + 1)).astype(np.int64), 1, size)
-        return self._ids[rank - 1]
+    def selling_from(self, stores: Ints, at_us: Ints) -> Ints:
+        """For each store the first moment from ``at_us`` on at which it sells; NEVER if none is known."""
+        places = np.searchsorted(self.ids, stores)
+        moved = at_us.copy()
+        unsure = (self.values[places] == 0) | (self.from_us[places] > at_us)
+        for row in np.flatnonzero(unsure).tolist():
+            moved[row] = self.versions.next_true(int(stores[row]), int(at_us[row]))
+        return moved
 
 
 class Market:
     """A shelf for each dimension."""
 
-    def __init__(self) -> None:
-        self.customers, self.products, self.stores = Shelf(), Shelf(), Shelf()
-        self.shelves = {
+    def __init__(self, longer_us: int = 0) -> None:
+        """``longer_us``: how long before the last hour a sale may have happened that is published now."""
+        self.customers, self.products, self.stores = Shelf(), Assortment(longer_us), OpenStores(longer_us)
+        self.shelves: dict[Entity, Shelf] = {
             Entity.CUSTOMERS: self.customers, Entity.PRODUCTS: self.products, Entity.STORES: self.stores
         }  # fmt: skip

@@ -3,7 +3,7 @@
 import random
 
 from services.generator.records import Row
-from services.generator.retailer.apparel import BRANDS, CATEGORIES, COLORS
+from services.generator.retailer.apparel import BRANDS, CARE, CATEGORIES, COLORS
 from services.generator.retailer.pools import Pools
 
 
@@ -26,18 +26,26 @@ def new(rng: random.Random, pools: Pools, number: int, at_us: int, age_us: int) 
 
 
 def update(rng: random.Random, pools: Pools, row: Row) -> Row:
-    """The product with another price or another stock; never equal to ``row``."""
-    if rng.random() < 0.4:
-        cents = price_cents(row)
-        step = max(1, cents * rng.randrange(1, 20) // 100)
-        down = cents - step >= 500 and (cents + step > 100_000 or rng.random() < 0.5)
-        return {**row, "price": (cents - step if down else cents + step) / 100}
-    stock = row["stock_quantity"]
-    sold = rng.randrange(1, 20)
-    return {**row, "stock_quantity": stock - sold if stock >= sold else stock + rng.randrange(50, 500)}
+    """The product with another price; never equal to ``row``."""
+    cents = price_cents(row)
+    step = max(1, cents * rng.randrange(1, 20) // 100)
+    down = cents - step >= 500 and (cents + step > 100_000 or rng.random() < 0.5)
+    return with_price(row, cents - step if down else cents + step)
+
+
+def redone(rng: random.Random, pools: Pools, row: Row) -> Row:
+    """The product with another description, and the same price and stock; never equal to ``row``."""
+    plain = row["description"].split(" Care: ")[0]
+    hints = [hint for hint in CARE if row["description"] != f"{plain} Care: {hint}."]
+    return {**row, "description": f"{plain} Care: {rng.choice(hints)}."}
 
 
 def price_cents(row: Row) -> int:
     """The price as a whole number of cents."""
     price: float = row["price"]
     return round(price * 100)
+
+
+def with_price(row: Row, cents: int) -> Row:
+    """The product at a price."""
+    return {**row, "price": cents / 100}

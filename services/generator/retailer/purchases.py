@@ -57,12 +57,15 @@ class RecentSales:
         self._purchases = self._purchases.joined(purchases)
         self._copies = (self._copies + copies)[-RECENT:]
 
-    def returns(self, wanted: Ints, u: Floats, share: Floats, market: Market) -> tuple[Ints, Purchases, Ints]:
+    def returns(
+        self, wanted: Ints, u: Floats, share: Floats, event_us: Ints, at_us: Ints, market: Market
+    ) -> tuple[Ints, Purchases, Ints]:
         """Returns for some of the slots ``wanted``: (those slots, their purchases, pieces returned, at least 1).
 
-        ``u`` and ``share``: a number in [0, 1) for each wanted slot: which purchase, and how much of it. A slot has no
-        return where no piece of its purchase is left, another slot picked the same purchase, or an id of it has been
-        withdrawn.
+        ``u`` and ``share``: a number in [0, 1) for each wanted slot: which purchase, and how much of it. ``event_us``
+        and ``at_us``: the earliest and the latest time of each slot's return. The purchases that come back have the
+        times of the returns. A slot has no return where no piece of its purchase is left, another slot picked the same
+        purchase, the store does not sell in time, or an id of it has been withdrawn.
         """
         size = len(self._purchases.left)
         if not size or not len(wanted):
@@ -75,6 +78,9 @@ class RecentSales:
             & market.products.alive(bought.product)
             & market.stores.alive(bought.store)
         )
+        picked, first, bought = picked[good], first[good], bought.rows(np.flatnonzero(good))
+        bought.event_us = market.stores.selling_from(bought.store, np.maximum(bought.event_us, event_us[first]))
+        good = bought.event_us <= at_us[first]
         picked, first, bought = picked[good], first[good], bought.rows(np.flatnonzero(good))
         pieces = 1 + (share[first] * bought.left).astype(np.int64)
         self._purchases.left[picked] -= pieces

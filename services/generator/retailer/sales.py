@@ -21,6 +21,7 @@ from services.generator.records import (
 )
 from services.generator.retailer.amounts import fields
 from services.generator.retailer.apparel import PAYMENT_METHODS
+from services.generator.retailer.checkout import baskets, purchases
 from services.generator.retailer.market import Market
 from services.generator.retailer.partitions import StorePartitions
 from services.generator.retailer.purchases import RECENT, Purchases, RecentSales, SaleCopy
@@ -36,8 +37,10 @@ _HOUR_US = 3600 * SECOND_US
 _DECISIONS = (
     "store", "product", "customer", "quantity", "payment", "discounted", "discount", "tardy", "lateness",
     "return", "purchase", "pieces", "negative", "duplicate", "original", "corrupt", "how", "unknown_schema", "future",
-    "too_late",
+    "too_late", "other_product",
 )  # fmt: skip
+#: The decisions that the lines of a basket share.
+_OF_BASKETS = ("store", "customer", "payment")
 #: String field of a sale → its possible values.
 VOCABULARIES = {"payment_method": tuple(PAYMENT_METHODS)}
 
@@ -72,6 +75,8 @@ class SalesStream:
         self._next = state.tally.next_id
         self._recent = state.recent
         self._stores = StorePartitions(partitions)
+        #: product → pieces that the last block took from the stock
+        self.sold: dict[int, int] = {}
 
     def block(self, slots: Slots, market: Market) -> ProducerBatch:
         """Make one record for each slot, in order.
@@ -79,7 +84,7 @@ class SalesStream:
         The random numbers of all decisions are drawn first, so no decision shifts the numbers of another. The order of
         the steps matters, since each one needs what those above it decided::
 
-            purchases     store, product, customer, quantity, event time
+            purchases     store, products, customer, quantity, event time: a basket has one store, customer and time
                 ▼
             returns       some purchases become returns of earlier ones, with event times not before theirs
                 ▼
@@ -95,47 +100,51 @@ class SalesStream:
                 ▼
             recent sales  only valid bytes may be returned or repeated by later blocks
                 ▼
+            stock         valid sales leave it, returns add to it
+                ▼
             marks         a silence ends with the first key of its partition, also if that is a duplicate's
 
         Raises:
             RetailStreamError: the topic has an id so large that the new sales get none.
         """
         u = dict(zip(_DECISIONS, self._rng.random((len(_DECISIONS), len(slots))), strict=True))
-        sold = self._purchases(u, slots, market)
-        self._make_returns(sold, u, slots, market)
+        basket = baskets(slots.basket, len(market.products.ids))
+        for name in _OF_BASKETS:
+            u[name] = u[name][basket]
+        delays = self._latency.delays(u, self._faults)
+        sold = purchases(u, slots, basket, delays, market, self._stores)
+        self._make_returns(sold, u, slots, basket, market)
         planted = self._planted(u, slots.at_us, sold)
         ahead = slots.at_us + FUTURE_US + SECOND_US + (u["how"] * _HOUR_US).astype(np.int64)
         sold.event_us = np.where(planted[Fault.FUTURE_EVENT_TIME], ahead, sold.event_us)
         duplicates = self._duplicates(u, slots)
         columns = {"transaction_id": self._ids(len(slots), duplicates), **fields(u, sold, planted)}
         batch = self._batch(columns, slots.at_us, planted, u["how"], duplicates)
-        self._remember(batch, sold, planted, duplicates)
+        good = ~np.any([planted[fault] for fault in REJECTED], axis=0)
+        good[list(duplicates)] = False
+        self._remember(batch, sold, planted, good)
+        pieces = np.where(good, columns["quantity"], 0)
+        self.sold = market.products.sell(sold.product, pieces)
+        batch.products, batch.pieces = sold.product.tolist(), pieces.tolist()
         self._mark(batch, slots)
         return batch
 
-    def _purchases(self, u: dict[str, Floats], slots: Slots, market: Market) -> Purchases:
-        """Purchases for all slots; some of them become returns."""
-        store, product = market.stores.popular(u["store"]), market.products.popular(u["product"])
-        self._stores.leave_silent(store, slots.quiet, u["store"], market.stores.living)
-        return Purchases(
-            store=store,
-            customer=market.customers.evenly(u["customer"]),
-            product=product,
-            price_cents=market.products.prices(product),
-            left=1 + (u["quantity"] ** 4 * 5).astype(np.int64),
-            event_us=slots.at_us - self._latency.delays(u, self._faults),
-        )
-
-    def _make_returns(self, sold: Purchases, u: dict[str, Floats], slots: Slots, market: Market) -> None:
-        """Turn some rows into returns of earlier purchases, with negative quantities."""
+    def _make_returns(self, sold: Purchases, u: dict[str, Floats], slots: Slots, basket: Ints, market: Market) -> None:
+        """Turn some rows, at most one of a basket, into returns of earlier purchases, with negative quantities."""
         wanted = np.flatnonzero(u["return"] < self._faults[Fault.RETURN])
-        back, bought, pieces = self._recent.returns(wanted, u["purchase"][wanted], u["pieces"][wanted], market)
+        wanted = wanted[np.unique(basket[wanted], return_index=True)[1]]
+        back, bought, pieces = self._recent.returns(
+            wanted, u["purchase"][wanted], u["pieces"][wanted], sold.event_us[wanted], slots.at_us[wanted], market
+        )
+        # A return is no line of the basket that it was drawn for.
+        allowed = sold.customer[back] != bought.customer
         if (slots.quiet[back] >= 0).any():
-            allowed = np.flatnonzero(self._stores.partitions(bought.store) != slots.quiet[back])
-            back, bought, pieces = back[allowed], bought.rows(allowed), pieces[allowed]
+            allowed &= self._stores.partitions(bought.store) != slots.quiet[back]
+        rows = np.flatnonzero(allowed)
+        back, bought, pieces = back[rows], bought.rows(rows), pieces[rows]
         sold.store[back], sold.customer[back], sold.product[back] = bought.store, bought.customer, bought.product
         sold.price_cents[back], sold.left[back] = bought.price_cents, -pieces
-        sold.event_us[back] = np.maximum(sold.event_us[back], bought.event_us)
+        sold.event_us[back] = bought.event_us
 
     def _planted(self, u: dict[str, Floats], at: Ints, sold: Purchases) -> dict[Fault, Flags]:
         """Fault → whether each row has it."""
@@ -163,12 +172,8 @@ class SalesStream:
         self._next += size - len(duplicates)
         return ids
 
-    def _remember(
-        self, batch: ProducerBatch, sold: Purchases, planted: dict[Fault, Flags], duplicates: dict[int, SaleCopy]
-    ) -> None:
+    def _remember(self, batch: ProducerBatch, sold: Purchases, planted: dict[Fault, Flags], good: Flags) -> None:
         """Remember the valid sales: later blocks may return or repeat them."""
-        good = ~np.any([planted[fault] for fault in REJECTED], axis=0)
-        good[list(duplicates)] = False
         is_return = planted[Fault.RETURN]
         self._recent.add(
             sold.rows(np.flatnonzero(good & ~is_return)),

@@ -23,15 +23,17 @@ from retail_stream.kafka.reading import read, read_to_end
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
 from services.generator.records import Row, Tally
-from services.generator.retailer.dimension import DimensionState
+from services.generator.retailer.changes import DimensionState
 from services.generator.retailer.purchases import RECENT
 from services.generator.retailer.sales import SalesState
-from services.generator.state.entries import stored_rows, stored_tally
+from services.generator.state.entries import StoredPieces, stored_pieces, stored_rows, stored_tally
 from services.generator.state.published import PublishedRecords
 from services.generator.state.recent import recent_sales
 
 #: The end of the sales that is read, over all partitions: markers and other sources' records take offsets, too.
 _END_OFFSETS = 8 * RECENT
+#: What the consumer fetches ahead, for all partitions: its default of 64 MB is more than a start needs in all.
+_AHEAD = {"queued.max.messages.kbytes": 1024, "fetch.message.max.bytes": 256 * 1024}
 _log = structlog.get_logger(__name__)
 
 
@@ -40,6 +42,7 @@ class States(NamedTuple):
 
     dimensions: dict[Entity, DimensionState]
     sales: SalesState
+    stock: StoredPieces
 
 
 class StateReader:
@@ -59,7 +62,7 @@ class StateReader:
             Unavailable: the broker does not answer.
         """
         stored: dict[bytes, bytes] = {}
-        for message in read_to_end(self._connections, Result.STATE):
+        for message in read_to_end(self._connections, Result.STATE, **_AHEAD):
             key, value = message.key() or b"", message.value()
             if value is None:
                 stored.pop(key, None)
@@ -71,10 +74,9 @@ class StateReader:
         sales = ends[Entity.SALES]
         span = -(-_END_OFFSETS // max(1, len(sales)))
         last = {p: range(max(0, end - span), end) for p, end in sales.items()}
-        messages = sorted((m for batch in read(self._connections, last) for m in batch), key=_place)
-        return States(
-            dimensions, SalesState(tallies[Entity.SALES], recent_sales(self._published(Entity.SALES, messages)))
-        )
+        messages = sorted((m for batch in read(self._connections, last, **_AHEAD) for m in batch), key=_place)
+        recent = recent_sales(self._published(Entity.SALES, messages))
+        return States(dimensions, SalesState(tallies[Entity.SALES], recent), stored_pieces(stored))
 
     def _tally(self, entity: Entity, stored: Mapping[bytes, bytes], ends: Mapping[TopicPartitionKey, int]) -> Tally:
         tally, offsets = stored_tally(entity, stored), sum(ends.values())

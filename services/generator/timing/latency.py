@@ -33,6 +33,11 @@ class Latency:
         self._prompt = min(_PROMPT_US, max_us)
         self._distribution = distribution
 
+    @property
+    def longest_us(self) -> int:
+        """No latency is longer."""
+        return self._max + _TOO_LATE_US + _TOO_LATE_SPREAD_US
+
     def delays(self, u: Mapping[str, Floats], faults: Probabilities) -> Ints:
         """The latency of each row, in microseconds.
 

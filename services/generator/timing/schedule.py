@@ -15,6 +15,7 @@ import numpy as np
 from services.generator.faults import Fault
 from services.generator.records import Ints
 from services.generator.timing import hours
+from services.generator.timing.baskets import Baskets, first_lines
 from services.generator.timing.traffic import CALM, SPAN_US, Traffic
 
 SECOND_US = 1_000_000
@@ -29,17 +30,21 @@ class Slots:
     """Moments of records, ascending.
 
     ``quiet``: per row, the partition that is silent at that moment, or -1. ``marks``: row → BURST where a burst begins
-    with the row, SILENCE where a silence ended before it.
+    with the row, SILENCE where a silence ended before it. ``basket``: per row, the row of the first line of its basket.
     """
 
     at_us: Ints
     quiet: Ints
+    basket: Ints
     marks: dict[int, Fault] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, at_us: Sequence[int] | Ints) -> "Slots":
-        """Slots at these moments, without bursts and silences."""
-        return cls(np.asarray(at_us, np.int64), np.full(len(at_us), -1, np.int64))
+    def of(cls, at_us: Sequence[int] | Ints, basket: Ints | None = None) -> "Slots":
+        """Slots at these moments, without bursts and silences; by default each has a basket of its own."""
+        size = len(at_us)
+        return cls(
+            np.asarray(at_us, np.int64), np.full(size, -1, np.int64), np.arange(size) if basket is None else basket
+        )
 
     def __len__(self) -> int:
         return len(self.at_us)
@@ -49,11 +54,17 @@ class Steady:
     """``rate`` slots a second, the first at ``first_us``.
 
     ``live``: slots that a long stall missed are skipped. ``with_hours``: the rate is the mean of a week with busy and
-    quiet hours (hours.py).
+    quiet hours (hours.py). ``baskets``: slots of one basket are at the moment of its last one.
     """
 
     def __init__(
-        self, first_us: int, rate: float, live: bool, traffic: Traffic = CALM, with_hours: bool = False
+        self,
+        first_us: int,
+        rate: float,
+        live: bool,
+        traffic: Traffic = CALM,
+        with_hours: bool = False,
+        baskets: Baskets | None = None,
     ) -> None:
         self._first = first_us
         self._with_hours = with_hours
@@ -61,14 +72,18 @@ class Steady:
         self._taken = 0
         self._live = live
         self._traffic = traffic
+        self._baskets = baskets
         self._phase = 0
 
     def slot(self, n: int) -> int:
         """The time of slot ``n``, counted from 0."""
-        return int(self._slots(n, n + 1)[0])
+        return int(self._slots(self._ends(n, n + 1))[0])
 
-    def _slots(self, start: int, stop: int) -> Ints:
-        offsets = np.minimum(np.arange(start, stop) * self._interval, _NEVER_US).astype(np.int64)
+    def _ends(self, start: int, stop: int) -> Ints:
+        return np.arange(start, stop) if self._baskets is None else self._baskets.ends(start, stop)
+
+    def _slots(self, ends: Ints) -> Ints:
+        offsets = np.minimum(ends * self._interval, _NEVER_US).astype(np.int64)
         if self._with_hours:
             offsets = np.maximum(hours.busy(self._steady(0) + offsets) - self._first, 0)
         return self._first + self._traffic.warped(offsets)
@@ -87,7 +102,8 @@ class Steady:
         if self._with_hours:
             ahead = self._steady(ahead) - self._steady(0)
         stop = min(self._taken + limit, max(self._taken, int(ahead / self._interval) + 2))
-        at_us = self._slots(self._taken, stop)
+        ends = self._ends(self._taken, stop)
+        at_us = self._slots(ends)
         at_us = at_us[: np.searchsorted(at_us, last_us, "right")]
         self._taken += len(at_us)
         phases, quiet = self._traffic.phases(at_us - self._first)
@@ -97,7 +113,7 @@ class Steady:
                 marks[row] = fault
         if len(phases):
             self._phase = int(phases[-1])
-        return Slots(at_us, quiet, marks)
+        return Slots(at_us, quiet, first_lines(ends[: len(at_us)]), marks)
 
     def skip(self, now_us: int) -> None:
         """Move the next slot of a live schedule to now if it is long overdue."""
@@ -106,13 +122,24 @@ class Steady:
 
 
 class AsFastAsPossible:
-    """As :class:`Steady`, but every slot is now, and there are as many as are asked for."""
+    """As :class:`Steady`, but slots are now, and there are as many as are asked for: a basket each microsecond."""
+
+    def __init__(self, baskets: Baskets | None = None) -> None:
+        self._baskets = baskets
+        self._taken = 0
+        self._last_us = 0
 
     def next_slot(self, now_us: int) -> int:
         return now_us
 
     def take(self, now_us: int, last_us: int, limit: int) -> Slots:
-        return Slots.of(np.full(limit, now_us, np.int64))
+        start, self._taken = self._taken, self._taken + limit
+        ends = np.arange(start, start + limit) if self._baskets is None else self._baskets.ends(start, start + limit)
+        firsts = first_lines(ends)
+        number = np.cumsum(firsts == np.arange(limit))
+        at_us = max(self._last_us, now_us - int(number[-1])) + number if limit else number
+        self._last_us = int(at_us[-1]) if limit else self._last_us
+        return Slots.of(at_us, firsts)
 
     def skip(self, now_us: int) -> None:
         pass

@@ -31,6 +31,7 @@ _CHANGED = {
     "jsonb": "'{{\"a\": 1}}'::jsonb",
     "regclass": "'pg_class'::regclass",
     "uuid": "gen_random_uuid()",
+    "text[]": "{0} || '!'::text",
     "interval[]": "{0} || interval '1 second'",
     "timestamp with time zone[]": "{0} || now()",
 }

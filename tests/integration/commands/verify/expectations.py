@@ -56,6 +56,9 @@ SEEN = {
     **{("fact_sales", c): (["fact_sales"], ABSENT) for c in ("transaction_id", "event_time", "store_id")},
     **{("late_sales", c): (["late_sales"], ABSENT) for c in ("source_partition", "source_offset")},
     **{("replays", c): (["replays"], ABSENT) for c in ("consumer_group", "topic", "partition", "replay_of")},
+    ("aggregations", "relation"): (["aggregations"], ABSENT),
+    **{("window_revisions", c): (["window_revisions"], ABSENT) for c in ("kind", "id", "revision", *_OF_WINDOWS)},
+    **{("dead_letters", c): (["dead_letters"], ABSENT) for c in ("entity", "partition", "offset")},
     ("topics_read", "topic"): (["topics_read"], ABSENT),
     ("sale_identities", "partition"): (["sale_identities"], _IDENTITY),
     ("sale_identities", "identities"): (["sale_identities"], ["which are not whole identities"]),
@@ -71,6 +74,9 @@ SEEN = {
 }
 #: Lines that follow from a damage to a table that they are compared with.
 FOLLOWS = {
+    "fact_sales": ["baskets"],
+    "dim_customers": ["customer_places"],
+    "dim_stores": ["store_places"],
     "sales_by_window": ["sales.windows", "sales.windows, revisions"],
     "sales_by_product_window": ["sales.windows", "sales.windows, revisions", "sales_by_category_window"],
     "partition_watermarks": ["stream_watermark"],
@@ -80,9 +86,11 @@ GONE = {
     **{f"dim_{e}": ": missing" for e in DIMENSIONS},
     **{f"{e}_changes": ": missing" for e in DIMENSIONS},
     **dict.fromkeys(("fact_sales", "late_sales", "replays", "sales_by_window", "sales_by_product_window"), ": missing"),
+    **dict.fromkeys(("window_revisions", "dead_letters"), ": missing"),
     "sale_identities": "its identity is not",
     "fact_partitions": "has no row",
     "stored_settings": "missing",
+    "aggregations": ": missing",
 }
 #: The settings of the delay are the default ones, so nothing else is computed anew without them.
 CHOSEN = {"stored_settings": "WHERE name = 'WATERMARK_DELAY_S'", "fact_partitions": "WHERE name LIKE '%2026_03'"}
@@ -92,6 +100,8 @@ INVENTED_BY = {
     **{f"{e}_changes": [f"{e.removesuffix('s')}_id"] for e in DIMENSIONS},
     "fact_sales": ["transaction_id"],
     "late_sales": [],
+    "window_revisions": ["id"],
+    "dead_letters": ["offset"],
     "sales_by_window": ["store_id"],
     "sales_by_product_window": ["product_id"],
     "replays": ["replay_of"],
@@ -102,6 +112,7 @@ INVENTED_BY = {
 VIEWS = {
     **{f"{e}_current": f"{e}_current" for e in DIMENSIONS},
     "sales_enriched": "sales_enriched",
+    **{view: view for view in ("baskets", "customer_places", "store_places")},
     "sales_by_category_window": "sales_by_category_window",
     "consumer_positions": "consumer_positions, the view",
     "pipeline_state": "pipeline_state",
@@ -112,6 +123,8 @@ KEYS_OF_VIEWS = {
     "sales_by_category_window": ("window_size", "window_start", "category"),
     "consumer_positions": ("consumer_group", "topic", "partition"),
     **{f"{e}_current": (f"{e.removesuffix('s')}_sk",) for e in DIMENSIONS},
+    "baskets": ("store_id", "customer_id", "event_time"),
+    **{f"{one}_places": (f"{one}_sk",) for one in ("customer", "store")},
 }
 #: (topic or *, damage) → why no result depends on it.
 HARMLESS_IN_TOPICS = {
@@ -131,11 +144,11 @@ def of_column(target: Target) -> Damage:
 
 def lines_of(topic: str) -> list[str]:
     more = {
-        Result.WINDOWS.value: ["sales.windows, revisions", "outbox"],
+        Result.WINDOWS.value: ["sales.windows, revisions", "window_revisions", "outbox"],
         Result.LATE.value: ["outbox"],
         Result.WATERMARKS.value: ["outbox"],
     }
-    return [topic, *more.get(topic, ["cleaner.rules"])]
+    return [topic, *more.get(topic, ["cleaner.rules", "dead_letters"])]
 
 
 def shown(topic: str, m: Message) -> Iterator[str]:

@@ -1,15 +1,16 @@
 """Analysts log in as the role that reads `public` and nothing else, if `init` was given a password."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
 
 from commands.init import migrate
 from retail_stream.settings import Connections
 from retail_stream.warehouse import roles
-from retail_stream.warehouse.roles import READER
+from retail_stream.warehouse.roles import CONNECTIONS, LIMITS, READER
 
 PASSWORD = "p'a:s%s$w\"ö"
 
@@ -66,6 +67,7 @@ def test_it_reads_all_of_public_and_nothing_of_pipeline(analysts: Connections) -
         for name in pipeline:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 reader.execute(f"SELECT * FROM {name} LIMIT 1")
+        reader.execute("SET default_transaction_read_only = off")
         for change in ("DELETE FROM fact_sales", "UPDATE consumer_positions SET epoch = 0", "CREATE TABLE mine ()"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 reader.execute(change)
@@ -78,3 +80,38 @@ def test_no_statement_holds_the_password_itself(analysts: Connections, warehouse
         roles.create(connection, PASSWORD)
     assert f"ALTER ROLE {READER} LOGIN PASSWORD 'SCRAM-SHA-256$" in str(asked)
     login(analysts, PASSWORD).close()
+
+
+def test_its_statements_transactions_and_sessions_are_limited(analysts: Connections) -> None:
+    """Set by the owner of the database, who is no superuser, as managed Postgres has it."""
+    migrate(analysts, PASSWORD)
+    with psycopg.connect(analysts.database_url) as owner:
+        assert owner.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (False,)
+    with login(analysts, PASSWORD) as reader:
+        assert {name: reader.execute(f"SHOW {name}").fetchone()[0] for name in LIMITS} == {  # type: ignore[index]
+            **LIMITS,
+            "idle_in_transaction_session_timeout": "1min",
+        }
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            reader.execute("CREATE TEMP TABLE mine (x integer)")
+    with ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            stack.enter_context(login(analysts, PASSWORD))
+        with pytest.raises(psycopg.OperationalError, match="too many connections for role"):
+            login(analysts, PASSWORD)
+
+
+def test_a_long_statement_of_its_own_is_cancelled(
+    analysts: Connections, warehouse: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same limit, set to less: a query that would run for hours ends, and the owner can end its session."""
+    monkeypatch.setitem(LIMITS, "statement_timeout", "100ms")
+    migrate(analysts, PASSWORD)
+    with login(analysts, PASSWORD) as reader:
+        with pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout"):
+            reader.execute("SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b")
+        with warehouse.connect() as owner:
+            ended = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = :role")
+            assert True in owner.execute(ended, {"role": READER}).scalars().all()
+        with pytest.raises(psycopg.OperationalError):
+            reader.execute("SELECT 1")

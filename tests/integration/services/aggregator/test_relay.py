@@ -3,6 +3,7 @@
 import threading
 from datetime import datetime
 
+import pytest
 from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 
@@ -14,14 +15,17 @@ from services.aggregator.relay import Relay
 from tests.harness.eventually import eventually
 
 
+@pytest.mark.parametrize("knows_the_topic", [False, True])
 def test_a_result_that_its_topic_cannot_take_is_named_once_and_waits(
-    connections: Connections, warehouse: Engine
+    connections: Connections, warehouse: Engine, knows_the_topic: bool
 ) -> None:
-    with warehouse.begin() as connection:
-        connection.execute(
-            text("INSERT INTO outbox (topic, partition, headers, timestamp_ms) VALUES (:topic, 99, '[]', 0)"),
-            {"topic": Result.LATE},
-        )
+    def result(partition: int) -> None:
+        with warehouse.begin() as connection:
+            connection.execute(
+                text("INSERT INTO outbox (topic, partition, headers, timestamp_ms) VALUES (:topic, :p, '[]', 0)"),
+                {"topic": Result.LATE, "p": partition},
+            )
+
     stop = threading.Event()
     engine = postgres.service_engine(connections.database_url, "outbox", stop)
     relay = Relay(connections, engine, stop)
@@ -39,10 +43,15 @@ def test_a_result_that_its_topic_cannot_take_is_named_once_and_waits(
             return connection.execute(text("SELECT count(*) FROM outbox")).scalar_one() == 0
 
     with capture_logs() as logs:
+        # A producer that has published to the topic refuses the next record itself; another learns it from the broker.
+        result(0 if knows_the_topic else 99)
         thread.start()
         try:
+            if knows_the_topic:
+                eventually(is_published, "the first is published")
+                result(99)
             eventually(tries_again, "it tries again")
-            assert metrics.OUTBOX.read() == {(): 1}
+            eventually(lambda: metrics.OUTBOX.read() == {(): 1}, "it is counted")
             assert metrics.OLDEST.read()[()] > 0
             warnings = [line["why"] for line in logs if line["event"] == "waiting"]
             with warehouse.begin() as connection:

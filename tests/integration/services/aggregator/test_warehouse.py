@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +24,7 @@ from retail_stream.kafka.partition_records import PartitionRecords
 from retail_stream.kafka.record_batches.reference import Record
 from retail_stream.settings import Connections
 from retail_stream.topics import AHEAD, SCHEMAS, Result
-from services.aggregator import duplicates, facts, outbox, ownership, settings, warehouse
+from services.aggregator import declared, duplicates, facts, outbox, ownership, settings, tables, warehouse
 from services.aggregator.batch import CLEAN, Aggregator
 from services.aggregator.ownership import OwnedPartition
 from services.aggregator.watermark import Rise
@@ -60,11 +61,13 @@ class Replica:
         self.owned = {(CLEAN, p): o for p, o in owned.items()}
         return owned
 
-    def store(self, partition: int, *times: int, stamp: int = NOW, first_id: int | None = None) -> int:
+    def store(
+        self, partition: int, *times: int, stamp: int = NOW, first_id: int | None = None, method: str = "card"
+    ) -> int:
         """Sales of these event times, in one transaction; returns how many of them are duplicates."""
         start = self.owned[CLEAN, partition].next_offset
         first_id = start if first_id is None else first_id
-        sales = [self._record(partition, start + i, first_id + i, time, stamp) for i, time in enumerate(times)]
+        sales = [self._record(partition, start + i, first_id + i, time, stamp, method) for i, time in enumerate(times)]
         pieces = (columns(CLEAN, partition, sales),) if sales else ()
         records = {(CLEAN, partition): PartitionRecords(pieces, start, start + len(sales))}
         rows = self.aggregator.rows(records)
@@ -72,10 +75,10 @@ class Replica:
         self.owned = applied.owned
         return applied.step.duplicates
 
-    def _record(self, partition: int, offset: int, number: int, time: int, stamp: int) -> Record:
+    def _record(self, partition: int, offset: int, number: int, time: int, stamp: int, method: str) -> Record:
         sale = {
             "transaction_id": number, "store_id": partition, "event_time": time, "customer_id": 1, "product_id": 1,
-            "quantity": 1, "unit_price": 1.0, "total_amount": 1.0, "payment_method": "card", "discount_applied": 0.0,
+            "quantity": 1, "unit_price": 1.0, "total_amount": 1.0, "payment_method": method, "discount_applied": 0.0,
             "tax_amount": 0.0,
         }  # fmt: skip
         headers = ((SOURCE_OFFSET.encode(), as_big_endian(offset)),)
@@ -309,3 +312,22 @@ def test_init_bounds_the_timestamps_of_raw_topics_that_are_there_and_leaves_thei
     assert (found[AHEAD].value, found["retention.ms"].value) == ("300000", "86400000")
     asked.add_incremental_config(ConfigEntry("retention.ms", "-1", incremental_operation=AlterConfigOpType.SET))
     client.incremental_alter_configs([asked])[asked].result(10)
+
+
+def test_any_text_that_postgres_stores_is_a_key_and_the_first_500_characters_of_it_count(
+    connections: Connections, warehouse: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(declared, "FILE", tmp_path / "windows.toml")
+    usual = (SCHEMAS / "windows.toml").read_text()
+    declared.FILE.write_text(f"{usual}[method]\nby = 'payment_method'\nmeasures = ['taxes', 'transactions']")
+    with warehouse.begin() as connection:
+        tables.make(connection, declared.load())
+    replica = Replica(connections, warehouse)
+    replica.claim([0])
+    methods = ["", "\u20ac" * 500, "\u20ac" * 2000, 'a "quoted", one', "two\nlines\r", "{a,b}", "NULL", "\\x41"]
+    for method in methods * 2:
+        replica.store(0, NOW, method=method)
+    found = asked(warehouse, "SELECT payment_method, transactions FROM sales_by_method_window")
+    assert dict(found) == {m: 2 for m in methods if len(m) < 500} | {"\u20ac" * 500: 4}
+    keys = asked(warehouse, "SELECT count(*) FROM sales_by_window")
+    assert keys == [(1,)]

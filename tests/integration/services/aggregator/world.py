@@ -221,6 +221,14 @@ def assert_all_is_right(connections: Connections, engine: Engine) -> Outcome:
         last[key] = (r["transactions"], r["units_sold"], r["units_returned"], *cents, r["state"], r["revision"])
     assert set(results.values()) <= {1}, "a result was published twice"
     assert last == {key: row for key, row in rows.items() if row[7] != "open"}
+    with engine.connect() as connection:
+        revisions = connection.execute(
+            text(f"""
+                SELECT kind, {MICROS.format("window_size")}, {MICROS.format("window_start")}, id::integer, revision,
+                       'fired' FROM window_revisions
+            """)
+        )
+        assert sorted(map(tuple, revisions)) == sorted(key for key in results if key[-1] == "fired")
     return said
 
 

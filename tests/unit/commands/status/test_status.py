@@ -45,6 +45,7 @@ def test_programs_get_every_field_that_the_docs_name():
         "counts": {"produced": 1500, "cleaned": 900, "rejected": 10, "late": 1, "versions": 50, "facts": 1000},
         "per_second": {"produced": 250, "cleaned": 0, "rejected": 0, "late": 0, "versions": 0, "facts": 150},
         "windows": {"open": 3, "fired": 0, "final": 2},
+        "further_windows": {},
         "estimated": [],
         "lag": {"cleaner": 0, "scd_merger": 0, "aggregator": 0},
         "outbox": 0,

@@ -4,7 +4,8 @@ import pytest
 
 from commands.audit.engine import Engine, connect
 from commands.audit.windows import COUNTS, MONEY
-from commands.verify.categories import category_check
+from commands.verify.categories import view_check
+from commands.verify.shaping import CATEGORY
 
 MEASURES = ", ".join((*COUNTS, *MONEY))
 
@@ -35,7 +36,7 @@ def engine(tmp_path) -> Engine:
 
 
 def test_the_category_is_that_of_the_version_at_window_start_else_the_first_else_unknown(engine):
-    check = category_check(engine)
+    check = view_check(engine, CATEGORY)
     assert (check.ok, check.expected, check.actual) == (True, 5, 5), check
 
 
@@ -49,6 +50,6 @@ def test_the_category_is_that_of_the_version_at_window_start_else_the_first_else
 )
 def test_a_wrong_row_is_named(engine, damage, words):
     engine.execute(damage)
-    check = category_check(engine)
+    check = view_check(engine, CATEGORY)
     assert not check.ok
     assert words in " ".join(check.examples)

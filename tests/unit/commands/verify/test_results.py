@@ -11,7 +11,7 @@ import pytest
 from commands.audit.avro import Decoder
 from commands.audit.engine import Engine, connect
 from commands.audit.results import LATE_HEADERS, LateTable, OutboxRecord, WindowTable
-from commands.audit.windows import MONEY, sizes
+from commands.audit.windows import MONEY, USUAL, groupings, sizes
 from commands.verify import results as checks
 from commands.verify.facts import OF_SALES
 from retail_stream import topics
@@ -59,7 +59,7 @@ def windows_check(engine: Engine, rows: list[str], results: list[str], changed: 
     """)
     if changed:
         engine.execute(changed)
-    return checks.window_results(engine)
+    return checks.window_results(engine, groupings(USUAL, sizes("1m")))
 
 
 ROWS = [row(0, 1, "final"), row(60, 0, "fired"), row(120, 0, "open")]
@@ -256,7 +256,7 @@ def test_records_of_sales_windows_become_rows(engine):
     start = int(moment.timestamp()) * S
     place, sums = (1, None, MINE, 5, None, b"7"), (3, 4, 0, 1234, 0, -1, 13000, -9999999999)
     assert rows == [
-        (*place, "store", 300 * S, start, 7, 2, "fired", start + 300 * S, *sums),
-        (*place, "product", 300 * S, start, 9, 2, "fired", start + 300 * S, *sums),
-        *[(*place, *[None] * 15)] * 2,
+        (*place, "store", 300 * S, start, "7", 2, "fired", start + 300 * S, start, *sums),
+        (*place, "product", 300 * S, start, "9", 2, "fired", start + 300 * S, start, *sums),
+        *[(*place, *[None] * 16)] * 2,
     ]

@@ -3,6 +3,7 @@
 import pytest
 
 from commands.audit.engine import Engine, connect
+from commands.audit.windows import USUAL, groupings
 from commands.verify.revisions import revision_check
 
 S = 1_000_000
@@ -20,7 +21,7 @@ def engine(tmp_path) -> Engine:
     """)
     engine.execute(f"""
         CREATE TABLE expected_window_results AS
-        SELECT 'store' AS kind, {60 * S} AS window_size, 0 AS window_start, 1 AS id, {60 * S} AS window_end, 2 AS last
+        SELECT 'store' AS kind, {60 * S} AS window_size, 0 AS window_start, '1' AS id, {60 * S} AS window_end, 2 AS last
     """)
     return engine
 
@@ -30,7 +31,7 @@ def result(
 ) -> str:
     net = gross - returns - number if net is None else net
     sums = f"{number}, {sold}, {returned}, {gross}, {returns}, {number}, {10 * number}, {net}"
-    return f"('store', {60 * S}, 0, 1, {revision}, 'fired', {60 * S}, {sums})"
+    return f"('store', {60 * S}, 0, '1', {revision}, 'fired', {60 * S}, {sums})"
 
 
 LAST = result(2, 4, 8, 1, 1300, 50)
@@ -42,7 +43,7 @@ def checked(engine: Engine, *results: str):
         CREATE TABLE first_window_results AS SELECT * FROM (VALUES {", ".join([*results, LAST])})
         t(kind, window_size, window_start, id, revision, state, window_end, {names})
     """)
-    return revision_check(engine, 30 * S)
+    return revision_check(engine, groupings(USUAL, ()), 30 * S)
 
 
 @pytest.mark.parametrize(

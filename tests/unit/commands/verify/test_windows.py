@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from commands.audit.engine import Engine, connect
-from commands.audit.windows import sizes
+from commands.audit.windows import USUAL, Grouping, every_size, groupings, sizes
 from commands.verify import watermarks, windows
 
 S = 1_000_000
@@ -24,6 +24,7 @@ class Sale:
     store: int = 1
     ts: float = 1e6
     partition: int = 0
+    method: str = "cash"
 
 
 @pytest.fixture
@@ -33,11 +34,19 @@ def engine(tmp_path) -> Engine:
     return engine
 
 
-def stream(engine: Engine, *sales: Sale, setting: str = "1m", delay: int = 0, watermark: float | None = None) -> None:
+def stream(
+    engine: Engine,
+    *sales: Sale,
+    setting: str = "1m",
+    delay: int = 0,
+    watermark: float | None = None,
+    declared: str = USUAL,
+) -> None:
     """Judge sales; record i of them has the raw and the clean offset i."""
     rows = ", ".join(
         f"({s.partition}, {i}, {round(s.ts * S)}, {s.transaction or i + 1}, {s.store}, {round(s.at * S)}, 1, 7,"
-        f" {s.quantity}, 'cash', 1.0::DOUBLE, {s.total}::DOUBLE, 0.25::DOUBLE, 0.1::DOUBLE, NULL::BLOB, NULL::VARCHAR)"
+        f" {s.quantity}, '{s.method}', 1.0::DOUBLE, {s.total}::DOUBLE, 0.25::DOUBLE, 0.1::DOUBLE,"
+        " NULL::BLOB, NULL::VARCHAR)"
         for i, s in enumerate(sales)
     )
     engine.execute(f"""
@@ -51,12 +60,12 @@ def stream(engine: Engine, *sales: Sale, setting: str = "1m", delay: int = 0, wa
         CREATE TABLE positions AS SELECT DISTINCT 'aggregator' AS consumer_group, 'sales.clean' AS topic, partition,
         1000 AS next_offset FROM raw_sales
     """)
-    kinds = sizes(setting)
+    entries = groupings(declared, sizes(setting))
     watermarks.judge(engine, delay * S)
-    windows.judge(engine, kinds, LATENESS)
+    windows.judge(engine, every_size(entries), LATENESS)
     mark = None if watermark is None else round(watermark * S)
-    for kind in windows.IDS:
-        windows.make_windows(engine, kind, kinds, LATENESS, mark)
+    for grouping in entries:
+        windows.make_windows(engine, grouping, LATENESS, mark)
 
 
 def rows(engine: Engine, columns: str = "window_start // 1000000, transactions") -> list[tuple]:
@@ -144,7 +153,7 @@ def test_money_is_integer_cents_rounded_half_to_even_and_returns_are_apart(engin
     assert rows(engine, measures) == [(3, 2, 2, 12 + 38, 500, 75, 30, 50 - 500 - 75)]
 
 
-@pytest.mark.parametrize("kind", windows.IDS)
+@pytest.mark.parametrize("grouping", groupings(USUAL, sizes("1m")))
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -153,14 +162,40 @@ def test_money_is_integer_cents_rounded_half_to_even_and_returns_are_apart(engin
         ("DELETE FROM {}", "window_start 1970-01-01T00:00:00Z"),
     ],
 )
-def test_one_changed_cent_in_one_window_is_named(engine, kind, damage, words):
+def test_one_changed_cent_in_one_window_is_named(engine, grouping: Grouping, damage, words):
     stream(engine, Sale(at=10))
-    table = windows.TABLES[kind]
-    engine.execute(f"CREATE TABLE {table} AS SELECT * FROM windows_{kind}")
-    assert windows.window_check(engine, kind).ok
+    table = grouping.table
+    engine.execute(f"CREATE TABLE {table} AS SELECT * FROM {windows.made(grouping)}")
+    assert windows.window_check(engine, grouping).ok
 
     engine.execute(damage.format(table))
 
-    check = windows.window_check(engine, kind)
+    check = windows.window_check(engine, grouping)
     assert not check.ok
     assert words in check.examples[0]
+
+
+def test_a_text_is_grouped_by_its_first_500_characters_in_windows_of_its_own(engine):
+    long = "e\u0301" * 250
+    sales = [Sale(at=10, method=m) for m in (long, f"{long}a", f"{long}b", long[:-1], "")]
+    declared = f"{USUAL}; method by payment_method measures transactions,taxes windows 2m"
+    stream(engine, *sales, Sale(at=70, method=""), declared=declared)
+    query = "SELECT payment_method, window_start, transactions FROM windows_method ORDER BY 1"
+    found = engine.execute(query).fetchall()
+    assert found == [("", 0, 2), (long[:-1], 0, 1), (long, 0, 3)]
+    grouping = groupings(declared, sizes("1m"))[2]
+    engine.execute(f"""
+        CREATE TABLE {grouping.table} AS
+        SELECT window_size, window_start, payment_method, window_end, transactions, taxes, state FROM windows_method
+    """)
+    assert windows.window_check(engine, grouping).ok
+    engine.execute(f"UPDATE {grouping.table} SET taxes = taxes + 1 WHERE payment_method = ''")
+    assert "taxes expected 0.20, found 0.21" in windows.window_check(engine, grouping).examples[0]
+
+
+def test_a_sale_is_late_if_it_misses_a_window_of_any_grouping(engine):
+    #  [0,30) is final at 60, [0,60) at 90
+    stream(engine, Sale(at=65), Sale(at=10), declared=f"{USUAL}; method by payment_method windows 30s")
+    assert late(engine) == [1]
+    assert rows(engine) == [(0, 1), (60, 1)]
+    assert engine.execute("SELECT window_start, transactions FROM windows_method").fetchall() == [(60 * S, 1)]

@@ -9,7 +9,8 @@ from retail_stream.errors import SettingsError
 from retail_stream.settings import load
 from retail_stream.warehouse.positions import Position
 from services.aggregator import duplicates, idleness, lifecycle, settings, step, totals, watermark
-from services.aggregator.lifecycle import ROWS, update_windows
+from services.aggregator.declared import USUAL
+from services.aggregator.lifecycle import update_windows
 from services.aggregator.ownership import OwnedPartition
 from services.aggregator.step import PartitionBatch, Rules, StreamState
 from services.aggregator.watermark import Rise, Stream
@@ -31,6 +32,7 @@ T = at(2026, 11, 23, 12, 0)
 def sale(event_time: int, offset: int = 0, **other: object) -> dict[str, object]:
     return {
         "offset": offset, "timestamp": event_time, "transaction_id": offset, "store_id": 1, "event_time": event_time,
+        "customer_id": 3, "payment_method": "cash",
         "product_id": 7, "quantity": 1, "unit_price": 1.0, "total_amount": 1.0, "discount_applied": 0.0,
         "tax_amount": 0.0, **other,
     }  # fmt: skip
@@ -45,7 +47,7 @@ def run(
 
 
 def starts(did: step.Step) -> list[int]:
-    return did.deltas.filter(pl.col("kind") == "store")["start"].to_list()
+    return did.deltas["store"]["start"].to_list()
 
 
 def late(did: step.Step) -> list[bool]:
@@ -130,9 +132,12 @@ def test_a_partition_without_records_that_is_not_idle_holds_the_stream_back() ->
     assert watermark.stream(Stream(None), {0: T, 1: None}, {1}, T).watermark == T
 
 
+STORES = totals.Grouping(USUAL.aggregations[1], parse("1m"))
+
+
 def delta(start: int) -> pl.DataFrame:
-    row = {"kind": "store", "size": MINUTE, "start": start, "id": 1} | dict.fromkeys(totals.MEASURES, 1)
-    return pl.DataFrame([row], schema=totals.SCHEMA)
+    row = {"size": MINUTE, "start": start, "id": 1} | dict.fromkeys(totals.MEASURES, 1)
+    return pl.DataFrame([row], schema=STORES.schema)
 
 
 def states(update: lifecycle.WindowUpdate) -> list[tuple[int, str]]:
@@ -141,7 +146,7 @@ def states(update: lifecycle.WindowUpdate) -> list[tuple[int, str]]:
 
 def test_a_window_fires_at_its_end_is_revised_by_a_late_sale_and_is_final_at_end_plus_lateness() -> None:
     end = T + MINUTE
-    opened = update_windows(pl.DataFrame(schema=ROWS), delta(T), end - 1, LATENESS)
+    opened = update_windows(pl.DataFrame(schema=STORES.rows), delta(T), end - 1, LATENESS)
     assert opened.rows["state"].to_list() == ["open"]
     assert states(opened) == []
     none = delta(T).clear()
@@ -156,8 +161,8 @@ def test_a_window_fires_at_its_end_is_revised_by_a_late_sale_and_is_final_at_end
 
 
 def test_a_window_first_filled_after_its_end_fires_at_once_and_may_be_final_in_the_same_step() -> None:
-    assert states(update_windows(pl.DataFrame(schema=ROWS), delta(T), T + MINUTE, LATENESS)) == [(0, "fired")]
-    both = update_windows(pl.DataFrame(schema=ROWS), delta(T), T + MINUTE + LATENESS, LATENESS)
+    assert states(update_windows(pl.DataFrame(schema=STORES.rows), delta(T), T + MINUTE, LATENESS)) == [(0, "fired")]
+    both = update_windows(pl.DataFrame(schema=STORES.rows), delta(T), T + MINUTE + LATENESS, LATENESS)
     assert states(both) == [(0, "fired"), (0, "final")]
 
 

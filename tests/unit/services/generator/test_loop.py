@@ -16,11 +16,15 @@ from services.generator.faults import Fault
 from services.generator.loop import publish_changes, publish_sales
 from services.generator.records import ProducerBatch, ProducerRecord
 from services.generator.retailer.catalogue import SPECS
-from services.generator.retailer.supply import Supply
+from services.generator.retailer.market import Market
+from services.generator.retailer.supply import SoldPieces, Supply
+from services.generator.timing.baskets import Baskets
 from services.generator.timing.latency import Latency
 from services.generator.timing.timeline import Progress, simulated
 from services.generator.timing.traffic import Traffic
 from tests.harness.generator_streams import HOSTILE, SECOND, START, dimension_stream, every_row, rows, sales_stream
+
+HOUR = 3600 * SECOND
 
 
 class Topic:
@@ -58,7 +62,7 @@ class Topic:
             if record.value is not None:
                 self.ids.add(record.id)
             if self._supply is not None:
-                self._supply.delivered([record.id])
+                self._supply.delivered(ProducerBatch.of([record]))
 
 
 class SalesTopic(Topic):
@@ -85,23 +89,36 @@ def run(
 ) -> tuple[dict[Entity, list[ProducerRecord]], list[dict]]:
     stop, progress = threading.Event(), Progress(0)
     traffic = {e: Traffic(f"{seed}/{e}", HOSTILE, 4 if e is Entity.SALES else 0) for e in Entity}
-    timeline = simulated(START, 200, 40, paced=False, max_sales=sales, progress=progress, traffic=traffic)
+    timeline = simulated(
+        START, 200, 40, paced=False, max_sales=sales, progress=progress, traffic=traffic, baskets=Baskets(seed)
+    )
     supplies: dict[Entity, Supply] = {e: Supply() for e in DIMENSIONS}
     rng = random.Random(interleaving)
     # The dimensions are barely far enough for the sales, by a random time.
-    late = replace(timeline, changes_clock=lambda: progress.sales_us - rng.randrange(SECOND))
+    late = replace(
+        timeline,
+        changes_clock=lambda: progress.sales_us - rng.randrange(SECOND) * (progress.sales_us < timeline.until_us),
+    )
     waits: list[None] = []
     others: dict[Entity, Topic] = {
         e: Topic(random.Random(f"{interleaving}/{e}"), waits, supplies[e]) for e in DIMENSIONS
     }
     sold = SalesTopic(others, waits)
+    market, pieces = Market(HOUR), SoldPieces()
+    sold_by = {e: pieces if e is Entity.PRODUCTS else None for e in DIMENSIONS}
     with ThreadPoolExecutor(4) as threads:
         running = []
         for e in DIMENSIONS:
             stream = dimension_stream(e, HOSTILE, f"{seed}/{e}", **spec)
-            running.append(threads.submit(publish_changes, stream, supplies[e], late, others[e], stop))
+            running.append(
+                threads.submit(publish_changes, stream, supplies[e], late, others[e], stop, progress, sold_by[e])
+            )
         stream_of_sales = sales_stream(HOSTILE, seed, Latency(30 * SECOND), partitions=4)
-        running.append(threads.submit(publish_sales, stream_of_sales, supplies, timeline, sold, stop, sales, progress))
+        running.append(
+            threads.submit(
+                publish_sales, stream_of_sales, supplies, timeline, sold, stop, sales, progress, market, pieces, []
+            )
+        )
         try:
             for thread in running:
                 thread.result(timeout=60)

@@ -1,12 +1,16 @@
 """Changes of the dimensions are valid, except for their faults."""
 
+import random
+import re
 from collections import Counter, defaultdict
 
 import pytest
 
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from services.generator.faults import Fault
-from tests.harness.generator_streams import HOSTILE, NO_FAULTS, changes, every_row, rows
+from services.generator.retailer import customers, stores
+from services.generator.retailer.pools import Pools
+from tests.harness.generator_streams import HOSTILE, NO_FAULTS, START, changes, every_row, rows
 
 
 @pytest.mark.parametrize("entity", DIMENSIONS)
@@ -73,3 +77,25 @@ def test_every_empty_field_is_a_fault_of_its_record_also_where_it_was_empty_befo
     for record, row in zip(records, rows(entity, records), strict=True):
         assert (row[field] is None) == (fault in record.faults)
     assert any({fault, Fault.NO_CHANGE_UPDATE} <= set(r.faults) for r in records)
+
+
+def test_every_address_ends_in_its_city_and_region_whatever_the_street_contains() -> None:
+    """By the form that views group by; a store is named after its city."""
+    form = re.compile(r"(?P<street>.+), (?P<city>[^,]+), (?P<region>[A-Z]{2,3}) (?P<postcode>[^,]+)")
+    rng, pools = random.Random(1), Pools(7)
+    cities: Counter[tuple[str, str]] = Counter()
+    for number in range(3000):
+        customer, store = customers.new(rng, pools, number, START, 0), stores.new(rng, pools, number, START, 0)
+        moved = customers.update(rng, pools, customer)
+        for row in (customer, moved, store):
+            address = form.fullmatch(row["address"])
+            assert address, row["address"]
+            cities[address["city"], address["region"]] += 1
+        assert address is not None
+        assert store["name"].startswith(address["city"])
+    regions = {region for _, region in cities}
+    assert {"ENG", "CA"} <= regions
+    assert len(regions) > 50
+    assert any(not city.isascii() for city, _ in cities)
+    # Grouping by cities says something: there are many customers in each.
+    assert len(cities) < 300

@@ -11,7 +11,8 @@ from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.errors import RetailStreamError
 from services.generator.faults import Fault
 from services.generator.records import ProducerBatch, ProducerRecord, Tally
-from services.generator.retailer.dimension import LAST_ID, DimensionState
+from services.generator.retailer.changes import DimensionState
+from services.generator.retailer.dimension import LAST_ID
 from services.generator.retailer.sales import LAST_SALE, SalesState
 from services.generator.state.entries import entries, stored_rows, stored_tally
 from services.generator.state.published import PublishedRecords

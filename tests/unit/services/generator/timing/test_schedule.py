@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from services.generator.timing.baskets import Baskets
 from services.generator.timing.schedule import AsFastAsPossible, Steady
 
 SECOND = 1_000_000
@@ -41,8 +42,11 @@ def test_slots_never_repeat_or_go_back() -> None:
     assert slots == sorted(set(slots))
 
 
-def test_as_fast_as_possible_is_now_as_often_as_asked() -> None:
-    assert AsFastAsPossible().take(17, 99, 3).at_us.tolist() == [17, 17, 17]
+def test_as_fast_as_possible_is_now_as_often_as_asked_and_no_moment_is_used_twice() -> None:
+    schedule = AsFastAsPossible()
+    assert schedule.take(17, 99, 3).at_us.tolist() == [15, 16, 17]
+    assert schedule.take(18, 99, 3).at_us.tolist() == [18, 19, 20]
+    assert schedule.take(99, 99, 1).at_us.tolist() == [99]
 
 
 def test_a_week_with_busy_and_quiet_hours_has_as_many_slots_as_a_steady_one() -> None:
@@ -65,3 +69,15 @@ def test_slots_of_busy_hours_are_the_same_however_they_are_taken() -> None:
     parts = Steady(start, 2, live=False, with_hours=True)
     taken = [parts.take(now, now, 10**6).at_us for now in range(start, start + 7200 * SECOND + 1, 900 * SECOND)]
     assert np.concatenate(taken).tolist() == whole.at_us.tolist()
+
+
+@pytest.mark.parametrize("schedule", [Steady(0, 50, live=False, baskets=Baskets(1)), AsFastAsPossible(Baskets(1))])
+def test_lines_of_a_basket_have_one_moment_and_the_rate_counts_lines(schedule: Steady | AsFastAsPossible) -> None:
+    slots = schedule.take(600 * SECOND, 600 * SECOND, 30_000)
+    assert len(slots) == pytest.approx(30_000, abs=6)
+    assert (slots.at_us == slots.at_us[slots.basket]).all()
+    sizes = np.bincount(np.unique(slots.basket, return_counts=True)[1])
+    assert len(sizes) == 7
+    assert len(slots) / sizes.sum() == pytest.approx(2.02, abs=0.05)
+    # Each basket has a moment of its own.
+    assert len(np.unique(slots.at_us)) == sizes.sum()
