@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(waiting)]
     items.sort(key=lambda item: ORDER.index(_folder(item)))
     for item in items:
-        if _folder(item) in ("system", "compose"):
+        if _folder(item) in ("system", "compose") and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(1200))
 
 

@@ -69,6 +69,38 @@ def test_the_last_lines_say_whether_it_is_well(
     assert (found[: len(lines)], exit_code) == (lines, code)
 
 
+FLAKY = "tests/integration/test_x.py::test_y[a/b]"
+
+
+@pytest.mark.parametrize(
+    ("failed", "alone", "lines", "code"),
+    [
+        ([f"FAILED {FLAKY} - x"], 0, [f"failed, then passed alone: {FLAKY}"], 0),
+        ([f"FAILED {FLAKY} - x", f"ERROR {FLAKY} - x"], 0, [f"failed, then passed alone: {FLAKY}"], 0),
+        ([f"FAILED {FLAKY} - x"], 2, [], 2),
+        # Not run again: no name, a test that needs no servers, more than three.
+        ([], 0, [], 2),
+        ([f"FAILED {FLAKY} - x", "FAILED tests/unit/test_z.py::test_z - x"], 0, [], 2),
+        ([f"FAILED tests/integration/test_x.py::test_{i} - x" for i in range(4)], 0, [], 2),
+    ],
+)
+def test_what_failed_on_servers_is_run_once_more_alone_and_named(
+    tmp_path: Path, failed: list[str], alone: int, lines: list[str], code: int
+):
+    shown = "\n".join(f'echo "{line}"' for line in failed)
+    program(tmp_path / "bin" / "docker", "exit 1")
+    program(
+        tmp_path / "bin" / "make",
+        f"""[ "$2" = TEST_WORKERS=0 ] || {{ {shown or ":"}
+        echo "{RED}"; exit 2; }}
+        [ "$3" = PYTEST_ARGS=tests/integration/test_x.py ] && exit {alone}""",
+    )
+    done = run(tmp_path, "tests/everything")
+    summary = f"embedded servers: {'' if code == 0 else 'FAILED (exit 2), '}{RED}"
+    end = [summary, "containers: NOT RUN, as no Docker daemon answers here", *lines, "together: 2 passed, 1 failed"]
+    assert (done.stdout.splitlines()[-len(end) :], done.returncode) == (end, code)
+
+
 @pytest.mark.parametrize(("answer", "code"), [("exit 0", 0), ("exit 2", 2)])
 def test_ci_ends_with_the_counts_and_fails_as_the_tests_do(tmp_path: Path, answer: str, code: int):
     for name in ("apt-get", "chromium", "promtool"):

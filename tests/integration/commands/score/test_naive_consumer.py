@@ -38,8 +38,9 @@ def output(empty_stack: Servers) -> str:
 def test_it_misses_what_the_page_says_for_the_reasons_it_gives(
     output: str, empty_stack: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = re.findall(r"^✗ (\w+) +planted", PAGE, re.MULTILINE)
-    assert set(re.findall(r"^✗ (\w+) +planted", output, re.MULTILINE)) == set(shown)
+    # How often there is a burst depends on how long the generator takes.
+    shown, found = (set(re.findall(r"^✗ (\w+) +planted", text, re.MULTILINE)) - {"burst"} for text in (PAGE, output))
+    assert found == shown
     monkeypatch.setattr(judge, "_EXAMPLES", 100_000)
     connections = connections_of(empty_stack)
     server, _, _ = connections.database_url.rpartition("/")
