@@ -1,28 +1,21 @@
 """`rebuild` under services that run, and servers that lost their data: `verify` is green. One story."""
 
-import io
+import re
 from collections.abc import Iterator
-from typing import Any
 
-import httpx2 as httpx
 import pytest
-from rich.console import Console
 from sqlalchemy import Engine, text
-from typer.testing import CliRunner, Result
 
-from commands import cli, rebuild
+from commands import rebuild
 from commands.demo.pipeline import Pipeline, Service
 from commands.embedded.processes import ProcessGroup
 from commands.embedded.servers import Server
 from commands.init import initialise
-from commands.verify.run import verify
 from retail_stream import topics
 from retail_stream.entities import Entity
-from retail_stream.kafka import clients
 from retail_stream.settings import Connections
 from retail_stream.warehouse import postgres
 from tests.harness.drain import drain
-from tests.harness.endpoint import Endpoint
 from tests.harness.eventually import PATIENCE_S, eventually
 from tests.harness.servers import (
     CONTAINERS,
@@ -33,7 +26,15 @@ from tests.harness.servers import (
     init_settings_of,
     restored_from,
 )
-from tests.harness.services import servers_of
+from tests.integration.commands.rebuilding import (
+    command,
+    contents,
+    made_again,
+    red,
+    schema_ids,
+    waits_for_a_rebuild,
+    warehouse_id,
+)
 
 SETTINGS = {
     "GENERATOR_SEED": "11",
@@ -56,11 +57,6 @@ KEPT = {
     "stored_settings",
     "stream_watermark",
     "warehouse_id",
-}
-CONTENTS = {
-    "facts": "SELECT count(*), sum(total_amount), count(DISTINCT transaction_id) FROM fact_sales",
-    "versions": "SELECT count(*), sum(price), count(valid_to) FROM dim_products",
-    "windows": "SELECT window_size, window_start, sum(net_sales) FROM sales_by_window GROUP BY 1, 2 ORDER BY 1, 2",
 }
 
 
@@ -87,28 +83,8 @@ def warehouse(connections: Connections) -> Iterator[Engine]:
     engine.dispose()
 
 
-def contents(warehouse: Engine) -> dict[str, list[tuple[object, ...]]]:
-    with warehouse.connect() as connection:
-        return {name: [tuple(r) for r in connection.execute(text(query))] for name, query in CONTENTS.items()}
-
-
-def command(connections: Connections, *args: str, **env: str) -> Result:
-    return CliRunner().invoke(cli.app, ["rebuild", *args], env={**servers_of(connections), **env})
-
-
-def assert_green(connections: Connections) -> None:
-    console = Console(file=io.StringIO(), width=400)
-    code = verify(connections, console)
-    assert code == 0, console.file.getvalue()  # type: ignore[attr-defined]
-
-
-def _warehouse_id(warehouse: Engine) -> str:
-    with warehouse.connect() as connection:
-        return str(connection.execute(text("SELECT id FROM warehouse_id")).scalar_one())
-
-
 def test_services_that_run_fill_an_emptied_warehouse_again(pipeline, connections, warehouse):
-    before, old_id = contents(warehouse), _warehouse_id(warehouse)
+    before, old_id = contents(warehouse), warehouse_id(warehouse)
     assert all(before.values())
     with warehouse.begin() as connection:
         connection.execute(text("UPDATE fact_sales SET total_amount = total_amount + 1"))
@@ -117,8 +93,8 @@ def test_services_that_run_fill_an_emptied_warehouse_again(pipeline, connections
     assert " of customers.clean, " in result.output
     drain(pipeline, connections)
     assert contents(warehouse) == before
-    assert _warehouse_id(warehouse) != old_id
-    assert_green(connections)
+    assert warehouse_id(warehouse) != old_id
+    assert red(connections) == {}
 
 
 def test_every_table_is_emptied_but_those_that_a_rebuild_begins_anew(pipeline, warehouse):
@@ -149,7 +125,7 @@ def test_other_windows_and_another_lateness_after_a_rebuild(pipeline, connection
     with warehouse.connect() as connection:
         sizes = connection.execute(text("SELECT DISTINCT window_size::text FROM sales_by_window ORDER BY 1")).scalars()
         assert list(sizes) == ["00:05:00", "01:00:00"]
-    assert_green(connections)
+    assert red(connections) == {}
 
 
 def test_without_a_terminal_it_needs_yes(pipeline, connections, warehouse):
@@ -160,39 +136,26 @@ def test_without_a_terminal_it_needs_yes(pipeline, connections, warehouse):
     assert contents(warehouse) == before
 
 
-def _made_again(stack: Servers, connections: Connections, *names: str) -> None:
-    """Delete topics and make them again, as an operator does."""
-    admin = clients.admin(connections)
-    for deleted in admin.delete_topics([*names]).values():
-        deleted.result(30)
-    eventually(lambda: not {*names} & {*admin.list_topics(timeout=10).topics}, "they are gone")
-    initialise(init_settings_of(stack))
-
-
-def _waits_for_a_rebuild(pipeline: Pipeline, service: Service, topic: str) -> None:
-    why = f"{topic} was deleted and made again after the warehouse was filled from it"
-    eventually(lambda: why in pipeline.log(service).read_text(), lambda: pipeline.log(service).read_text()[-3000:])
-    assert "rebuild --from-raw" in pipeline.log(service).read_text()
-    ready = Endpoint(pipeline.metrics_ports[service])
-    status, conditions = ready.ask("/readyz")
-    assert status == 503
-    assert "topics" in conditions
-
-
 @pytest.mark.long
 def test_topics_that_are_made_again_stop_their_readers_until_a_rebuild(pipeline, connections, warehouse, empty_stack):
     before = contents(warehouse)
     # While its reader is stopped, and while it runs.
     assert pipeline.stop(Service.SCD_MERGER) == 0
-    _made_again(empty_stack, connections, topics.clean(Entity.STORES))
+    made_again(empty_stack, connections, topics.clean(Entity.STORES))
     pipeline.start(Service.SCD_MERGER)
-    _waits_for_a_rebuild(pipeline, Service.SCD_MERGER, "stores.clean")
+    waits_for_a_rebuild(pipeline, Service.SCD_MERGER, "stores.clean")
     # Without its state, the generator would not go on beside an empty topic.
-    _made_again(empty_stack, connections, topics.raw(Entity.SALES), topics.Result.STATE)
+    made_again(empty_stack, connections, topics.raw(Entity.SALES), topics.Result.STATE)
     pipeline.start(Service.GENERATOR, GENERATOR_START_TIME="2026-03-01T20:00:00Z")
-    _waits_for_a_rebuild(pipeline, Service.AGGREGATOR, "sales.raw")
+    waits_for_a_rebuild(pipeline, Service.AGGREGATOR, "sales.raw")
     assert contents(warehouse) == before, "new records are not taken for repeats, nor is anything else stored"
     eventually(lambda: pipeline.dead() == {Service.GENERATOR: 0}, "the generator has published its sales")
+    said = pipeline.log(Service.CLEANER)
+    # By its group's offsets, which go with the topic, or by the end of the partition, whichever it sees first.
+    goes_on = r"sales\.raw/\d was read up to offset [\d,]+ and (its group has no offset of it now|goes on at [\d,]+: )"
+    eventually(lambda: re.search(goes_on, said.read_text()), lambda: said.read_text()[-3000:])
+    named = red(connections)["topics_read"]
+    assert set(re.findall(r"\w+\.(?:raw|clean)", named)) == {"sales.raw", "stores.clean"}, named
 
     refused = command(connections, "--yes")
     assert refused.exit_code == 1
@@ -208,7 +171,7 @@ def test_topics_that_are_made_again_stop_their_readers_until_a_rebuild(pipeline,
     pipeline.start(Service.CLEANER)
     drain(pipeline, connections)
     assert contents(warehouse)["facts"] != before["facts"]
-    assert_green(connections)
+    assert red(connections) == {}
 
 
 @pytest.mark.long
@@ -232,13 +195,13 @@ def test_a_backup_that_is_restored_beside_newer_topics_is_noticed_and_rebuilt(pi
     assert command(connections, "--yes").exit_code == 0
     drain(pipeline, connections)
     assert contents(warehouse)["facts"] == newer["facts"]
-    assert_green(connections)
+    assert red(connections) == {}
 
 
 @pytest.mark.long
 @pytest.mark.skipif(CONTAINERS, reason="the registry's role there owns its database")
 def test_a_registry_that_lost_its_schemas_gets_them_again_with_their_ids(pipeline, connections, warehouse, empty_stack):
-    before, ids = contents(warehouse), _schema_ids(connections)
+    before, ids = contents(warehouse), schema_ids(connections)
     assert pipeline.stop(Service.CLEANER) == 0
     empty_stack.kill(Server.REGISTRY)
     drop_registry_database(connections)
@@ -246,25 +209,10 @@ def test_a_registry_that_lost_its_schemas_gets_them_again_with_their_ids(pipelin
     empty_stack.wait_ready(Server.REGISTRY)
     # Before any producer: each id that is given goes to who asks first.
     initialise(init_settings_of(empty_stack), patience_s=PATIENCE_S)
-    assert _schema_ids(connections) == ids
+    assert schema_ids(connections) == ids
     pipeline.start(Service.CLEANER)
     pipeline.start(Service.GENERATOR, GENERATOR_START_TIME="2026-03-03T20:00:00Z")
     drain(pipeline, connections)
     assert contents(warehouse)["facts"] != before["facts"]
     # Among others, that no dead letter says "not registered".
-    assert_green(connections)
-
-
-def _schema_ids(connections: Connections) -> dict[str, dict[int, int]]:
-    """Subject → version → schema id."""
-    with httpx.Client(base_url=connections.schema_registry_url, trust_env=False, timeout=30) as registry:
-
-        def answer(path: str) -> Any:
-            return registry.get(path).raise_for_status().json()
-
-        return {
-            subject: {
-                v: answer(f"/subjects/{subject}/versions/{v}")["id"] for v in answer(f"/subjects/{subject}/versions")
-            }
-            for subject in answer("/subjects")
-        }
+    assert red(connections) == {}
