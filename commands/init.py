@@ -20,7 +20,7 @@ from sqlalchemy import text
 from commands.retention import topics as topic_retention
 from commands.retention.settings import TopicRetention
 from retail_stream.avro.compatibility import COSTS, STRICTEST, UNKNOWN_COST
-from retail_stream.avro.registry import Registry
+from retail_stream.avro.registry import Registry, SchemaRefused
 from retail_stream.kafka import clients
 from retail_stream.package_data import folder
 from retail_stream.rules.rule_set import load_all
@@ -153,7 +153,12 @@ def _set_mode(registry: Registry, topic: Topic) -> None:
     before, mode = registry.mode(topic.subject), topic.compatibility
     if before == mode:
         return
-    registry.set_mode(topic.subject, mode)
+    try:
+        registry.set_mode(topic.subject, mode)
+    except SchemaRefused:
+        # Another `init` may have set it since.
+        if registry.mode(topic.subject) != mode:
+            raise
     if mode == STRICTEST and before is not None:
         cost = f"until now {COSTS.get(before, UNKNOWN_COST)}; the schemas that are registered stay"
         _log.warning("subject changed", subject=topic.subject, compatibility=mode, was=before, cost=cost)

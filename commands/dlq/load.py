@@ -21,9 +21,10 @@ from retail_stream.dead_letters import Header
 from retail_stream.entities import DIMENSIONS, FIELDS, Entity
 from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, first_offsets, topic_partitions
 from retail_stream.kafka.reading import read_patiently
+from retail_stream.kafka.topic_ids import topic_ids
 from retail_stream.settings import Connections
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
-from retail_stream.warehouse import postgres
+from retail_stream.warehouse import postgres, topics_read
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ROWS = 2_000
@@ -34,6 +35,9 @@ _INSERT = text("""
         entity text, partition integer, "offset" bigint, published_at timestamptz, source_partition integer,
         source_offset bigint, rules text[], rules_version text, message text, key text, value jsonb)
     ON CONFLICT DO NOTHING
+""")
+_FROM = text("""
+    INSERT INTO topics_read (topic, topic_id) VALUES (:topic, :id) ON CONFLICT (topic) DO UPDATE SET topic_id = :id
 """)
 
 
@@ -60,10 +64,13 @@ def _load(
     entity: Entity,
     progress: Callable[[int, int], None],
 ) -> int:
-    places = wait_for(lambda: topic_partitions(connections, topics.dlq(entity)), COMMAND_PATIENCE_S)
+    topic = topics.dlq(entity)
+    # Before the offsets: if it is made anew in between, the next run sees another id.
+    topic_id = wait_for(lambda: topic_ids(connections, [topic]), COMMAND_PATIENCE_S)[topic]
+    places = wait_for(lambda: topic_partitions(connections, topic), COMMAND_PATIENCE_S)
     firsts = wait_for(lambda: first_offsets(connections, places), COMMAND_PATIENCE_S)
     ends = wait_for(lambda: end_offsets(connections, places), COMMAND_PATIENCE_S)
-    begins = wait_for(lambda: _begins(engine, entity, ends), COMMAND_PATIENCE_S)
+    begins = wait_for(lambda: _begins(engine, entity, topic_id, ends), COMMAND_PATIENCE_S)
     ranges = {p: range(max(begins.get(p[1], 0), firsts[p]), end) for p, end in ends.items()}
     done, total, added = 0, sum(map(len, ranges.values())), 0
     if not total:
@@ -81,12 +88,17 @@ def _load(
     return added
 
 
-def _begins(engine: Engine, entity: Entity, ends: Mapping[TopicPartitionKey, int]) -> Mapping[int, int]:
+def _begins(engine: Engine, entity: Entity, topic_id: str, ends: Mapping[TopicPartitionKey, int]) -> Mapping[int, int]:
     """Partition → the first offset that is not in the table. Rows of a topic that was made anew since are deleted."""
+    topic = topics.dlq(entity)
     with postgres.outages(engine), engine.begin() as connection:
-        rows = connection.execute(_NEXT, {"entity": entity.value}).all()
-        begins: dict[int, int] = dict(map(tuple, rows))
-        if any(begins.get(p, 0) > end for (_, p), end in ends.items()):
+        # Of two runs at once only the first deletes, before either adds a row.
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('dead_letters'))"))
+        known = topics_read.stored(connection).get(topic, topic_id)
+        connection.execute(_FROM, {"topic": topic, "id": topic_id})
+        begins: dict[int, int] = dict(map(tuple, connection.execute(_NEXT, {"entity": entity.value}).all()))
+        # Rows of an earlier release come without an id, and older topics that are restored have the same.
+        if known != topic_id or any(begins.get(p, 0) > end for (_, p), end in ends.items()):
             connection.execute(text("DELETE FROM dead_letters WHERE entity = :entity"), {"entity": entity.value})
             return {}
         return begins
@@ -101,11 +113,11 @@ def _insert(engine: Engine, entity: Entity, rows: str) -> int:
 
 
 def drop_forgotten(connection: Connection, entity: Entity) -> int:
-    """Delete the letters of ids that were forgotten since; returns how many."""
+    """Delete the letters of ids that were forgotten since; returns how many. No date counts as an early one."""
     return connection.execute(
         text(f"""
             DELETE FROM dead_letters d USING forgotten f
-            WHERE d.entity = :entity AND f.entity = :entity AND d.published_at < f.before
+            WHERE d.entity = :entity AND f.entity = :entity AND (d.published_at < f.before) IS NOT FALSE
               AND f.id::text IN (d.key, d.value->>'{FIELDS[entity].key}')
         """),
         {"entity": entity.value},

@@ -4,7 +4,11 @@ from rich.console import Console
 
 from commands.retention import topics, warehouse
 from commands.retention.settings import RetentionSettings
+from retail_stream import topics as names
+from retail_stream.entities import Entity
 from retail_stream.kafka import clients
+from retail_stream.kafka.offsets import TopicPartitionKey, first_offsets, topic_partitions
+from retail_stream.settings import Connections
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
 from retail_stream.warehouse import postgres
 
@@ -27,6 +31,13 @@ def retention(settings: RetentionSettings, console: Console, *, apply: bool) -> 
     try:
         if apply and limits:
             wait_for(lambda: topics.apply(settings, clients.admin(settings)), COMMAND_PATIENCE_S)
+        if settings.retention_dead_letters_days:
+            line = "rows of letters that Kafka has deleted would be deleted"
+            if apply:
+                begins = wait_for(lambda: _begins(settings), COMMAND_PATIENCE_S)
+                letters = wait_for(lambda: warehouse.delete_letters(engine, begins), COMMAND_PATIENCE_S)
+                line = f"{letters:,} rows deleted, of letters that Kafka has deleted"
+            say(f"{'dead_letters':<18}{line}")
         if months:
             act = warehouse.detach if apply else warehouse.old_months
             names = wait_for(lambda: act(engine, months), COMMAND_PATIENCE_S)
@@ -44,3 +55,8 @@ def retention(settings: RetentionSettings, console: Console, *, apply: bool) -> 
         say("Everything is kept: no variable RETENTION_… is set.")
     elif not apply:
         say("Nothing was changed. To do this: --apply")
+
+
+def _begins(connections: Connections) -> dict[TopicPartitionKey, int]:
+    """Where the logs of dead letter topics begin."""
+    return first_offsets(connections, topic_partitions(connections, *map(names.dlq, Entity)))

@@ -1,10 +1,12 @@
-"""Detaches old months of facts, and deletes old windows that are final."""
+"""Detaches old months of facts, and deletes old windows that are final and rows of letters that Kafka has deleted."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import structlog
 from sqlalchemy import Connection, Engine, text
 
+from retail_stream.kafka.offsets import TopicPartitionKey
 from retail_stream.warehouse import postgres
 from services.aggregator import tables
 
@@ -99,6 +101,27 @@ def delete_windows(engine: Engine, days: int) -> tuple[datetime, int]:
                         some = connection.execute(delete, {"size": size, "since": since}).rowcount
                     deleted += some
     return since, deleted
+
+
+def delete_letters(engine: Engine, begins: Mapping[TopicPartitionKey, int]) -> int:
+    """Delete the rows of `dead_letters` whose letters are gone from their topics; returns how many.
+
+    ``begins``: where the logs of dead letter topics begin.
+
+    Raises:
+        Unavailable: Postgres does not answer.
+    """
+    delete = text('DELETE FROM dead_letters WHERE (entity, partition) = (:entity, :partition) AND "offset" < :begin')
+    gone = [
+        {"entity": topic.removesuffix(".dlq"), "partition": partition, "begin": begin}
+        for (topic, partition), begin in begins.items()
+        if begin
+    ]
+    deleted = 0
+    for log in gone:
+        with postgres.outages(engine), engine.begin() as connection:
+            deleted += connection.execute(delete, log).rowcount
+    return deleted
 
 
 def _since(connection: Connection, of_windows: list[str], days: int) -> datetime:

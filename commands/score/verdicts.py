@@ -15,6 +15,9 @@ from retail_stream.entities import FIELDS, Entity
 
 REJECTED, KEPT = "rejected", "kept"
 _NOT_YET = "the warehouse has not reached it"
+# Which sale of a window is missing or counted twice, its count does not say.
+_NONE = "its window counts no sale, and it is not on sales.late"
+_MANY = "its window counts more sales than were in time for it"
 
 
 def of_changes(entity: Entity) -> str:
@@ -86,17 +89,17 @@ def of_sales() -> str:
                 WHEN p.expected = '{REJECTED}' AND f.facts > 0 AND o.id IS NULL
                     THEN 'it is a dead letter, and has a fact'
                 WHEN p.expected = '{REJECTED}' AND w.many
-                    THEN 'it is a dead letter, and its window counts more than the clean sales'
+                    THEN 'it is a dead letter, and {_MANY}'
                 WHEN p.expected = '{REJECTED}' THEN NULL
                 WHEN {awaited} THEN '{_NOT_YET}'
                 WHEN s.has_facts AND coalesce(f.facts, 0) = 0 AND NOT {archived} THEN 'it has no fact'
                 WHEN s.has_facts AND f.facts > greatest(o.identities, 1) THEN 'it has more than one fact'
                 WHEN s.has_facts AND p.fault = 'return' AND f.quantity >= 0 THEN 'its fact is not a return'
                 WHEN e.offset IS NOT NULL THEN 'it is on sales.late, and was in time'
-                WHEN w.none AND l.offset IS NULL THEN 'it is in no window and not on sales.late'
+                WHEN w.none AND l.offset IS NULL THEN '{_NONE}'
                 WHEN w.few THEN 'its window lacks sales that are not on sales.late'
-                WHEN w.many AND l.offset IS NOT NULL THEN 'it is on sales.late, and its window counts it'
-                WHEN w.many THEN 'its window counts it twice'
+                WHEN w.many AND l.offset IS NOT NULL THEN 'it is on sales.late, and {_MANY}'
+                WHEN w.many THEN '{_MANY}'
                 WHEN w.unlike AND p.fault = 'return' THEN 'its window does not count it as a return'
                 WHEN s.has_facts AND f.facts = 1 AND b.id IS NOT NULL AND {_list(in_fact)} <> ''
                     THEN 'its fact has another ' || {_list(in_fact)}

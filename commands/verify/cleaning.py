@@ -12,7 +12,7 @@ def place(engine: Engine, book: RuleSets) -> None:
     """Find where the cleaner put each raw record, and judge it by the rules that it names there.
 
     Reads ``raw_``, ``clean_``, ``dead_`` and ``rules_<entity>``, ``committed`` (the cleaner's offsets) and the table of
-    :func:`retained.letters`. Gives the raw records the defaults that they must have in clean. Makes four tables:
+    :func:`retained.letters`. Gives raw records the defaults that they must have in clean. Makes four tables:
 
     - ``first_<entity>``: clean records that are not repeats (partition, offset, source_offset, rules_version);
     - ``letters_<entity>``: a row per raw record that has a dead letter, with the ``rules_version`` of its last one;
@@ -91,9 +91,10 @@ def place(engine: Engine, book: RuleSets) -> None:
     """)
     for (field,) in engine.execute(f"SELECT DISTINCT field FROM rules_{entity} WHERE action = 'default'").fetchall():
         engine.execute(f"""
-            UPDATE raw_{entity} AS r SET "{field}" = d.value FROM places_{entity} p JOIN rules_{entity} d
-                ON d.version = p.rules_version AND d.action = 'default' AND d.field = '{field}'
+            UPDATE raw_{entity} AS r SET "{field}" = d.value
+            FROM places_{entity} p JOIN rules_{entity} d ON d.version = p.rules_version AND d.field = '{field}'
             WHERE p.partition = r.partition AND p.offset = r.offset AND list_contains(r.unmet, d.number)
+              AND d.action = 'default' AND (p.good OR p.clean_offset IS NOT NULL)
         """)
 
 
@@ -151,8 +152,7 @@ def _content(engine: Engine, entity: Entity) -> Differences:
     both = f"clean_{entity} c JOIN raw_{entity} r ON r.partition = c.partition AND r.offset = c.source_offset"
     envelope = ("ts", "key", "headers")
     other = " OR ".join(f"c.{n} IS DISTINCT FROM r.{n}" for n in envelope)
-    place = 'c.partition, c."offset"'
-    noun = f"{entity}.clean"
+    place, noun = 'c.partition, c."offset"', f"{entity}.clean"
     wrong = differences(
         engine,
         f"SELECT {place}, {', '.join(f'r.{n}' for n in envelope)} FROM {both} WHERE {other}",

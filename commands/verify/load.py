@@ -112,8 +112,8 @@ def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> M
 
 
 def _topic_ids(connections: Connections, engine: duck.Engine) -> None:
-    """Make ``topic_ids`` (topic, topic_id): the ids that brokers give the raw and clean topics."""
-    names = [*map(topics.raw, Entity), *map(topics.clean, Entity)]
+    """Make ``topic_ids`` (topic, topic_id): the ids that brokers give the topics that the warehouse is filled from."""
+    names = [layer(entity) for entity in Entity for layer in (topics.raw, topics.clean, topics.dlq)]
     ids = wait_for(lambda: topic_ids(connections, names), COMMAND_PATIENCE_S)
     schema: dict[str, pl.DataType] = {"topic": pl.String(), "topic_id": pl.String()}
     duck.create(engine, "topic_ids", schema)

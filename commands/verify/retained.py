@@ -93,7 +93,8 @@ def require_kept(connections: Connections, begins: Mapping[TopicPartitionKey, in
 def letters(connections: Connections, engine: Engine, begins: Mapping[TopicPartitionKey, int]) -> None:
     """Make ``letters_from`` (topic, partition, first): where letters were deleted, the raw offset of the first left.
 
-    Only of topics with a `retention.ms`: in others each letter is expected.
+    Only of topics with a `retention.ms`: in others each letter is expected. And ``letters_begin`` (topic, partition,
+    first): the offset at which each log of letters begins.
     Reads ``dead_<entity>``, which was loaded from ``begins`` on (0 of those that are absent). Where no letter is left,
     ``first`` is above all offsets.
 
@@ -112,8 +113,10 @@ def letters(connections: Connections, engine: Engine, begins: Mapping[TopicParti
             ).fetchall()
             rows.append((topic, partition, 2**62 if left[0][0] is None else left[0][0]))
     schema: dict[str, pl.DataType] = {"topic": pl.String(), "partition": pl.Int64(), "first": pl.Int64()}
-    duck.create(engine, "letters_from", schema)
-    duck.insert(engine, "letters_from", pl.DataFrame(rows, schema=schema, orient="row"))
+    logs = [(*place, offset) for place, offset in firsts.items()]
+    for table, found in (("letters_from", rows), ("letters_begin", logs)):
+        duck.create(engine, table, schema)
+        duck.insert(engine, table, pl.DataFrame(found, schema=schema, orient="row"))
 
 
 def drop_windows(engine: Engine, *tables: str) -> None:

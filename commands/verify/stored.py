@@ -54,7 +54,8 @@ def dead_letter_check(engine: Engine) -> Check:
             array_to_string(list_sort(string_split(rules, ',')), ',') AS rules, {_found(e)} AS value)
         FROM dead_letters d
         LEFT JOIN (SELECT partition, min("offset") AS first FROM dead_{e} GROUP BY partition) k USING (partition)
-        WHERE entity = '{e}' AND d.offset >= coalesce(k.first, 0)
+        LEFT JOIN letters_begin b ON b.topic = '{topics.dlq(e)}' AND b.partition = d.partition
+        WHERE entity = '{e}' AND d.offset >= coalesce(k.first, b.first, 0)
         """
         for e in Entity
     )
@@ -78,7 +79,7 @@ def _wanted(entity: Entity) -> str:
     forgotten = ""
     if entity in DIMENSIONS:
         forgotten = f"""
-            ANTI JOIN forgotten f ON f.entity = '{entity}' AND d.ts < f.before
+            ANTI JOIN forgotten f ON f.entity = '{entity}' AND (d.ts < f.before OR d.ts > {_LAST})
                 AND (f.id::VARCHAR = {key} OR (r.decoded AND f.id = r.{FIELDS[entity].key}))
         """
     return f"""

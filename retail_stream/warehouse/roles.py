@@ -23,7 +23,17 @@ _GRANTS = (
     # Since Postgres 16 the creator of a role may grant it, but needs a grant to use it.
     f"GRANT {READER} TO CURRENT_USER",
     f"GRANT USAGE ON SCHEMA public TO {READER}",
-    f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READER}",
+    # Those of this user: a shared database has tables of others, which are not ours to show.
+    f"""
+    DO $$ DECLARE own regclass; BEGIN
+        FOR own IN SELECT oid FROM pg_class
+            WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')
+              AND relowner = CURRENT_USER::regrole
+        LOOP
+            EXECUTE 'GRANT SELECT ON ' || own || ' TO {READER}';
+        END LOOP;
+    END $$
+    """,
     # It could read these before they had a schema of their own.
     f"REVOKE ALL ON ALL TABLES IN SCHEMA pipeline FROM {READER}",
     f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {READER}",
@@ -53,7 +63,7 @@ def create(connection: Connection, password: str | None = None) -> None:
     """
     try:
         with connection.begin_nested():
-            # GRANTs in two databases write the same rows of the catalogue, so they take turns.
+            # GRANTs write the same rows of the catalogue. Where another database does so, `init` is tried again.
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('retail_stream_reader'))"))
             connection.execute(text(_CREATE))
             for grant in _GRANTS:
@@ -65,9 +75,9 @@ def create(connection: Connection, password: str | None = None) -> None:
         if getattr(e.orig, "sqlstate", None) != _INSUFFICIENT_PRIVILEGE:
             raise
         _log.warning(
-            "reader role is missing",
-            why=f"This user may not create the role {READER}, or not change its login. Let an administrator create it "
-            "for the dashboard, or set DASHBOARD_DATABASE_URL with a user that may read.",
+            "reader role stays as it is",
+            why=f"This user may not create the role {READER}, or not change it. If it is missing, let an administrator "
+            "create it for the dashboard, or set DASHBOARD_DATABASE_URL with a user that may read.",
         )
 
 

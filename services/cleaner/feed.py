@@ -82,6 +82,8 @@ class Feed:
         self._handing: set[asyncio.Future[None]] = set()
         self._changed = asyncio.Event()
         self._is_stopping = False
+        # Where each partition was acknowledged up to, also after it was given back.
+        self._reached: dict[TopicPartitionKey, int] = {}
 
     @property
     def oldest_s(self) -> float:
@@ -123,6 +125,7 @@ class Feed:
         self._changed.set()
         if done:
             self.membership.advance({chunk.place: Position(chunk.records.end)})
+            self._reached[chunk.place] = chunk.records.end
             handing = asyncio.ensure_future(self._hand_out(chunk.place))
             self._handing.add(handing)
             handing.add_done_callback(self._handing.discard)
@@ -148,6 +151,13 @@ class Feed:
 
     async def _claim(self, places: list[TopicPartitionKey]) -> Mapping[TopicPartitionKey, Position]:
         committed = await self.membership.committed(places)
+        for place in places:
+            # Kafka deletes the offsets of a topic with it.
+            if place not in committed and (reached := self._reached.pop(place, 0)):
+                _log.warning(
+                    f"{place[0]}/{place[1]} was read up to offset {reached:,} and its group has no offset of it now, "
+                    "as when a topic is deleted and made again. It is read from its beginning; see docs/failures.md."
+                )
         return {place: Position(committed.get(place, 0)) for place in places}
 
     async def _give_back(self) -> None:

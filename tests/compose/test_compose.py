@@ -4,6 +4,7 @@ One story in the order of this file; the pipeline is running all the while.
 """
 
 import json
+import os
 import subprocess
 from urllib.request import urlopen
 
@@ -13,6 +14,7 @@ from confluent_kafka.admin import NewTopic
 from commands.demo.pipeline import Service
 from retail_stream.kafka import clients
 from tests.compose.conftest import SCALED, SECRETS, Whole
+from tests.harness.containers import ROOT
 from tests.harness.eventually import PATIENCE_S, eventually
 
 SERVERS = ("kafka", "postgres", "registry")
@@ -229,6 +231,22 @@ def test_services_stop_cleanly_within_their_grace_period(whole: Whole):
         if container["Config"]["Labels"]["com.docker.compose.service"] in (*SERVICES, PAGE):
             assert container["State"]["ExitCode"] == 0, container["Name"]
             assert not container["State"]["OOMKilled"]
+
+
+def test_where_init_fails_its_sentence_is_shown(whole: Whole):
+    settings = {**whole.project.settings, "COMPOSE_PROJECT_NAME": whole.project.name, "TOPIC_PARTITIONS": "0"}
+    done = subprocess.run(
+        [ROOT / "docker" / "up.sh", "--no-build", "generator"],
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith(
+        "init: retail-stream: TOPIC_PARTITIONS='0' is out of range; allowed:"
+    )
 
 
 def test_a_generator_that_has_made_its_sales_is_not_started_again(whole: Whole):

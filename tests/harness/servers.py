@@ -100,6 +100,23 @@ def initialised(stack: Servers) -> Connections:
 
 def emptied(stack: Servers) -> Connections:
     """Bring an initialised stack back to where `initialised` left it."""
+    connections = _without_topics(stack)
+    replace_database(connections)
+    initialise(init_settings_of(stack))
+    return connections
+
+
+def bare(stack: Servers) -> Connections:
+    """Bring an initialised stack back to before `init`: no topics, no schemas, a database without tables."""
+    connections = _without_topics(stack)
+    drop_database(connections)
+    with _admin(connections) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_name(connections))))
+    return connections
+
+
+def _without_topics(stack: Servers) -> Connections:
+    """Delete all topics, and all schemas of the registry."""
     connections = connections_of(stack)
     admin = clients.admin(connections)
     remove_members(admin, connections.kafka_bootstrap_servers)
@@ -109,8 +126,6 @@ def emptied(stack: Servers) -> Connections:
     # Offsets of deleted topics go with them.
     eventually(lambda: not {*there} & {*admin.list_topics(timeout=10).topics}, "all topics are gone")
     _forget_schemas(connections.schema_registry_url)
-    replace_database(connections)
-    initialise(init_settings_of(stack))
     return connections
 
 

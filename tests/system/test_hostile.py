@@ -33,7 +33,7 @@ BREAKS = (
            WHERE w.store_id = f.store_id AND f.event_time >= w.window_start AND f.event_time < w.window_end
            RETURNING 1""",
         "return",
-        "its window counts it twice",
+        "its window counts more sales than were in time for it",
     ),
     (
         """DELETE FROM dim_customers WHERE customer_sk = (

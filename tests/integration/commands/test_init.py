@@ -1,12 +1,16 @@
-"""`retail-stream init` on a registry that other people use: modes of subjects, and what it says of looser ones."""
+"""`retail-stream init` several times at once, and on a registry that other people use: what it says of looser modes."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
 import pytest
 from structlog.testing import capture_logs
 
 from commands.init import initialise
+from commands.verify.catalogue import CATALOGUE, declared
 from retail_stream.avro.registry import Registry, SchemaRefused
 from retail_stream.topics import TOPICS, topic
-from tests.harness.servers import Servers, init_settings_of
+from tests.harness.servers import Servers, bare, init_settings_of
 
 SUBJECT = "stores.raw-value"
 STRANGE = {"type": "record", "name": "Store", "namespace": "retail_stream", "fields": [{"name": "x", "type": "int"}]}
@@ -45,3 +49,14 @@ def test_an_incompatible_schema_is_refused_and_one_that_came_under_a_looser_mode
     registry.register(SUBJECT, STRANGE, "NONE")
     initialise(settings)
     assert registry.mode(SUBJECT) == "FULL_TRANSITIVE"
+
+
+def test_several_at_once_on_new_servers_make_everything_once(empty_stack: Servers) -> None:
+    connections = bare(empty_stack)
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(initialise, init_settings_of(empty_stack)) for _ in range(3)]:
+            done.result(120)
+    registry = Registry(connections.schema_registry_url)
+    assert all(len(registry.versions(t.subject)) == 1 for t in TOPICS if t.schema_file is not None)
+    with psycopg.connect(connections.database_url, options="-c search_path=pipeline,public") as connection:
+        assert dict(connection.execute(CATALOGUE).fetchall()) == declared()

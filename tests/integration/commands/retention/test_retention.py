@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
 from commands import cli
+from commands.dlq import load as dead_letters
 from retail_stream import topics
 from retail_stream.entities import Entity
 from retail_stream.kafka import clients
@@ -19,7 +20,7 @@ from retail_stream.kafka.offsets import end_offsets, first_offsets, topic_partit
 from retail_stream.settings import Connections
 from retail_stream.warehouse import postgres
 from tests.harness.drain import ran_to_the_end
-from tests.harness.servers import Servers, copied_database
+from tests.harness.servers import Servers, connections_of, copied_database
 from tests.harness.services import servers_of
 from tests.integration.commands.verify.reports import run as verified
 
@@ -36,13 +37,21 @@ SETTINGS = {
     # So that the newest windows stay open.
     "IDLE_TIMEOUT_S": "600",
 }
+STRANGER = 2_000_000_000
 MIDDLE_MS = 1_772_352_020_000  # 08:00:20
 
 
 @pytest.fixture(scope="module")
 def done(empty_stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Connections:
     """Servers on which the services have run to the end of a bounded stream; only the servers still run."""
-    return ran_to_the_end(empty_stack, SETTINGS, tmp_path_factory.mktemp("logs"))
+    connections = connections_of(empty_stack)
+    producer = clients.producer(connections)
+    # A bad record of a customer that the generator never has, and with a timestamp that is not a date.
+    producer.produce(topics.raw(Entity.CUSTOMERS), b"no record", str(STRANGER).encode(), timestamp=-(2**62))
+    assert producer.flush(30) == 0
+    ran_to_the_end(empty_stack, SETTINGS, tmp_path_factory.mktemp("logs"))
+    assert dead_letters.load(connections) > 0
+    return connections
 
 
 @pytest.fixture
@@ -129,13 +138,26 @@ def test_a_customer_is_forgotten(done, warehouse):
     assert code == 0, output
 
 
+def test_a_letter_without_a_date_is_forgotten_too(done, warehouse):
+    letters = f"SELECT count(*) FROM dead_letters WHERE key = '{STRANGER}' AND published_at IS NULL"
+    assert one(warehouse, letters) == (1,)
+    command(done, "forget", "customer", str(STRANGER), "--yes")
+    assert one(warehouse, letters) == (0,)
+    code, output = verified(done)
+    assert code == 0, output
+
+
 def test_a_score_misses_nothing_of_what_was_deleted_on_purpose(done):
     assert "faults handled" in command(done, "score")
 
 
-def test_dead_letters_go_and_the_others_are_still_compared(done):
+def test_dead_letters_go_with_their_rows_and_the_others_are_still_compared(done, warehouse):
+    rows = "SELECT count(*) FROM dead_letters"
+    (all_rows,) = one(warehouse, rows)
+    assert "would be deleted" in command(done, "retention", RETENTION_DEAD_LETTERS_DAYS="1")
     output = command(done, "retention", "--apply", RETENTION_DEAD_LETTERS_DAYS="1")
     assert "sales.dlq         retention.ms=86400000" in output
+    assert "dead_letters      0 rows deleted" in output
     # What the broker may do itself from now on: the letters are of March.
     letters = topic_partitions(done, topics.dlq(Entity.SALES))
     ends = end_offsets(done, letters)
@@ -144,6 +166,13 @@ def test_dead_letters_go_and_the_others_are_still_compared(done):
     assert code == 0, output
     assert "raw records before the first letter that is left are in neither topic" in output
     delete_records(done, ends)
+    code, output = verified(done)
+    assert code == 0, output
+    (sales,) = one(warehouse, "SELECT count(*) FROM dead_letters WHERE entity = 'sales'")
+    output = command(done, "retention", "--apply", RETENTION_DEAD_LETTERS_DAYS="1")
+    assert f"dead_letters      {sales:,} rows deleted" in output
+    assert one(warehouse, rows) == (all_rows - sales,)  # type: ignore[operator]
+    assert dead_letters.load(done) == 0
     code, output = verified(done)
     assert code == 0, output
 

@@ -73,6 +73,27 @@ def test_it_reads_all_of_public_and_nothing_of_pipeline(analysts: Connections) -
                 reader.execute(change)
 
 
+def test_in_a_shared_database_it_reads_nothing_of_others(analysts: Connections, warehouse: Engine) -> None:
+    with warehouse.begin() as connection:
+        for statement in (
+            "DROP SCHEMA public, pipeline CASCADE; CREATE SCHEMA public",
+            "CREATE ROLE stranger; GRANT stranger TO CURRENT_USER; GRANT ALL ON SCHEMA public TO stranger",
+            "SET LOCAL ROLE stranger",
+            "CREATE TABLE public.theirs (x integer); REVOKE ALL ON public.theirs FROM PUBLIC",
+        ):
+            connection.execute(text(statement))
+    try:
+        migrate(analysts, PASSWORD)
+        with login(analysts, PASSWORD) as reader:
+            for name in ("dim_stores", "sales_enriched", "consumer_positions"):
+                reader.execute(f"SELECT * FROM {name} LIMIT 1")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute("SELECT * FROM theirs")
+    finally:
+        with warehouse.begin() as connection:
+            connection.execute(text("DROP OWNED BY stranger; DROP ROLE stranger"))
+
+
 def test_no_statement_holds_the_password_itself(analysts: Connections, warehouse: Engine) -> None:
     asked: list[str] = []
     event.listen(warehouse, "before_cursor_execute", lambda *call: asked.append(call[2]))

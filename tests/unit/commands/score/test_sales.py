@@ -62,7 +62,7 @@ def test_a_return_counts_as_a_return_without_facts_too(world: World) -> None:
     world.without_facts()
     world.planted(Entity.SALES, 5, "return", "kept")
     world.clean(Entity.SALES, 5, quantity=-2)
-    assert world.why() == "it is in no window and not on sales.late"
+    assert world.why() == "its window counts no sale, and it is not on sales.late"
     world.window(1)
     assert world.why() == "its window does not count it as a return"
     world.window(1, returned=2)
@@ -134,7 +134,7 @@ def test_a_rejected_sale_that_a_window_counts_is_missed_whether_it_has_a_fact_or
     world.dead(Entity.SALES, 5)
     assert world.handled
     world.window(1)
-    assert world.why() == "it is a dead letter, and its window counts more than the clean sales"
+    assert world.why() == "it is a dead letter, and its window counts more sales than were in time for it"
 
 
 def test_a_sale_of_a_detached_month_needs_no_fact(world: World) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from retail_stream.kafka.partition_records import PartitionRecords
 from retail_stream.settings import Connections
@@ -34,6 +35,10 @@ class Membership:
         self.paused: set[Any] = set()
         self.waiting: dict[Any, list[Records]] = {A: [], B: []}
         self.events: list[str] = []
+        self.kept: dict[Any, int] = {}
+
+    async def committed(self, keys: Any) -> dict[Any, int]:
+        return self.kept
 
     async def join(self) -> None:
         self.events.append("join")
@@ -179,6 +184,24 @@ def test_before_a_rebalance_chunks_in_hand_are_finished_and_committed_or_forgott
 
     world = story(monkeypatch, tell, 30.0 if in_time else 0.02)
     assert world.offsets == [(0, 10), (0, 20)]
+
+
+def test_a_partition_whose_offset_is_gone_is_named_once_and_read_from_its_beginning(monkeypatch):
+    async def tell(world: World) -> None:
+        assert await world.feed._claim([A, B]) == {A: Position(0), B: Position(0)}
+        world.reads(A, 10)
+        await world.settle()
+        world.taken[0].acknowledge()
+        world.member.kept = {A: 10}
+        assert await world.feed._claim([A, B]) == {A: Position(10), B: Position(0)}
+        world.member.kept = {}
+        assert await world.feed._claim([A, B]) == {A: Position(0), B: Position(0)}
+        assert await world.feed._claim([A, B]) == {A: Position(0), B: Position(0)}
+
+    with capture_logs() as logs:
+        story(monkeypatch, tell)
+    (named,) = [entry["event"] for entry in logs]
+    assert named.startswith("a.raw/0 was read up to offset 10 and its group has no offset of it now")
 
 
 def test_a_chunk_that_no_agent_has_begun_with_is_not_waited_for(monkeypatch):
