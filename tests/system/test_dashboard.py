@@ -141,7 +141,7 @@ def test_windows_and_lateness_are_those_of_postgres(page: Page, running: Running
 
 
 def test_windows_of_a_group_and_a_range_are_those_of_postgres(page: Page, running: Running) -> None:
-    store, product = USUAL.aggregations
+    product, store = USUAL.aggregations
     brand = View("brand", Entity.PRODUCTS, "brand", product)
     # As `init` does for an entry of schemas/windows.toml by an attribute, beside a pipeline that runs.
     with running.warehouse.begin() as connection:

@@ -13,7 +13,7 @@ from retail_stream.settings import Connections
 from services.aggregator import tables
 from services.aggregator.declared import USUAL, Aggregation, Declarations, View
 
-STORE, PRODUCT = USUAL.aggregations
+PRODUCT, STORE = USUAL.aggregations
 PAYMENT = Aggregation("payment", "payment_method", "string", ("transactions", "taxes"), "15m/5m")
 #: Its table gets the comment that tables of sessions have.
 VISIT = Aggregation("visit", "customer_id")
