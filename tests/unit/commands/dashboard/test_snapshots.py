@@ -98,8 +98,8 @@ def test_rates_and_lag_go_on_while_postgres_is_away(monkeypatch: pytest.MonkeyPa
             raise Unavailable("Postgres is away.")
         yield
 
-    for name, fake in {"topic_partitions": lambda *_: [], "end_offsets": lambda *_: {}}.items():
-        monkeypatch.setattr(snapshot, name, fake)
+    monkeypatch.setattr(snapshot, "topic_partitions", lambda *_: [])
+    monkeypatch.setattr(snapshot, "end_offsets", lambda *_: {})
     ends = iter((10, 14, 20))
     monkeypatch.setattr(snapshot, "lags", lambda _, stored: dict.fromkeys(Group, next(ends) - stored["passed"]))
     monkeypatch.setattr(snapshot.warehouse, "session", session)
