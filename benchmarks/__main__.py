@@ -50,9 +50,10 @@ GENERATOR = {
     "generator-same": same.main,
     "generator-year": generator_year.main,
 }
+DASHBOARD = {"dashboard-memory": dashboard.memory}
 YEAR = {"year": year.main, "verify": audit.main, "growth": growth.main}
 QUESTIONS = {"questions": times.main}
-BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS, **GENERATOR, **YEAR, **QUESTIONS, **CONTAINERS}
+BENCHMARKS = {**USUAL, **CLEANER, **SCD, **WINDOWS, **GENERATOR, **YEAR, **DASHBOARD, **QUESTIONS, **CONTAINERS}
 
 
 def main(names: list[str]) -> int:

@@ -1,7 +1,9 @@
-"""The cost of the dashboard: the aggregator's rate while the dashboard runs, and while it is suspended.
+"""The cost of the dashboard with BENCH_PAGES (50) open pages: of the aggregator's rate, and in memory over time.
 
-One run over one backlog, in turns of a few seconds, with the page open all the time.
+`dashboard` is one run over one backlog, in turns of a few seconds in which the dashboard runs or is suspended.
 BENCH_RECORDS (4,000,000) is the backlog, BENCH_SECONDS (4) the length of a turn.
+
+`dashboard-memory` is a pipeline at its usual rates for BENCH_SECONDS (3,600).
 """
 
 import itertools
@@ -9,22 +11,25 @@ import os
 import signal
 import statistics
 import sys
-import threading
 import time
-import urllib.request
 
 from sqlalchemy import Engine, text
 
-from benchmarks.cleaner.running import cpu_seconds, running, say_goal
+from benchmarks.cleaner.running import cpu_seconds, resident_bytes, running, say_goal
 from benchmarks.cleaner.world import World, world
+from benchmarks.pages import Pages
 from benchmarks.windows.contestants import ENTRANTS, OURS
 from benchmarks.windows.stream import fill
+from commands.demo.pipeline import Pipeline, Service
 from commands.embedded.processes import Process
 from commands.embedded.settings import free_ports
 from retail_stream.warehouse import postgres
 
-_GOAL = 0.97
+_GOAL, _MEMORY_GOAL = 0.97, 1.05
 _WARM_S = 5.0
+#: Of the run for memory: seconds until the caches are full, trends of ten minutes included, and between two samples.
+_FILLED_S, _EVERY_S = 660.0, 5.0
+_MIB = 2**20
 
 
 def main() -> int:
@@ -34,7 +39,7 @@ def main() -> int:
     with world() as w:
         fill(w, records)
         engine = postgres.engine(w.connections.database_url)
-        page = _dashboard(w)
+        page, pages = _dashboard(w)
         with running(w, ENTRANTS[OURS].contestant(w), FACT_SALES="on"):
             rates, busy = _turns(engine, page, records, turn_s)
         engine.dispose()
@@ -45,7 +50,11 @@ def main() -> int:
         print(
             f"{'beside the dashboard' if runs else 'without':<22}" + " ".join(f"{r:>9,.0f}" for r in some) + "  sales/s"
         )
-    print(f"dashboard: {busy:.3f} processors while it runs")
+    print(
+        f"dashboard: {busy:.3f} processors while it runs, "
+        f"for {pages.number} pages that read {pages.snapshots:,} snapshots"
+    )
+    print(f"the pages themselves used {pages.cpu_s:.1f} s of a processor, which is in the rate, too")
     say_goal(
         "rate beside the dashboard / without (medians)",
         statistics.median(rates[True]) / statistics.median(rates[False]),
@@ -55,24 +64,43 @@ def main() -> int:
     return 0
 
 
-def _dashboard(w: World) -> Process:
-    """Start the dashboard, and keep its page open."""
+def memory() -> int:
+    """Print the dashboard's resident memory at the start, in the middle and at the end of a run."""
+    seconds = float(os.environ.get("BENCH_SECONDS", "3600"))
+    with world() as w:
+        pipeline = Pipeline(w.processes, w.env, w.folder / "logs")
+        for service in Service:
+            pipeline.start(service)
+        page, pages = _dashboard(w)
+        began = time.monotonic()
+        samples: list[int] = []
+        while time.monotonic() - began < seconds:
+            time.sleep(_EVERY_S)
+            samples.append(resident_bytes(page.pid))
+        if dead := pipeline.dead():
+            print(f"dashboard-memory: {dead} ended by itself; see {pipeline.logs}.")
+            return 1
+    some = max(1, len(samples) // 20)
+    first = min(len(samples) - some, int(min(_FILLED_S, seconds / 3) / _EVERY_S))
+    start, middle, end = (
+        statistics.median(samples[at : at + some]) for at in (first, (first + len(samples)) // 2, len(samples) - some)
+    )
+    print(
+        f"dashboard with {pages.number} pages, {pages.snapshots:,} snapshots read: {start / _MIB:.1f} MiB after "
+        f"{(first + some) * _EVERY_S:,.0f} s, {middle / _MIB:.1f} in the middle, {end / _MIB:.1f} after "
+        f"{seconds:,.0f} s; at most {max(samples) / _MIB:.1f}"
+    )
+    say_goal("memory at the end / at the start", end / start, "<=", _MEMORY_GOAL)
+    return 0
+
+
+def _dashboard(w: World) -> tuple[Process, Pages]:
+    """Start the dashboard, and open its pages."""
     port = free_ports(1)[0]
     env = {**os.environ, **w.env, "DASHBOARD_PORT": str(port)}
     log = w.folder / "dashboard.log"
     process = w.processes.spawn("dashboard", [sys.executable, "-m", "commands.dashboard"], log=log, env=env)
-
-    def read() -> None:
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/live") as stream:
-                    while stream.read(4096):
-                        pass
-            except OSError:
-                time.sleep(0.1)
-
-    threading.Thread(target=read, daemon=True).start()
-    return process
+    return process, Pages(f"http://127.0.0.1:{port}", int(os.environ.get("BENCH_PAGES", "50")))
 
 
 def _turns(engine: Engine, page: Process, records: int, turn_s: float) -> tuple[dict[bool, list[float]], float]:

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from commands.dashboard.delays import Delays
 from commands.dashboard.probes import Probes
 from commands.dashboard.records import Records
 from commands.dashboard.settings import DashboardSettings, parse_hosts, parse_services
 from commands.dashboard.snapshot import Snapshots
-from commands.dashboard.topics_tail import Delays, Late, Letters
+from commands.dashboard.topics_tail import Late, Letters
 from commands.dashboard.warehouse import reader
 from commands.dashboard.web import Page, app
 from commands.tail import registered
@@ -40,7 +41,7 @@ def serve(program: Program, settings: DashboardSettings) -> None:
     services = Probes(parse_services(settings.dashboard_services), settings.dashboard_logs)
     snapshots = Snapshots(settings, engine, services, letters, delays, Late(settings))
     topics = Records(settings, engine, registered(settings))
-    page = Page(snapshots, engine, letters, topics, program.stop)
+    page = Page(snapshots, reader(settings), letters, topics, program.stop)
     hosts = parse_hosts(settings.dashboard_allowed_hosts)
     host, port = listening.getsockname()[:2]
     program.starts(url=f"http://{host}:{port}")

@@ -53,18 +53,6 @@ def parse_text(request: Request, name: str) -> str:
     return written
 
 
-def parse_choice(request: Request, name: str, allowed: Iterable[str]) -> str | None:
-    """A parameter that is one of ``allowed``; None if it is not given.
-
-    Raises:
-        HTTPException: 400, with the allowed values.
-    """
-    written = request.query_params.get(name)
-    if written is not None and written not in allowed:
-        raise HTTPException(400, f"{name}={shown(written)} is not valid; allowed: {', '.join(allowed)}.")
-    return written
-
-
 def only_parameters(request: Request, *names: str) -> None:
     """Refuse query parameters that would be ignored.
 

@@ -18,6 +18,8 @@ from commands.dlq.show import for_terminal
 _PATIENCE_S = 1.0
 #: Bytes of a log that are searched for its last line, and characters of a line that are shown.
 _LOG_BYTES, _LINE = 8192, 300
+#: Bytes of an answer that are read: an address may be that of another program.
+_MOST_BYTES = 4_000_000
 #: Seconds for which a replica that DNS no longer names is still asked: a dead one leaves DNS at once.
 REMEMBERED_S = 60.0
 #: Services are on our own network: http_proxy does not apply.
@@ -53,7 +55,11 @@ class Probes:
     def ask(self) -> dict[str, list[Replica]]:
         """The replicas of each service now; a name without an address is one replica that is down."""
         asked = {name: self._threads.submit(self._service, name, *address) for name, address in self._services.items()}
-        return {name: future.result() for name, future in asked.items()}
+        replicas = {name: future.result() for name, future in asked.items()}
+        # Replicas come and go under ever new addresses.
+        there = {r.address for some in replicas.values() for r in some}
+        self._broken = {address: broken for address, broken in self._broken.items() if address in there}
+        return replicas
 
     def _service(self, name: str, host: str, port: int) -> list[Replica]:
         addresses = self._addresses(name, host, port, time.monotonic())
@@ -123,7 +129,7 @@ def _get(address: str, path: str) -> tuple[str | None, str]:
     """The body of an answer with status 200, or None and a sentence."""
     try:
         with _open(f"http://{address}{path}", timeout=_PATIENCE_S) as answer:
-            body: bytes = answer.read()
+            body: bytes = answer.read(_MOST_BYTES)
             return body.decode(), ""
     except HTTPError as e:
         # "not ready: kafka, assigned" says more than the status.
@@ -139,8 +145,10 @@ def _get(address: str, path: str) -> tuple[str | None, str]:
 
 def _parse_broken(metrics: str) -> Broken:
     lines = (line for line in metrics.splitlines(True) if line.startswith("cleaner_rules_broken_total"))
-    return {
-        (s.labels["entity"], s.labels["action"], s.labels["rule"]): s.value
-        for family in text_string_to_metric_families("".join(lines))
-        for s in family.samples
-    }
+    broken: dict[tuple[str, str, str], float] = {}
+    # Another program may answer at the address.
+    with suppress(ValueError, KeyError):
+        for family in text_string_to_metric_families("".join(lines)):
+            for s in family.samples:
+                broken[s.labels["entity"], s.labels["action"], s.labels["rule"]] = s.value
+    return broken

@@ -1,7 +1,7 @@
 """What the page shows, as plain values for JSON, read again every second.
 
-Four parts (services, topics, samples, warehouse) are read independently. A part that fails or hangs leaves the others
-as they are, and its sentence stands under ``problems`` by the part's name.
+Five parts (services, topics, letters, samples, warehouse) are read independently. A part that fails or hangs leaves the
+others as they are, and its sentence stands under ``problems`` by the part's name.
 """
 
 import threading
@@ -14,15 +14,16 @@ import structlog
 from sqlalchemy import Engine
 
 from commands.dashboard import probes, warehouse, windows
-from commands.dashboard.topics_tail import Delays, Late, Letters
+from commands.dashboard.delays import Delays
+from commands.dashboard.topics_tail import Late, Letters
 from commands.dashboard.trends import EVERY_S, Trends
 from commands.dashboard.verdict import Verdict, judge
 from commands.status.lag import lags
-from commands.status.steady import Arrivals
+from commands.status.steady import Arrivals, Least
 from retail_stream import topics
 from retail_stream.entities import DIMENSIONS, Entity
-from retail_stream.errors import RetailStreamError
-from retail_stream.kafka.offsets import end_offsets, topic_partitions
+from retail_stream.errors import RetailStreamError, Unavailable
+from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, topic_partitions
 from retail_stream.settings import Connections
 from retail_stream.topics import Group, Result
 from retail_stream.warehouse.postgres import address
@@ -31,11 +32,14 @@ READ_EVERY_S = 1.0
 #: Seconds between two readings of topics and of samples.
 READ_TOPICS_EVERY_S = 2.0
 _RATE_OVER_S = 10.0
+#: Rules whose last count is remembered; beyond, only that of rules which are still counted.
+_MOST_RULES = 1000
 #: A part that takes longer becomes a problem: a frozen server neither answers nor refuses.
 LATE_S = 5.0
 _log = structlog.get_logger(__name__)
 
 Read = Callable[[], dict[str, Any]]
+Positions = Mapping[Group, Mapping[TopicPartitionKey, int]]
 
 #: The arrows of the picture: name → topics whose records go along it. Raw topics are not among them, because their
 #: transaction markers have offsets. The published count is what the cleaner has handled, plus its lag.
@@ -74,6 +78,8 @@ class Snapshots:
         self._lock = threading.Lock()
         self._now: dict[str, Any] = {"at": time.time(), "problems": {}}
         self._arrivals = Arrivals(connections)
+        self._least = Least()
+        self._positions: Positions | None = None
         self._rules: dict[str, tuple[float, int]] = {}
         self._verdict = Verdict()
         self.trends = Trends()
@@ -84,6 +90,7 @@ class Snapshots:
             "services": (self._read_services, READ_EVERY_S),
             "warehouse": (self._read_warehouse, READ_EVERY_S),
             "topics": (self._read_topics, READ_TOPICS_EVERY_S),
+            "letters": (self._read_letters, READ_TOPICS_EVERY_S),
             "samples": (self._read_samples, READ_TOPICS_EVERY_S),
             # Reads nothing: it updates the snapshot while all others hang, so that they are named.
             "clock": (dict, READ_EVERY_S),
@@ -127,7 +134,8 @@ class Snapshots:
             now = {**self._now, **values, "at": at, "problems": problems}
             # Not before topics were read: all existing dead letters would seem to come at once.
             last = self.trends.last
-            if "letters" in now and "flow" in now and (last is None or at - last["at"] >= EVERY_S):
+            # A clock that was set back leaves the last sample in the future.
+            if "letters" in now and "flow" in now and (last is None or abs(at - last["at"]) >= EVERY_S):
                 self.trends.add(at, self._figures(now))
             if "services" in now:
                 now |= {"verdict": self._verdict.update(judge(now, self.trends), at), "sample": self.trends.last}
@@ -146,6 +154,8 @@ class Snapshots:
             # A counter that goes back belongs to a restarted cleaner.
             figures[f"rule.{name}"] = max(0, total - before) / max(at - since, EVERY_S / 2)
             self._rules[name] = (at, total)
+        if len(self._rules) > _MOST_RULES:
+            self._rules = {name: last for name, last in self._rules.items() if last[0] == at}
         return figures
 
     def _servers_of(self, part: str) -> str:
@@ -156,6 +166,7 @@ class Snapshots:
             "services": "The services' health pages",
             "warehouse": postgres,
             "topics": f"{kafka}, or {postgres}",
+            "letters": kafka,
             "samples": f"{kafka}, or the schema registry at {self._delays.registry}",
         }.get(part, part)
 
@@ -173,9 +184,8 @@ class Snapshots:
     def _read_topics(self) -> dict[str, Any]:
         places = topic_partitions(self._connections, *(t for names in FLOWS.values() for t in names))
         ends = end_offsets(self._connections, places)
-        with warehouse.session(self._engine) as connection:
-            stored = warehouse.stored_positions(connection)
-        lag = {group.value: max(0, n) for group, n in lags(self._connections, stored).items()}
+        read = lags(self._connections, self._read_positions())
+        lag = {group.value: max(0, n) for group, n in self._least.next(time.monotonic(), read).items()}
         sums = {name: sum(n for (t, _), n in ends.items() if t in names) for name, names in FLOWS.items()}
         sums["arrived"] = self._arrivals()
         self._ends.append((time.monotonic(), sums))
@@ -186,16 +196,33 @@ class Snapshots:
         flow = {name: {"total": n, "per_s": max(0.0, (n - before[name]) / seconds)} for name, n in now.items()}
         handled = sums["clean_dimensions"] + sums["clean_sales"] + sums["dlq"]
         # Its rate is counted on the raw topics themselves: a commit that comes late would make the sum swing.
-        flow["raw"] = {"total": handled + lag[Group.CLEANER.value], "per_s": flow.pop("arrived")["per_s"]}
+        flow["raw"] = {"total": handled + read[Group.CLEANER], "per_s": flow.pop("arrived")["per_s"]}
         return {"flow": flow, "lag": lag}
 
-    def _read_samples(self) -> dict[str, Any]:
+    def _read_positions(self) -> Positions:
+        """The positions in Postgres. While it is away they stay what they were: no group can pass them."""
+        try:
+            with warehouse.session(self._engine) as connection:
+                self._positions = warehouse.stored_positions(connection)
+        except Unavailable:
+            if self._positions is None:
+                raise
+        return self._positions
+
+    def _read_letters(self) -> dict[str, Any]:
         self._letters.update()
         self._late.update()
-        self._delays.update()
         letters = {"total": self._letters.total, "skipped": self._letters.skipped}
-        return {"delays": self._delays.histogram(), "late": self._late.total, "letters": letters}
+        return {"late": self._late.total, "letters": letters}
+
+    def _read_samples(self) -> dict[str, Any]:
+        self._delays.update()
+        return {"delays": self._delays.histogram()}
 
     def _read_warehouse(self) -> dict[str, Any]:
         with warehouse.session(self._engine) as connection:
-            return {"stream": warehouse.state(connection), "windows": windows.newest(connection)}
+            return {
+                "stream": warehouse.state(connection),
+                "windows": windows.newest(connection),
+                "groupings": windows.choices(connection),
+            }

@@ -19,7 +19,9 @@ class Trends:
         self._samples: deque[tuple[float, dict[str, float]]] = deque(maxlen=kept)
 
     def add(self, at: float, figures: Mapping[str, float | None]) -> None:
-        """Append a sample; ``at`` (s since 1970) is later than that of the last one."""
+        """Append a sample. ``at``: s since 1970; samples that lie behind it go, as the clock was set back."""
+        while self._samples and self._samples[-1][0] >= at:
+            self._samples.pop()
         known = {name: value for name, value in figures.items() if value is not None}
         self._samples.append((at, dict(list(known.items())[:MOST_SERIES])))
 

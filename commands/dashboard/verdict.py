@@ -59,12 +59,18 @@ class Verdict:
     def update(self, findings: Iterable[Finding], at: float) -> dict[str, Any]:
         """For the page: ``level``, ``since`` (when it came to that level) and ``findings``, the worst first."""
         found = sorted(findings, key=lambda f: list(Level).index(f.level), reverse=True)
-        self._since = {f.about: self._since.get(f.about, at) for f in found}
+        # None in the future: the clock may have been set back.
+        self._since = {f.about: min(at, self._since.get(f.about, at)) for f in found}
         level = found[0].level if found else Level.GOOD
         if level is not self._level:
             self._level, self._level_since = level, at
+        self._level_since = min(at, self._level_since)
+        # Several parts of the page are read from one server, and say the same of it.
+        first: dict[tuple[str, str], Finding] = {}
+        for f in sorted(found, key=lambda f: self._since[f.about]):
+            first.setdefault((f.what, f.why), f)
         rows = [{"about": f.about, "level": f.level, "what": f.what, "why": f.why, "since": self._since[f.about]}
-                for f in found]  # fmt: skip
+                for f in found if first[f.what, f.why] is f]  # fmt: skip
         return {"level": level, "since": self._level_since, "findings": rows}
 
 

@@ -19,8 +19,8 @@ from retail_stream.topics import Group
 from retail_stream.warehouse import positions, postgres
 from retail_stream.warehouse.roles import READER
 
-#: Versions shown of one key, the newest.
-SHOWN_VERSIONS = 200
+#: Versions shown of one key, the newest; characters shown of a text and of a name.
+SHOWN_VERSIONS, _SHOWN_TEXT, _SHOWN_NAME = 200, 1000, 200
 _SESSION = {"default_transaction_read_only": "on", "statement_timeout": "5s"}
 _FIELDS_OF_A_VERSION = {"valid_from", "valid_to", "is_current", "last_update_time"}
 
@@ -101,7 +101,10 @@ def history(connection: Connection, entity: Entity, number: int) -> dict[str, An
     key, sk = FIELDS[entity].key, f"{entity.value.removesuffix('s')}_sk"
     rows = (
         connection.execute(
-            text(f"SELECT * FROM dim_{entity} WHERE {key} = :number ORDER BY valid_from DESC LIMIT :most"),
+            text(
+                f"SELECT {_columns(connection, entity)} FROM dim_{entity} WHERE {key} = :number "
+                "ORDER BY valid_from DESC LIMIT :most"
+            ),
             {"number": number, "most": SHOWN_VERSIONS + 1},
         )
         .mappings()
@@ -137,6 +140,29 @@ def history(connection: Connection, entity: Entity, number: int) -> dict[str, An
     }
 
 
+def _columns(connection: Connection, entity: Entity) -> str:
+    """The columns of a dimension, in SQL. Of a long text the beginning is read, and a digest: two may differ later."""
+    kinds = connection.execute(
+        text(
+            "SELECT attname, atttypid::regtype::text FROM pg_attribute "
+            "WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+        ),
+        {"table": f"dim_{entity}"},
+    )
+    return ", ".join(_shortened(f'"{name}"', kind) for name, kind in kinds)
+
+
+def _shortened(column: str, kind: str) -> str:
+    if kind not in ("text", "json", "jsonb"):
+        return column
+    written = f"{column}::text"
+    words = (
+        f"left({written}, {_SHOWN_TEXT}) || '… (' || length({written}) || ' characters, md5 ' || md5({written}) || ')'"
+    )
+    as_text = f"CASE WHEN length({written}) > {_SHOWN_TEXT} THEN {words} "
+    return f"{as_text}ELSE {column} END AS {column}" if kind == "text" else f"{as_text}ELSE {written} END AS {column}"
+
+
 _SOLD = ("sales", "units", "total_amount")
 
 
@@ -161,7 +187,7 @@ def find(connection: Connection, entity: Entity, words: str, most: int) -> list[
     """
     key = FIELDS[entity].key
     query = text(f"""
-        SELECT {key} AS id, name FROM {entity}_current
+        SELECT {key} AS id, left(name, {_SHOWN_NAME}) AS name FROM {entity}_current
         WHERE :words = '' OR {key}::text LIKE :start ESCAPE '!' OR name ILIKE :composed ESCAPE '!'
               OR name ILIKE :decomposed ESCAPE '!'
         ORDER BY {key}::text = :words DESC, CASE WHEN :words = '' THEN -{key} ELSE {key} END
@@ -175,6 +201,9 @@ def find(connection: Connection, entity: Entity, words: str, most: int) -> list[
     keys = [dict(row) for row in connection.execute(query, asked).mappings()]
     digits = words.removeprefix("-")
     if digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(words) not in (row["id"] for row in keys):
-        gone = text(f"SELECT {key} AS id, name FROM dim_{entity} WHERE {key} = :id ORDER BY valid_from DESC LIMIT 1")
+        gone = text(
+            f"SELECT {key} AS id, left(name, {_SHOWN_NAME}) AS name FROM dim_{entity} WHERE {key} = :id "
+            "ORDER BY valid_from DESC LIMIT 1"
+        )
         keys[:0] = [dict(row) for row in connection.execute(gone, {"id": int(words)}).mappings()]
     return keys[:most]

@@ -1,38 +1,38 @@
 """The page and its API over HTTP: read-only, every error one sentence."""
 
-import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from commands.dashboard import records, warehouse, windows
-from commands.dashboard.answers import as_json, event, sentence
+from commands.dashboard.answers import as_json, sentence
 from commands.dashboard.fresh import Fresh
 from commands.dashboard.guards import Headers, SameSite
-from commands.dashboard.parameters import only_parameters, parse_choice, parse_entity, parse_int, parse_text, shown
+from commands.dashboard.parameters import only_parameters, parse_entity, parse_int, parse_text, shown
 from commands.dashboard.snapshot import Snapshots
+from commands.dashboard.stream import Streams
 from commands.dashboard.topics_tail import KEPT, Letters
+from commands.dashboard.turns import Busy, Turns
 from retail_stream.entities import DIMENSIONS, Entity
 from retail_stream.errors import RetailStreamError, Unavailable
 
 STATIC = Path(__file__).parent / "static"
-#: Seconds between two snapshots that a page is sent.
-_BETWEEN_S = 1.0
-#: Open pages; each costs a connection and some memory.
-MOST_STREAMS = 200
+#: Seconds for which many pages share an answer, and requests that read Postgres at a time.
+_FRESH_S, _AT_ONCE = 1.0, 4
 _LARGEST_ID, _LARGEST_OFFSET, _LARGEST_PARTITION = 2**31 - 1, 2**53 - 1, 10**6
 _MOST_FOUND, _MOST_RECORDS, _MOST_WINDOWS = 50, 100, 1000
 
@@ -43,59 +43,43 @@ class Page:
     def __init__(
         self, snapshots: Snapshots, engine: Engine, letters: Letters, topics: records.Records, stop: threading.Event
     ) -> None:
-        """``stop``: ends the streams, so that the server can stop."""
+        """``engine``: not that of the snapshots, which never wait for the requests of pages.
+
+        ``stop``: ends the streams, so that the server can stop.
+        """
         self._snapshots = snapshots
         self._engine = engine
         self._letters = letters
         self._topics = topics
-        self._stop = stop
-        self._fresh = Fresh(_BETWEEN_S)
-        self._streams = 0
-        self._written: tuple[Any, bytes] = (None, b"")
-
-    async def live(self, request: Request) -> Response:
-        """Server-sent events: first ``past`` (the trends), then ``look`` (a snapshot) each second."""
-        if self._streams >= MOST_STREAMS:
-            raise HTTPException(503, f"{MOST_STREAMS} pages are open, which is the most; close one.")
-
-        async def events() -> AsyncIterator[bytes]:
-            self._streams += 1
-            try:
-                yield event("past", self._snapshots.trends.columns())
-                while not self._stop.is_set() and not await request.is_disconnected():
-                    yield self._look()
-                    await asyncio.sleep(_BETWEEN_S)
-            finally:
-                self._streams -= 1
-
-        return StreamingResponse(events(), media_type="text/event-stream")
-
-    def _look(self) -> bytes:
-        """The event of the newest snapshot, written once for all pages."""
-        now = self._snapshots.now()
-        if self._written[0] is not now:
-            self._written = (now, event("look", now))
-        return self._written[1]
+        self._fresh = Fresh(_FRESH_S)
+        self._turns = Turns(_AT_ONCE, "the warehouse")
+        self.streams = Streams(snapshots, stop)
 
     async def look(self, _: Request) -> Response:
         """The newest snapshot."""
-        return as_json(self._snapshots.now())
+        return Response(self.streams.look(), media_type="application/json")
+
+    @contextmanager
+    def _session(self) -> Iterator[Connection]:
+        with self._turns.one(), warehouse.session(self._engine) as connection:
+            yield connection
 
     def windows(self, request: Request) -> Response:
-        """The newest windows of a size: ``size``, ``last`` (how many), ``by`` (``store`` or ``category``)."""
+        """The newest windows of a size: ``size``, ``last`` (how many), ``by`` (a name of the snapshot's groupings)."""
         only_parameters(request, "size", "last", "by")
         size = parse_text(request, "size")
         last = parse_int(request.query_params.get("last", "40"), "last", 1, _MOST_WINDOWS)
-        by = parse_choice(request, "by", windows.GROUPINGS)
+        by = parse_text(request, "by") or None
 
         def read() -> Any:
-            with warehouse.session(self._engine) as connection:
+            with self._session() as connection:
                 return windows.some(connection, size, last, by)
 
         # Grouping a long range takes a second of Postgres' time.
-        if (rows := self._fresh.get((size, last, by), read)) is None:
-            raise HTTPException(404, f"size={shown(size)} is not one of SALES_WINDOWS.")
-        return as_json(rows)
+        try:
+            return as_json(self._fresh.get((size, last, by), read))
+        except ValueError as wrong:
+            raise HTTPException(404, str(wrong)) from wrong
 
     def letters(self, request: Request) -> Response:
         """The newest dead letters, decoded: ``entity``, ``rule``, ``limit``."""
@@ -104,7 +88,9 @@ class Page:
         entity = parse_entity(written, Entity) if written else None
         rule = parse_text(request, "rule") or None
         limit = parse_int(request.query_params.get("limit", "20"), "limit", 1, KEPT)
-        return as_json(self._letters.newest(entity, rule, limit))
+        # Every page asks again when one has come.
+        asked = (entity, rule, limit, self._letters.total)
+        return as_json(self._fresh.get(asked, lambda: self._letters.newest(entity, rule, limit)))
 
     def records(self, request: Request) -> Response:
         """Records of a topic, decoded: ``key``, ``partition``, ``offset`` (from there on), ``limit``."""
@@ -134,7 +120,7 @@ class Page:
         entity = parse_entity(request.path_params["entity"], DIMENSIONS)
         limit = parse_int(request.query_params.get("limit", "10"), "limit", 1, _MOST_FOUND)
         words = parse_text(request, "q")
-        with warehouse.session(self._engine) as connection:
+        with self._session() as connection:
             return as_json(warehouse.find(connection, entity, words, limit))
 
     def history(self, request: Request) -> Response:
@@ -142,7 +128,7 @@ class Page:
         only_parameters(request)
         entity = parse_entity(request.path_params["entity"], DIMENSIONS)
         number = parse_int(request.path_params["number"], "id", -_LARGEST_ID - 1, _LARGEST_ID)
-        with warehouse.session(self._engine) as connection:
+        with self._session() as connection:
             versions = warehouse.history(connection, entity, number)
         if versions is None:
             raise HTTPException(404, f"The warehouse has no {entity.value.removesuffix('s')} {number}.")
@@ -151,7 +137,7 @@ class Page:
     async def ready(self, _: Request) -> Response:
         """200 once every server has answered."""
         now = self._snapshots.now()
-        missing = [part for part in ("services", "flow", "delays", "stream") if part not in now]
+        missing = [part for part in ("services", "flow", "letters", "delays", "stream") if part not in now]
         problems = list(dict.fromkeys(now["problems"].values()))
         problems = problems or (missing and [f"Not read yet: {', '.join(missing)}."])
         return PlainTextResponse(f"{' '.join(problems) or 'ready'}\n", 503 if problems else 200)
@@ -174,7 +160,7 @@ def app(page: Page, allowed_hosts: list[str]) -> ASGIApp:
 
     routes = [
         Route("/", index),
-        Route("/api/live", page.live),
+        Route("/api/live", page.streams),
         Route("/api/look", page.look),
         Route("/api/windows", page.windows),
         Route("/api/letters", page.letters),
@@ -197,7 +183,7 @@ def app(page: Page, allowed_hosts: list[str]) -> ASGIApp:
         exception_handlers={
             HTTPException: lambda _, e: sentence(e.status_code, e.detail),
             warehouse.TooSlow: lambda _, e: sentence(503, str(e)),
-            records.Busy: lambda _, e: sentence(503, str(e)),
+            Busy: lambda _, e: sentence(503, str(e)),
             Unavailable: lambda _, e: sentence(503, str(e)),
             RetailStreamError: lambda _, e: sentence(500, str(e)),
             Exception: lambda _, e: sentence(500, "The dashboard failed to answer; see its log."),

@@ -5,7 +5,7 @@ the lag, count records twice. And a reading between two batches shows half a bat
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from commands.status.lag import CONSUMES
@@ -47,6 +47,21 @@ class Arrivals:
         return self._counted
 
 
+class Least:
+    """The least lag of each group over the last five seconds: one that lasts for a moment is a batch in work."""
+
+    def __init__(self) -> None:
+        """Nothing has been seen yet."""
+        self._seen: deque[tuple[float, Mapping[Group, int]]] = deque()
+
+    def next(self, at_s: float, lag: Mapping[Group, int]) -> dict[Group, int]:
+        """What is shown of a lag. ``at_s``: seconds of any one clock."""
+        self._seen.append((at_s, lag))
+        while at_s - self._seen[0][0] > LAG_OVER_S:
+            self._seen.popleft()
+        return {group: min(seen.get(group, n) for _, seen in self._seen) for group, n in lag.items()}
+
+
 class Steady:
     """Turns each status into what is shown, and the status before it that rates are taken from."""
 
@@ -55,6 +70,7 @@ class Steady:
         self._arrivals = arrivals
         self._base = 0
         self._seen: deque[Status] = deque()
+        self._least = Least()
 
     def next(self, now: Status) -> tuple[Status, Status]:
         """What is shown of a status, and the one up to ten seconds before it; the same for the first.
@@ -71,8 +87,7 @@ class Steady:
         self._seen.append(now)
         while len(self._seen) > 2 and (now.at - self._seen[0].at).total_seconds() > RATE_OVER_S:
             self._seen.popleft()
-        recent = [s for s in self._seen if (now.at - s.at).total_seconds() <= LAG_OVER_S]
-        lag = {group: min(s.lag.get(group, n) for s in recent) for group, n in now.lag.items()}
+        lag = self._least.next(now.at.timestamp(), now.lag)
         before = self._seen[0]
         return (
             replace(now, lag=lag, produced=self._base + now.produced),

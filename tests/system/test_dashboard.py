@@ -25,6 +25,8 @@ from retail_stream.entities import Entity
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.topics import Group, Result
+from services.aggregator import tables
+from services.aggregator.declared import USUAL, Declarations, View
 from tests.system.browser import Visit, become_the_same, chromium, get, show_history, shown, wait_until_served
 from tests.system.conftest import Running
 
@@ -139,9 +141,16 @@ def test_windows_and_lateness_are_those_of_postgres(page: Page, running: Running
 
 
 def test_windows_of_a_group_and_a_range_are_those_of_postgres(page: Page, running: Running) -> None:
+    product, store = USUAL.aggregations
+    brand = View("brand", Entity.PRODUCTS, "brand", product)
+    # As `init` does for an entry of schemas/windows.toml by an attribute, beside a pipeline that runs.
+    with running.warehouse.begin() as connection:
+        tables.make(connection, Declarations((store, product), (brand,)))
     for by, table, name in (
         ("category", "sales_by_category_window", "category"),
         ("store", "sales_by_window", "store_id"),
+        ("product", "sales_by_product_window", "product_id"),
+        ("brand", "sales_by_brand_window", "brand"),
     ):
         groups = rows(running, f"SELECT count(DISTINCT {name}) FROM {table}")[0][0]
         _, answered = get(f"{page.url}api/windows?size=5s&last=120&by={by}")
@@ -159,6 +168,7 @@ def test_windows_of_a_group_and_a_range_are_those_of_postgres(page: Page, runnin
         assert sums == {start: wanted[start] for start in sums}
         assert len(sums) > 1
         choose(page, "size", "5s")
+        page.locator(f"#windows [name=by] option[value={by}]").wait_for(state="attached")
         choose(page, "by", by)
         expect(page.locator("#windows .legend .key")).to_have_count(min(groups, 8))
     choose(page, "by", "state")

@@ -1,13 +1,14 @@
 """The page in a real browser over made-up snapshots: accessible, never too wide, and alive when a part of it fails."""
 
 import re
+import shlex
 from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Route, expect
 
-from tests.harness.page_states import STATES, served
+from tests.harness.page_states import LONG, SHELL, STATES, served
 from tests.system.browser import Visit, chromium, show_history
 
 #: What makes a page wider than its window, if it is.
@@ -133,6 +134,64 @@ def test_what_an_earlier_search_found_is_gone_while_the_next_one_runs(browser: B
         expect(page.locator("#found button")).to_have_count(0)
         held[0].fulfill(json=[{"id": 3, "name": "Faro"}])
         expect(page.locator("#found button")).to_have_text("3 Faro")
+        context.close()
+
+
+def test_an_entry_that_is_declared_has_its_own_sizes_measures_and_names(browser: Browser) -> None:
+    rows = [
+        {"start": 1e9 + 300 * i, "end": 1e9 + 300 * i + 900, "name": name, "transactions": 3 + i}
+        for i in range(5)
+        for name in ("<b>card</b>", "نقدا", LONG, None)
+    ]
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(json=rows)
+
+    with served("large") as url:
+        context = browser.new_context(viewport={"width": 390, "height": 844})
+        visit = Visit(context)
+        page = visit.page
+        page.route("**/api/windows?*", answer)
+        page.goto(url)
+        page.select_option("#windows [name=by]", "payment_method_of_the_customer")
+        assert page.locator("#windows [name=size] option").all_inner_texts() == ["15m"]
+        assert page.locator("#windows [name=measure] option").all_inner_texts() == ["transactions"]
+        expect(page.locator("#windows .legend .key")).to_have_text(["<b>card</b>", "نقدا", LONG, "all others"])
+        assert asked[0].endswith("/api/windows?size=15m&last=40&by=payment_method_of_the_customer")
+        expect(page.locator("#windows canvas")).to_be_visible()
+        assert page.evaluate(TOO_WIDE) == []
+        page.select_option("#windows [name=by]", "state")
+        expect(page.locator("#windows [name=size] option")).to_have_text(["1m"])
+        assert visit.errors == []
+        context.close()
+
+
+def test_a_rule_that_others_wrote_is_one_word_of_the_command(browser: Browser) -> None:
+    with served("large") as url:
+        context = browser.new_context()
+        page = Visit(context).page
+        page.goto(url)
+        page.select_option("#letters-filter [name=rule]", SHELL)
+        command = page.locator("#letters .command code")
+        expect(command).to_contain_text("--rule")
+        assert shlex.split(command.inner_text()) == ["retail-stream", "dlq", "replay", "--rule", SHELL]
+        context.close()
+
+
+def test_a_page_that_gets_no_stream_is_brought_up_to_date_all_the_same(browser: Browser) -> None:
+    with served("well") as url:
+        context = browser.new_context()
+        visit = Visit(context)
+        visit.a_server_was_away = True
+        visit.page.route("**/api/live", lambda route: route.fulfill(status=503, json={"error": "200 pages are open"}))
+        visit.page.goto(url)
+        settled(visit)
+        expect(visit.page.locator("#connection")).to_contain_text("Live")
+        before = visit.page.locator("#connection time").inner_text()
+        expect(visit.page.locator("#connection time")).not_to_have_text(before)
+        assert visit.errors == []
         context.close()
 
 

@@ -51,7 +51,12 @@ function draw(name) {
 }
 
 function append({ at, figures }) {
-  if (trends.at.length && at <= trends.at.at(-1)) return;
+  if (trends.at.at(-1) === at) return;
+  // The server's clock was set back.
+  while (trends.at.length && at < trends.at.at(-1)) {
+    trends.at.pop();
+    for (const values of Object.values(trends.series)) values.pop();
+  }
   trends.at.push(at);
   for (const name of new Set([...Object.keys(trends.series), ...Object.keys(figures)])) {
     const values = (trends.series[name] ??= new Array(trends.at.length - 1).fill(null));
@@ -87,11 +92,24 @@ function connect() {
 
 setInterval(() => {
   if (Date.now() - received <= 5000) return;
-  document.body.classList.add("stale");
-  say("#connection [role=status]", "The dashboard's server does not answer. Trying again. Figures are from");
   // A refused stream is closed for good; one that is open reconnects by itself.
   if (stream.readyState === EventSource.CLOSED) connect();
+  look();
 }, 2500);
+
+/** Ask for one snapshot: so many pages may be open that the server refuses another stream. */
+async function look() {
+  try {
+    const answer = await fetch("/api/look", { signal: AbortSignal.timeout(2400) });
+    if (!answer.ok) throw new Error(answer.statusText);
+    update(await answer.json());
+    // The next turn asks again, unless the stream is there.
+    received -= 4000;
+  } catch {
+    document.body.classList.add("stale");
+    say("#connection [role=status]", "The dashboard's server does not answer. Trying again. Figures are from");
+  }
+}
 
 connect();
 for (const name of PANELS) load(name);

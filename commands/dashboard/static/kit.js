@@ -6,7 +6,9 @@ export { useMemo } from "./preact/standalone.module.js";
 export const whole = (n) => Number(n).toLocaleString("en", { maximumFractionDigits: 0 });
 export const money = (n) => Number(n).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 export const short = (n) => Number(n).toLocaleString("en", { notation: "compact", maximumFractionDigits: 1 });
-export const rate = (n) => (n < 9.95 ? Number(n).toFixed(1) : whole(n));
+/** A count that fits a box: from ten million on in short. */
+export const figure = (n) => (n < 1e7 ? whole(n) : short(n));
+export const rate = (n) => (n < 9.95 ? Number(n).toFixed(1) : figure(n));
 /** The time in UTC, with its date unless that is today. */
 export const clock = (seconds) => {
   const [day, time] = new Date(seconds * 1000).toISOString().slice(0, 19).split("T");
@@ -19,6 +21,9 @@ export const long = (s) => {
   if (s < 5400) return `${Math.round(s / 60)} min`;
   return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} days`;
 };
+
+/** A value as text. `cut`: its length in characters, if it is only the beginning. */
+export const pretty = (value, cut) => `${typeof value === "string" ? value : JSON.stringify(value, null, 1)}${cut ? `\nCut; ${whole(cut)} characters in all.` : ""}`;
 
 export async function ask(path, signal) {
   let answer;
@@ -102,6 +107,9 @@ export function useScheme() {
   }, []);
   return scheme;
 }
+
+/** A name that may break behind each underscore. */
+export const breakable = (name) => name.split(/(?<=_)/).flatMap((part, i) => (i ? [html`<wbr />`, part] : [part]));
 
 export const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 /** One of the twelve colours of dashboard.css. */

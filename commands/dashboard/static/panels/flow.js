@@ -1,5 +1,5 @@
 // The picture: services with their state, arrows with rate and lag, and their trends.
-import { clock, html, long, rate, Spark, whole } from "../kit.js";
+import { clock, figure, html, long, rate, Spark, whole } from "../kit.js";
 
 const WORDS = { ready: "ready", starting: "not ready", degraded: "a replica is missing", down: "down" };
 const TITLES = { generator: "Generator", cleaner: "Cleaner", scd_merger: "SCD merger", aggregator: "Aggregator" };
@@ -19,9 +19,9 @@ const levels = (now, about) => now.verdict?.findings.find((f) => f.about === abo
 
 function Lag({ now, trends, group, flow }) {
   const lag = now.lag?.[group];
-  return html`<${Figure} label="lag" value=${lag === undefined ? "–" : whole(lag)} unit="records" level=${levels(now, `lag ${group}`)}
+  return html`<${Figure} label="lag" value=${lag === undefined ? "–" : figure(lag)} unit="records" level=${levels(now, `lag ${group}`)}
     trend=${trends.series[`lag.${group}`]} data=${{ "data-lag": group }}
-    meaning=${`Offsets of ${flow} that ${group} has still to read. Worrying: 10 s of work at the present rate, for 10 s. Bad: 60 s.`} />`;
+    meaning=${`Records of ${flow} that ${group} has still to read, the least of the last 5 s. Worrying: 10 s of work at the present rate, for 10 s. Bad: 60 s.`} />`;
 }
 
 function Rate({ now, trends, name, label, meaning, level }) {

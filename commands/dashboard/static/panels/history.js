@@ -54,7 +54,7 @@ function Versions({ entity, id, versions, versions_total, sales_counted, sales_w
   if (sales_without_version) notes.push(`${whole(sales_without_version)} sales fall in a gap after a delete.`);
   return html`<h3>${`${entity.slice(0, -1)} ${id}: ${whole(versions_total)} version${versions_total === 1 ? "" : "s"}`}</h3>
     <${Line} versions=${versions} />
-    <div class="scroll log" tabindex="0" role="region" aria-label="Versions, the newest first">
+    <div class="scroll" tabindex="0" role="region" aria-label="Versions, the newest first">
       <ol class="versions">${versions.map((v, at) => html`<${Version} key=${v.valid_from} v=${v} at=${at} />`)}</ol></div>
     ${notes.map((n) => html`<p class="note">${n}</p>`)}`;
 }

@@ -16,13 +16,13 @@ export default function Lateness({ now }) {
       <${Fact} label="Allowed lateness" value=${now.stream?.allowed_lateness_s == null ? "–" : `${whole(now.stream.allowed_lateness_s)} s`} meaning="ALLOWED_LATENESS_S: how long after firing a window may be revised" />
     </dl>
     ${!delays || !delays.sampled ? html`<p class="empty">No sales yet.</p>` : html`
-      <h3 id="delays-title">Delay of the newest ${whole(delays.sampled)} sales</h3>
+      <h3 id="delays-title">Delay of the newest ${whole(delays.sampled)} sales, % by seconds</h3>
       <ol class="bars" id="delays" aria-labelledby="delays-title">${delays.counts.map((n, i) => {
         const share = (100 * n) / delays.sampled;
         return html`<li key=${i} data-count=${n} title=${`${whole(n)} sales were published ${i ? `more than ${names[i - 1] === "longer" ? names[i - 2] : names[i - 1]}` : "0 s"}${i < delays.bounds_s.length ? ` to ${names[i]}` : ""} after their event time`}>
-          <span class="share">${n ? (share < 0.95 ? "<1" : Math.round(share)) : ""}${n ? html`<small> %</small>` : ""}</span>
+          <span class="share">${n ? (share < 0.95 ? "<1" : Math.round(share)) : ""}</span>
           <span class="column"><span style=${`height:${(100 * n) / most}%`}></span></span>
-          <span class="bound">${i < delays.bounds_s.length ? html`${delays.bounds_s[i]}<small> s</small>` : "more"}</span></li>`;
+          <span class="bound">${i < delays.bounds_s.length ? delays.bounds_s[i] : "more"}</span></li>`;
       })}</ol>
       <p class="note">Publication time less event time; each bar reaches up to its bound.</p>`}`;
 }

@@ -6,7 +6,7 @@ const GROUPS = ["cleaner", "scd_merger", "aggregator"];
 export default function Partitions({ now }) {
   const [group, setGroup] = useState("");
   const { data, error } = useAnswer("/api/partitions", 5000);
-  const rows = (data ?? []).filter((r) => !group || r.group === group);
+  const rows = (data?.rows ?? []).filter((r) => !group || r.group === group);
   const most = Math.max(1, ...rows.map(left));
   return html`<form class="controls"><${Choice} label="Group" name="group" value=${group} onChange=${setGroup} options=${[["", "all"], ...GROUPS.map((g) => [g, g])]} /></form>
     ${error && html`<p class="failed" role="alert">${error}</p>`}
@@ -17,6 +17,7 @@ export default function Partitions({ now }) {
       <tbody>${rows.map((r) => html`<tr key=${`${r.topic} ${r.partition}`}><td>${r.group}</td><td class="code">${r.topic}</td><td class="n">${r.partition}</td><td class="n">${whole(r.first)}</td>
         <td class="n">${r.position == null ? "none" : whole(r.position)}</td><td class="n">${whole(r.end)}</td><td class="n">${whole(left(r))}</td>
         <td class="meter" aria-hidden="true"><span style=${`width:${(100 * left(r)) / most}%`}></span></td></tr>`)}</tbody></table></div>
+    ${data && data.total > data.rows.length && html`<p class="note">${`There are ${whole(data.total)} partitions. Those of each group with the most left are shown.`}</p>`}
     <p class="note">Positions of merger and aggregator are those in Postgres, committed with the results; that of the cleaner is in Kafka.</p>`;
 }
 

@@ -1,5 +1,5 @@
 // Records of any topic, decoded: the newest ones, those of a key, or those from an offset on.
-import { Choice, clock, html, useAnswer, useState, whole } from "../kit.js";
+import { Choice, clock, html, pretty, useAnswer, useState, whole } from "../kit.js";
 
 const of = (suffix) => ["sales", "customers", "products", "stores"].map((e) => `${e}.${suffix}`);
 const TOPICS = [...of("raw"), ...of("clean"), ...of("dlq"), "sales.late", "sales.windows", "sales.watermarks", "generator.faults", "cleaner.rules", "generator.state"];
@@ -26,9 +26,9 @@ export default function Records() {
       <tbody>${(data?.records ?? []).map((r) => html`<tr key=${`${topic} ${r.partition}@${r.offset}`}>
         <td class="code">${r.partition}@${r.offset}</td>
         <td>${typeof r.timestamp === "string" ? clock(Date.parse(r.timestamp) / 1000) : r.timestamp}</td><td class="code">${text(r.key)}</td>
-        <td class="code wide"><details><summary>${summary(r.value)}</summary><pre>${JSON.stringify(r.value, null, 1)}${r.cut ? `\n… cut, ${whole(r.cut)} characters in all` : ""}</pre>
-          ${Object.keys(r.headers).length > 0 && html`<pre>${JSON.stringify(r.headers, null, 1)}</pre>`}</details></td></tr>`)}
-        ${data && !data.records.length && html`<tr><td colspan="4">No such record.</td></tr>`}</tbody></table></div>
+        <td class="code wide"><details><summary>${summary(r.value)}</summary><pre>${pretty(r.value, r.cut?.value)}</pre>
+          ${Object.keys(r.headers).length > 0 && html`<pre>${pretty(r.headers, r.cut?.headers)}</pre>`}</details></td></tr>`)}
+        ${data && !data.records.length && html`<tr><td colspan="4">${data.searched ? "No such record." : "The topic has no records."}</td></tr>`}</tbody></table></div>
     ${data && html`<p class="note">${whole(data.searched)} offsets were searched${data.whole ? ", all that the topic has" : "; a search reads the newest 20,000 of a partition, or those from the offset on"}.</p>`}`;
 }
 

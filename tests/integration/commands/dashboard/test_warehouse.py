@@ -139,6 +139,31 @@ def test_its_database_role_can_only_read(filled: Engine, connections: Connection
     engine.dispose()
 
 
+def test_long_texts_are_cut_and_a_change_beyond_the_cut_is_still_one(
+    warehouse: Engine, connections: Connections
+) -> None:
+    columns = "store_id, name, address, manager, open_date, status, phone_number, valid_from, valid_to"
+    with warehouse.begin() as connection:
+        for n, (start, end) in enumerate(((10, 20), (20, None))):
+            # Ten megabytes each; they differ in their last character.
+            connection.execute(
+                text(
+                    f"INSERT INTO dim_stores ({columns}) "
+                    "VALUES (1, repeat('é', 5_000_000) || :n, 'a', 'm', :d, 's', 'p', :start, :end)"
+                ),
+                {"n": str(n), "d": DAY, "start": at(start), "end": None if end is None else at(end)},
+            )
+    with reads.session(reads.reader(dashboard(connections))) as connection:
+        history = reads.history(connection, Entity.STORES, 1)
+        (found,) = reads.find(connection, Entity.STORES, "éé", 5)
+    assert history is not None
+    newest = history["versions"][0]
+    assert newest["fields"]["name"].startswith("é" * 1000 + "… (5000001 characters, md5 ")
+    assert list(newest["changed"]) == ["name"]
+    assert newest["fields"]["manager"] == "m"
+    assert len(found["name"]) == 200
+
+
 @pytest.mark.parametrize("stored", ["Nguyễn Thị É", "Nguye\u0302\u0303n Thị E\u0301"])
 def test_a_name_is_found_however_its_accents_are_written(
     warehouse: Engine, connections: Connections, stored: str

@@ -161,6 +161,24 @@ def test_in_a_terminal_it_is_drawn_again_until_ctrl_c(connections: Connections) 
         os.close(ours)
 
 
+def test_lag_counts_records_and_not_the_markers_of_their_transactions(
+    connections: Connections, warehouse: Engine
+) -> None:
+    topic = topics.raw(Entity.STORES)
+    places = topic_partitions(connections, *map(topics.raw, Entity))
+    ends = end_offsets(connections, places)
+    commit(connections, Group.CLEANER, ends)
+    own = {"transactional.id": "test-status-lag", "message.timeout.ms": 30_000, "transaction.timeout.ms": 30_000}
+    source = clients.producer(connections, **own)
+    source.init_transactions(30)
+    for _ in range(30):
+        source.begin_transaction()
+        source.produce(topic, b"any", b"1", 0)
+        source.commit_transaction(30)
+    eventually(lambda: end_offsets(connections, places)[topic, 0] == ends[topic, 0] + 60, "every marker is there")
+    assert look(warehouse, connections).lag[Group.CLEANER] == 30
+
+
 def test_an_open_transaction_is_lag_and_an_aborted_one_is_none(connections: Connections, warehouse: Engine) -> None:
     topic = topics.raw(Entity.STORES)
     places = topic_partitions(connections, *map(topics.raw, Entity))

@@ -10,9 +10,10 @@ from starlette.requests import Request
 
 from commands.dashboard import parameters, probes, topics_tail
 from commands.dashboard.__main__ import listen
+from commands.dashboard.delays import BOUNDS_S, histogram
 from commands.dashboard.probes import Probes, Replica
 from commands.dashboard.settings import DashboardSettings, parse_hosts, parse_services
-from commands.dashboard.topics_tail import BOUNDS_S, Letters, histogram
+from commands.dashboard.topics_tail import Letters
 from commands.dlq.letters import Letter
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import DIMENSIONS, Entity
@@ -111,6 +112,26 @@ def test_a_replica_that_is_gone_from_dns_is_missing_for_a_minute(monkeypatch: py
     there.clear()
     assert at(120) == ["10.0.0.2:9100"]
     assert at(122) == []
+
+
+def test_replicas_that_come_and_go_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    hour = iter(range(100))
+    rules = 'cleaner_rules_broken_total{action="warn",entity="sales",rule="odd"} 2.0\n'
+    monkeypatch.setattr(probes, "_get", lambda *_: (rules, ""))
+    probe = Probes({"cleaner": ("cleaner", 9100)})
+    monkeypatch.setattr(probe, "_addresses", lambda *_: [f"10.0.0.{next(hour)}:9100"])
+    for _ in range(100):
+        assert probes.broken(probe.ask()) == {("sales", "warn", "odd"): 2.0}
+    assert len(probe._broken) == 1
+
+
+@pytest.mark.parametrize("metrics", ['cleaner_rules_broken_total{a="', 'cleaner_rules_broken_total{a="b"} 1', "<html>"])
+def test_an_address_of_another_program_is_a_service_without_broken_rules(
+    monkeypatch: pytest.MonkeyPatch, metrics: str
+) -> None:
+    monkeypatch.setattr(probes, "_get", lambda *_: (metrics, ""))
+    (replica,) = Probes({"cleaner": ("127.0.0.1", 9)}).ask()["cleaner"]
+    assert (replica.state, replica.broken) == ("ready", {})
 
 
 def test_large_dead_letters_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

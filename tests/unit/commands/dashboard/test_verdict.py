@@ -60,6 +60,17 @@ def test_the_worst_comes_first_and_a_part_that_cannot_be_read_is_bad() -> None:
     ]
 
 
+def test_what_several_parts_say_of_one_server_is_said_once_and_since_the_first_of_them() -> None:
+    verdict = Verdict()
+    verdict.update(judge({**WELL, "problems": {"topics": "Kafka is away."}}, Trends()), 1.0)
+    for problems in (
+        {"letters": "Kafka is away.", "topics": "Kafka is away."},
+        dict.fromkeys(("a", "topics"), "Kafka is away."),
+    ):
+        shown = verdict.update(judge({**WELL, "problems": problems}, Trends()), 3.0)
+        assert [(f["what"], f["since"]) for f in shown["findings"]] == [("Kafka is away.", 1.0)]
+
+
 @pytest.mark.parametrize(
     ("lag", "level"), [(0, None), (999, None), (1000, Level.WORRYING), (5999, Level.WORRYING), (6000, Level.BAD)]
 )

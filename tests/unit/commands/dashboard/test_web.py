@@ -3,15 +3,19 @@
 import asyncio
 import json
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
 
-from commands.dashboard import records, web
-from commands.dashboard.records import Busy, Records
+from commands.dashboard import records, stream, turns, warehouse
+from commands.dashboard.records import Records
+from commands.dashboard.stream import Streams
+from commands.dashboard.turns import Busy, Turns
 from commands.dashboard.web import Page, app
 from retail_stream.errors import Unavailable
 from retail_stream.settings import Connections
@@ -61,7 +65,7 @@ def test_every_error_is_one_sentence_of_json() -> None:
     def newest(*_: object) -> None:
         raise ZeroDivisionError
 
-    status, body, _ = answer(page(SimpleNamespace(newest=newest)), "/api/letters")
+    status, body, _ = answer(page(SimpleNamespace(newest=newest, total=1)), "/api/letters")
     assert (status, list(body)) == (500, ["error"])
     assert "see its log" in body["error"]
 
@@ -85,7 +89,6 @@ def test_every_error_is_one_sentence_of_json() -> None:
         ("/api/records/sales.raw?limit=101", 400, "from 1 to 100"),
         ("/api/records/sales.raw?until=now", 400, "key, partition, offset, limit"),
         ("/api/windows?size=1m&last=0", 400, "from 1 to 1000"),
-        ("/api/windows?size=1m&by=customer", 400, "category, store"),
         ("/api/nothing", 404, "Not Found"),
         ("/static/../settings.py", 404, "Not Found"),
     ],
@@ -132,31 +135,126 @@ def test_what_another_site_asks_for_is_refused(path: str, headers: dict[str, str
 
 
 def test_a_page_more_than_the_most_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "MOST_STREAMS", 0)
+    monkeypatch.setattr(stream, "MOST_STREAMS", 0)
     code, body, _ = answer(page(), "/api/live")
     assert code == 503
     assert "close one" in body["error"]
+    assert answer(page(), "/api/live", method="POST")[0] == 405
+
+
+class Client:
+    """A page that opens the stream, and reads the first ``reads`` parts of it."""
+
+    def __init__(self, reads: int) -> None:
+        self.reads = reads
+        self.status = 0
+        self.parts: list[bytes] = []
+
+    async def receive(self) -> dict[str, Any]:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    async def send(self, message: Any) -> None:
+        self.status = message.get("status", self.status)
+        self.parts.append(message.get("body", b""))
+        if len(self.parts) > self.reads:
+            await asyncio.sleep(3600)
+
+    async def opens(self, streams: Streams) -> None:
+        await streams({"type": "http", "method": "GET", "path": "/api/live"}, self.receive, self.send)
+
+
+def test_a_page_that_has_stopped_reading_loses_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MOST_S", 0.05)
+    monkeypatch.setattr(stream, "BETWEEN_S", 0.001)
+    streams = page().streams
+
+    async def opened() -> None:
+        async with asyncio.timeout(60):
+            await Client(reads=5).opens(streams)
+
+    asyncio.run(opened())
+    assert streams._open == 0
+
+
+def test_pages_that_open_at_the_same_moment_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MOST_STREAMS", 3)
+    streams = page().streams
+    clients = [Client(reads=9) for _ in range(20)]
+
+    async def opened() -> None:
+        tasks = [asyncio.create_task(c.opens(streams)) for c in clients]
+        while not all(c.status for c in clients):
+            await asyncio.sleep(0.001)
+        streams._stop.set()
+        async with asyncio.timeout(60):
+            await asyncio.gather(*tasks)
+
+    asyncio.run(opened())
+    assert sorted(c.status for c in clients) == [200] * 3 + [503] * 17
+    assert streams._open == 0
 
 
 def test_a_snapshot_is_written_once_for_all_pages() -> None:
     asked = page()
     now = {"at": 1.0, "problems": {}}
     asked._snapshots.now = lambda: now  # type: ignore[method-assign]
-    assert asked._look() is asked._look()
+    assert asked.streams.look() is asked.streams.look()
     now = {"at": 2.0, "problems": {}}
-    assert b'"at":2.0' in asked._look()
+    assert b'"at":2.0' in asked.streams.look()
+
+
+def test_requests_that_read_the_warehouse_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_WAIT_S", 0.05)
+    let_go, inside = threading.Event(), threading.Semaphore(0)
+
+    @contextmanager
+    def slow(_: object) -> Iterator[None]:
+        inside.release()
+        assert let_go.wait(60)
+        raise Unavailable("Postgres is away.")
+        yield
+
+    monkeypatch.setattr(warehouse, "session", slow)
+    asked = page()
+    with ThreadPoolExecutor(8) as pages:
+        first = [pages.submit(answer, asked, f"/api/history/stores/{i}") for i in range(4)]
+        for _ in first:
+            assert inside.acquire(timeout=60)
+        for path in ("/api/history/stores/9", "/api/keys/stores?q=x", "/api/windows?size=1m"):
+            code, body, _ = answer(asked, path)
+            assert (code, "try again" in body["error"]) == (503, True)
+        let_go.set()
+        assert [f.result(60)[1]["error"] for f in first] == ["Postgres is away."] * 4
+
+
+def test_dead_letters_are_decoded_once_for_all_pages_and_again_when_one_has_come() -> None:
+    letters = SimpleNamespace(total=7, decoded=0)
+
+    def newest(*_: object) -> list[Any]:
+        letters.decoded += 1
+        return []
+
+    letters.newest = newest
+    asked = page(letters)
+    for _ in range(5):
+        assert answer(asked, "/api/letters?limit=20")[0] == 200
+    assert letters.decoded == 1
+    letters.total = 8
+    answer(asked, "/api/letters?limit=20")
+    assert letters.decoded == 2
 
 
 def test_searches_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     topics = Records(SERVERS, ENGINE, lambda _: None)
-    monkeypatch.setattr(topics, "_turns", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(topics, "_turns", Turns(1, "topics"))
+    monkeypatch.setattr(turns, "_WAIT_S", 0.05)
     monkeypatch.setattr(records, "topic_partitions", lambda *_: (_ for _ in ()).throw(Unavailable("Kafka is away.")))
     asked: dict[str, Any] = {"key": None, "partition": None, "offset": None, "most": 1}
     for _ in range(3):
         with pytest.raises(Unavailable):
             topics.newest("sales.raw", **asked)
-    assert topics._turns.acquire(timeout=0)
-    with pytest.raises(Busy, match="try again"):
+    with topics._turns.one(), pytest.raises(Busy, match="try again"):
         topics.newest("sales.raw", **asked)
 
 

@@ -20,8 +20,9 @@ EMPTY = Status(
 class Stream:
     """Records at a steady rate, in transactions of a tenth of a second; a commit each 1 to 3 s; markers in the lag."""
 
-    def __init__(self, per_s: float) -> None:
-        self.per_s = per_s
+    def __init__(self, per_s: float, late: range = range(0)) -> None:
+        """``late``: seconds in which no commit comes."""
+        self.per_s, self.late = per_s, late
         self.random = random.Random(per_s)
         self.published = self.cleaned = self.committed = 0
         self.commits_at = 0.0
@@ -31,7 +32,7 @@ class Stream:
         """What `look` reads then: the cleaner is one batch behind, its commit further behind."""
         self.published = int(self.per_s * round(second, 1))
         self.cleaned = max(0, int(self.per_s * (round(second, 1) - self.random.choice([0.1, 0.2]))))
-        if second >= self.commits_at:
+        if second >= self.commits_at and int(second) not in self.late:
             self.committed, self.commits_at = self.cleaned, second + self.random.uniform(1, 3)
         markers = int(10 * 16 * 0.25)
         lag = self.published - self.committed + markers
@@ -71,6 +72,27 @@ def test_a_steady_rate_is_shown_steadily(per_s: int) -> None:
     assert min(shown) > 0.95 * per_s
     # The test can tell: the figures as they were read swing.
     assert max(as_read) > 1.5 * per_s
+
+
+@pytest.mark.parametrize("per_s", [65, 1000, 20_000])
+def test_a_commit_that_comes_twelve_seconds_late_moves_no_rate(per_s: int) -> None:
+    stream = Stream(per_s, late=range(30, 42))
+    steady = Steady(lambda: stream.published)
+    shown: dict[int, float] = {}
+    as_read: dict[int, float] = {}
+    last = None
+    for second in range(60):
+        now = stream.at(second)
+        figures, before = steady.next(now)
+        shown[second] = figures.rates(before)["produced"]
+        as_read[second] = now.rates(last)["produced"] if last else per_s
+        last = now
+    late = [shown[second] for second in range(30, 55)]
+    print(f"{per_s}/s: shown {min(late):,.0f} to {max(late):,.0f}; as read {min(as_read.values()):,.0f}")
+    assert max(late) < 1.05 * per_s
+    assert min(late) > 0.95 * per_s
+    # The test can tell: what is cleaned plus the lag is counted twice until the commit comes, and then falls.
+    assert min(as_read[second] for second in range(42, 45)) < 0
 
 
 def test_a_moment_of_lag_is_not_shown_and_one_that_stays_is() -> None:
