@@ -193,8 +193,8 @@ GOOD = encode(Entity.CUSTOMERS)
 
 
 def test_a_rejected_record_gets_no_default(engine):
-    ahead = {"email": None, "last_update_time": NOW_MS * 1000 + FIVE_MINUTES + 1}
-    assert verdict(engine, Entity.CUSTOMERS, Record(0, encode(Entity.CUSTOMERS, **ahead))) == ["time_not_future"]
+    ahead = encode(Entity.CUSTOMERS, email=None, last_update_time=NOW_MS * 1000 + FIVE_MINUTES + 1)
+    assert verdict(engine, Entity.CUSTOMERS, Record(0, ahead)) == ["time_not_future"]
     assert engine.execute("SELECT email FROM raw_customers").fetchall() == [(None,)]
 
 
