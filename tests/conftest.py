@@ -20,8 +20,8 @@ from tests.harness.servers import Servers, private_stack
 TESTS = Path(__file__).parent
 #: Those that take longest begin first, so that no worker is left alone with one of them at the end.
 ORDER = ("system", "compose", "golden", "integration", "unit")
-#: Folders whose files share a pipeline, a fixture of the package.
-TOGETHER = ("tests/integration/commands/verify/damaged/",)
+#: What shares something that takes long to make: a folder one pipeline, a file of `unit` a retailer.
+TOGETHER = ("tests/integration/commands/verify/damaged/", "tests/unit/services/generator/retailer/test_consistency.py")
 
 # Tests start services hundreds of times: each would compile all its packages again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -78,13 +78,12 @@ def _folder(item: pytest.Item) -> str:
 class FilesOrTests(LoadScopeScheduling):
     """Give a worker one test of `unit`, or a whole file that needs servers: some of these files are one story.
 
-    A folder of TOGETHER goes to one worker, too.
+    What TOGETHER names goes to one worker, too.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith("tests/unit/"):
-            return nodeid
-        return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid.partition("::")[0])
+        alone = nodeid if nodeid.startswith("tests/unit/") else nodeid.partition("::")[0]
+        return next((place for place in TOGETHER if nodeid.startswith(place)), alone)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesOrTests:
