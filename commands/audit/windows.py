@@ -16,15 +16,21 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True)
 class Size:
-    """A size of windows, as SALES_WINDOWS writes it; ``size`` and ``slide`` in microseconds."""
+    """A size of windows, as SALES_WINDOWS writes it; ``size`` and ``slide`` in microseconds.
+
+    ``is_session``: sessions, and both are the gap. A sale by itself is a session from its time to its time + gap.
+    """
 
     name: str
     size: int
     slide: int
+    is_session: bool = False
 
     @property
     def pane(self) -> str:
         """SQL: the start of the last window that contains ``event_time``; floored, also before 1970."""
+        if self.is_session:
+            return "event_time"
         return f"(event_time - ((event_time % {self.slide}) + {self.slide}) % {self.slide})"
 
 
@@ -53,7 +59,7 @@ USUAL = "product by product_id; store by store_id"
 #: Of a text so many characters are its key.
 KEY_CHARACTERS = 500
 _MEASURES = (*COUNTS, *MONEY)
-_ENTRY = re.compile(r"(\w+) by (\w+)(?: measures ([\w,]+))?(?: windows (\S+))?")
+_ENTRY = re.compile(r"(\w+) by (\w+)(?: measures ([\w,]+))?(?: windows (\S+)| session (\d+[smhd]))?")
 _VIEW = re.compile(r"(\w+) by (\w+)\.(\w+) over (.+)")
 
 
@@ -80,6 +86,11 @@ class Grouping:
     def is_usual(self) -> bool:
         """Whether it needs no declaration."""
         return self.kind in ("store", "product")
+
+    @property
+    def is_session(self) -> bool:
+        """Whether its windows are sessions."""
+        return self.sizes[0].is_session if self.sizes else False
 
     @property
     def is_text(self) -> bool:
@@ -129,4 +140,8 @@ def _grouping(entry: str, windows: tuple[Size, ...]) -> Grouping:
     measures = tuple(match[3].split(",")) if match[3] else _MEASURES
     if not set(measures) <= set(_MEASURES):
         raise ValueError(f"{entry!r} names another measure")
-    return Grouping(match[1], match[2], measures, sizes(match[4]) if match[4] else windows, entry)
+    own = sizes(match[4]) if match[4] else windows
+    if match[5]:
+        gap = sizes(match[5])[0]
+        own = (Size(gap.name, gap.size, gap.size, is_session=True),)
+    return Grouping(match[1], match[2], measures, own, entry)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from commands.audit.engine import Engine, count
-from commands.audit.windows import COUNTS, DECLARED, MONEY
+from commands.audit.windows import COUNTS, DECLARED, MONEY, Grouping
 from commands.verify.compare import Differences, columns, differences, listed
 from commands.verify.report import Check
 from commands.verify.shaping import Shaping
@@ -109,9 +109,10 @@ def _of_windows(shaping: Shaping) -> dict[str, str]:
         if not g.is_usual:
             own = _like("sales_by_product_window", g.table, "product_id", g.column, g.measures)
             kind = declared()[f"column public.fact_sales.{g.column}"]
-            words = f"sums of the sales by {g.column} in each window; declared in {DECLARED}"
+            each = f"session, which ends {g.sizes[0].name} after its last sale" if g.is_session else "window"
+            words = f"sums of the sales by {g.column} in each {each}; declared in {DECLARED}"
             of_sales = declared()[f"comment public.fact_sales.{g.column}"]
-            wanted |= own | _own(g.table, g.column, kind, words, of_sales)
+            wanted |= own | _own(g.table, g.column, kind, words, of_sales) | (_of_sessions(g) if g.is_session else {})
     for v in shaping.views[1:]:
         own = _like("sales_by_category_window", v.name, "category", v.attribute, v.base.measures)
         words = (
@@ -127,9 +128,29 @@ def _of_windows(shaping: Shaping) -> dict[str, str]:
 def _own(relation: str, column: str, kind: str, words: str, of_column: str) -> dict[str, str]:
     return {
         f"column public.{relation}.{column}": kind,
-        f"comment public.{relation}": hashlib.md5(words.encode(), usedforsecurity=False).hexdigest()[:8],
+        f"comment public.{relation}": _digest(words),
         f"comment public.{relation}.{column}": of_column,
     }
+
+
+def _of_sessions(grouping: Grouping) -> dict[str, str]:
+    """What a table of sessions has otherwise, or more, than one of windows."""
+    table = f"public.{grouping.table}"
+    words = {
+        "window_size": "the gap: sales at most this far apart are in one session",
+        "window_start": "the time of the first sale",
+        "window_end": "the time of the last sale and the gap",
+        "revision": "how many results of the session were published before its next or newest one",
+    }
+    index = f"CREATE INDEX {grouping.table}_end ON {table} USING btree ({grouping.column}, window_end)"
+    return {
+        f"index {table}.{grouping.table}_end": index,
+        **{f"comment {table}.{column}": _digest(text) for column, text in words.items()},
+    }
+
+
+def _digest(words: str) -> str:
+    return hashlib.md5(words.encode(), usedforsecurity=False).hexdigest()[:8]
 
 
 def _like(model: str, relation: str, model_column: str, column: str, measures: Sequence[str]) -> dict[str, str]:

@@ -63,10 +63,20 @@ def compare(connections: Connections, engine: Engine, since_ms: int, progress: S
     for grouping in settings.groupings:
         stream, wanted = watermarks.stream_watermark(engine), windows.made(grouping)
         windows.make_windows(engine, grouping, settings.lateness, stream)
-        engine.execute(f"DELETE FROM {wanted} WHERE window_start < {from_here.complete_us}")
+        complete_us = from_here.complete_us
+        if grouping.is_session:
+            # A session that begins before may have its first sales before the cut.
+            complete_us += grouping.sizes[0].size
+            engine.execute(f"DELETE FROM {grouping.table} WHERE window_start < {complete_us}")
+            engine.execute(
+                f"DELETE FROM window_results WHERE kind = '{grouping.kind}' AND window_start < {complete_us}"
+            )
+        engine.execute(f"DELETE FROM {wanted} WHERE window_start < {complete_us}")
         retained.drop_windows(engine, wanted, grouping.table)
         yield _noted(windows.window_check(engine, grouping), f"that begin {_from(from_here)}")
-    yield _noted(window_results(engine, settings.groupings), f"of windows that begin {_from(from_here)}")
+    yield _noted(
+        window_results(engine, settings.groupings, settings.lateness), f"of windows that begin {_from(from_here)}"
+    )
     yield revision_check(engine, settings.groupings, settings.lateness)
 
 

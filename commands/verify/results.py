@@ -11,7 +11,7 @@ from commands.audit.windows import COUNTS, MONEY, Grouping, Size
 from commands.verify.compare import Column, Differences, Format, check, columns, differences, listed
 from commands.verify.facts import KEYS, OF_SALES, VALUES
 from commands.verify.report import Check
-from commands.verify.windows import MEASURES
+from commands.verify.windows import MEASURES, in_session
 from retail_stream.topics import Result
 
 _STAMP = "strftime(make_timestamp({}), '%Y-%m-%dT%H:%M:%S.%fZ')"
@@ -39,22 +39,19 @@ def _make_own(engine: Engine, topic: Result, table: str) -> None:
     """)
 
 
-def window_results(engine: Engine, groupings: Sequence[Grouping]) -> Check:
-    """The line of `sales.windows`: each revision fired once, the last as final too; the newest has the row's sums."""
+def window_results(engine: Engine, groupings: Sequence[Grouping], lateness: int = 0) -> Check:
+    """The line of `sales.windows`: each revision fired once, the last as final too; the newest has the row's sums.
+
+    A session without a row was taken back: its last revision is empty, and its start is a sale of a longer session.
+    ``lateness``: ALLOWED_LATENESS_S in microseconds; with sessions, it reads ``counted``.
+    """
     _make_own(engine, Result.WINDOWS, "window_results")
     rows = " UNION ALL ".join(
         f"SELECT '{g.kind}' AS kind, window_size, window_start, {g.column}::VARCHAR AS id, revision, state, window_end,"
         f" {', '.join(m if m in g.measures else f'NULL::BIGINT AS {m}' for m in (*COUNTS, *MONEY))}"
-        f" FROM {g.table} WHERE state <> 'open'"
+        f" FROM {g.table} WHERE state <> 'open' OR revision > 0"
         for g in groupings
     )
-    engine.execute(f"""
-        CREATE OR REPLACE TABLE expected_window_results AS
-        WITH settled AS ({rows})
-        SELECT * REPLACE (unnest(range(revision + 1)) AS revision, 'fired' AS state), revision AS last FROM settled
-        UNION ALL BY NAME
-        SELECT *, revision AS last FROM settled WHERE state = 'final'
-    """)
     keys = ", ".join(k.name for k in _WINDOW)
     engine.execute(f"""
         CREATE OR REPLACE TABLE first_window_results AS
@@ -63,6 +60,17 @@ def window_results(engine: Engine, groupings: Sequence[Grouping]) -> Check:
         FROM own_window_results t
         QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY t.offset NULLS LAST) = 1
     """)
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE expected_window_results AS
+        WITH settled AS ({rows})
+        SELECT * REPLACE (unnest(range(revision + (state <> 'open')::BIGINT)) AS revision, 'fired' AS state),
+               revision AS last FROM settled
+        UNION ALL BY NAME
+        SELECT *, revision AS last FROM settled WHERE state = 'final'
+    """)
+    sessions = [g for g in groupings if g.is_session]
+    for grouping in sessions:
+        _expect_merged(engine, grouping)
     wanted = f"SELECT {keys} FROM expected_window_results"
     relevant = f"""
         SELECT h.* FROM first_window_results h LEFT JOIN expected_window_results d USING ({keys})
@@ -93,7 +101,52 @@ def window_results(engine: Engine, groupings: Sequence[Grouping]) -> Check:
     )
     figures = count(engine, "expected_window_results"), count(engine, f"({relevant})")
     differing = missing + wrong + odd
+    for grouping in sessions:
+        differing += _odd_merged(engine, grouping, lateness)
     return Check("sales.windows", *figures, differing.count, differing.examples)
+
+
+def _merged(grouping: Grouping) -> str:
+    """SQL: the results of before the snapshot that take a session back."""
+    return f"first_window_results WHERE kind = '{grouping.kind}' AND state = 'merged' AND early"
+
+
+def _expect_merged(engine: Engine, grouping: Grouping) -> None:
+    """Add to ``expected_window_results`` what is expected of the sessions that were taken back."""
+    engine.execute(f"""
+        INSERT INTO expected_window_results BY NAME
+        WITH taken AS (
+            SELECT kind, window_size, window_start, id, window_start AS window_end, revision, revision AS last, state,
+                   {", ".join(f"0 AS {m}" for m in (*COUNTS, *MONEY) if m in grouping.measures)}
+            FROM {_merged(grouping)}
+        )
+        SELECT * FROM taken
+        UNION ALL
+        SELECT * REPLACE (unnest(range(revision)) AS revision, 'fired' AS state) FROM taken
+    """)
+
+
+def _odd_merged(engine: Engine, grouping: Grouping, lateness: int) -> Differences:
+    (window,) = grouping.sizes
+    in_time = f"SELECT {grouping.id}::VARCHAR AS id, event_time FROM counted WHERE {in_session(window, lateness)}"
+    return listed(
+        engine,
+        f"""
+        WITH sales AS ({in_time}), taken AS (
+            SELECT *, (id, window_start) IN (
+                SELECT ({grouping.column}::VARCHAR, window_start) FROM {grouping.table}) AS there
+            FROM {_merged(grouping)}
+        ), longer AS (
+            SELECT DISTINCT t.id, t.window_start
+            FROM taken t JOIN sales s ON s.id = t.id AND s.event_time = t.window_start
+            JOIN sales b ON b.id = t.id AND b.event_time >= t.window_start - {window.size}
+                AND b.event_time < t.window_start
+        )
+        SELECT 'sales.windows: kind {grouping.kind} id ' || id || ' window_start ' || make_timestamp(window_start)
+               || ' is merged, and ' || CASE WHEN there THEN 'has a row' ELSE 'not part of a longer session' END
+        FROM taken WHERE there OR (id, window_start) NOT IN (SELECT (id, window_start) FROM longer)
+        """,
+    )
 
 
 def late_sales(engine: Engine, windows: Sequence[Size], lateness: int) -> Check:

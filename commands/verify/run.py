@@ -166,7 +166,7 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
     retained.drop_windows(database, stored.REVISIONS, "window_results", *(v.name for v in settings.views))
     for view in settings.views:
         yield categories.view_check(database, view)
-    yield results.window_results(database, settings.groupings)
+    yield results.window_results(database, settings.groupings, lateness)
     yield stored.stored_revision_check(database)
     yield revision_check(database, settings.groupings, lateness)
     yield results.late_sales(database, window_sizes, lateness)

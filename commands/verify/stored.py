@@ -17,7 +17,7 @@ _BETWEEN = " || '|' || "
 
 
 def stored_revision_check(engine: Engine) -> Check:
-    """The line of ``window_revisions``: a row for each result of `sales.windows` that a firing or a revision made.
+    """The line of ``window_revisions``: a row for each result of `sales.windows` but the final ones.
 
     Reads ``first_window_results``. The topic may have newer results than the snapshot of the warehouse.
     """
@@ -31,7 +31,7 @@ def stored_revision_check(engine: Engine) -> Check:
     wanted = f"""
         SELECT r.* FROM (
             SELECT * REPLACE (id::VARCHAR AS id), updated_at AS published_at FROM first_window_results
-            WHERE state = 'fired'
+            WHERE state IN ('fired', 'merged')
         ) r LEFT JOIN {REVISIONS} w ON {same}
         WHERE w.kind IS NOT NULL
            OR (r.early AND r.published_at >= coalesce((SELECT max(since) FROM revisions_since), r.published_at))

@@ -42,14 +42,19 @@ def make_windows(engine: Engine, grouping: Grouping, lateness: int, watermark: i
     """)
     now = "NULL::BIGINT" if watermark is None else str(watermark)
     for window in grouping.sizes:
+        end, may_grow, sales = f"window_start + {window.size}", lateness, _aligned(window, lateness)
+        if window.is_session:
+            # A sale in time can join a session for the length of its gap.
+            end, may_grow = f"max(event_time) + {window.size}", window.size + lateness
+            sales = sessions(grouping, window, lateness)
         engine.execute(f"""
             INSERT INTO {table} BY NAME
             SELECT *, gross_sales - returns_amount - discounts AS net_sales,
-                   CASE WHEN {now} >= window_end + {lateness} THEN 'final'
+                   CASE WHEN {now} >= window_end + {may_grow} THEN 'final'
                         WHEN {now} >= window_end THEN 'fired' ELSE 'open' END AS state
             FROM (
                 SELECT {window.size} AS window_size, window_start, {grouping.id} AS {column},
-                       window_start + {window.size} AS window_end,
+                       {end} AS window_end,
                        count(*) AS transactions,
                        coalesce(sum(quantity) FILTER (quantity > 0), 0) AS units_sold,
                        coalesce(sum(-quantity) FILTER (quantity < 0), 0) AS units_returned,
@@ -57,15 +62,43 @@ def make_windows(engine: Engine, grouping: Grouping, lateness: int, watermark: i
                        coalesce(sum(-total_cents) FILTER (quantity < 0), 0) AS returns_amount,
                        sum(discount_cents) AS discounts,
                        sum(tax_cents) AS taxes
-                FROM (
-                    SELECT * EXCLUDE (back), {window.pane} - back * {window.slide} AS window_start
-                    FROM counted, range({window.size // window.slide}) AS r(back)
-                    WHERE NOT duplicate
-                )
-                WHERE coalesce(before < window_start + {window.size} + {lateness}, true)
+                FROM ({sales})
                 GROUP BY window_start, {grouping.id}
             )
         """)
+
+
+def _aligned(window: Size, lateness: int) -> str:
+    """SQL: each sale of ``counted`` with the ``window_start`` of each of its windows that it is in time for."""
+    return f"""
+        SELECT * FROM (
+            SELECT * EXCLUDE (back), {window.pane} - back * {window.slide} AS window_start
+            FROM counted, range({window.size // window.slide}) AS r(back)
+            WHERE NOT duplicate
+        )
+        WHERE coalesce(before < window_start + {window.size} + {lateness}, true)
+    """
+
+
+def in_session(window: Size, lateness: int) -> str:
+    """SQL over ``counted``: whether a sale counts in sessions, as one that is too late for one of its own does not."""
+    return f"(NOT duplicate AND coalesce(before < event_time + {window.size} + {lateness}, true))"
+
+
+def sessions(grouping: Grouping, window: Size, lateness: int) -> str:
+    """SQL: each sale of ``counted`` that is in time, with the ``window_start`` of its session.
+
+    A session begins with a sale that is further than the gap behind the one before it, of the same id.
+    """
+    by_time = f"PARTITION BY {grouping.id} ORDER BY event_time"
+    return f"""
+        SELECT * EXCLUDE (begins),
+               max(CASE WHEN begins THEN event_time END) OVER ({by_time}) AS window_start
+        FROM (
+            SELECT *, coalesce(event_time - lag(event_time) OVER ({by_time}) > {window.size}, true) AS begins
+            FROM counted WHERE {in_session(window, lateness)}
+        )
+    """
 
 
 def made(grouping: Grouping) -> str:

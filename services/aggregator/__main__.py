@@ -74,7 +74,7 @@ def build(program: Program, config: settings.AggregatorSettings, topics_read: To
         SubjectSchemas(registry, topic(t).subject, program.wait) for t in (CLEAN, Result.WATERMARKS)
     )
 
-    metrics.begin(g.name for g in config.rules.groupings)
+    metrics.begin(config.rules.groupings)
 
     def ready() -> outbox.Encoder:
         require_topics(config, [t.name for t in TOPICS])

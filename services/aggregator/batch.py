@@ -26,8 +26,10 @@ from services.aggregator import (
     outbox,
     ownership,
     revisions,
+    sessions,
     settings,
     warehouse,
+    window_rows,
     windows,
 )
 from services.aggregator.ownership import OwnedPartition
@@ -161,14 +163,26 @@ class Aggregator:
         # decide
         did = step(counted, state, before.now, rules)
         past = did.stream.watermark
-        due = past if windows.may_be_due(rules.windows, rules.lateness, before.stream.watermark, past) else None
         stored = {
-            g: warehouse.window_rows(connection, g, did.deltas[g.name], due, rules.lateness) for g in rules.groupings
+            g: window_rows.read(
+                connection,
+                g,
+                did.deltas[g.name],
+                past if windows.may_be_due(g.windows, rules.lateness, before.stream.watermark, past) else None,
+                rules.lateness,
+            )
+            for g in rules.groupings
         }
-        updates = {g: lifecycle.update_windows(s, did.deltas[g.name], past, rules.lateness) for g, s in stored.items()}
+        updates = {
+            g: (sessions.update_sessions if g.is_session else lifecycle.update_windows)(
+                s, did.deltas[g.name], past, rules.lateness
+            )
+            for g, s in stored.items()
+        }
         # apply
         for grouping, update in updates.items():
-            warehouse.save_windows(connection, grouping, update.rows, before.now)
+            window_rows.delete(connection, grouping, update.gone)
+            window_rows.save(connection, grouping, update.rows, before.now)
             revisions.store(connection, grouping, update.results, before.now)
         new_facts = facts.store(connection, did.sales) if self._settings.fact_sales == "on" else 0
         late.store(connection, did.sales, rules)

@@ -6,7 +6,7 @@ view sums the table of another entry.
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 from retail_stream import topics
 from retail_stream.entities import FIELDS, JOINED, Entity
 from retail_stream.errors import SettingsError
-from services.aggregator.windows import Window, parse
+from services.aggregator.windows import Window, parse, parse_gap
 
 #: The name that messages and the stored settings have for the file.
 NAME: Final = "schemas/windows.toml"
@@ -29,7 +29,7 @@ MEASURES: Final = (*COUNTS, *CENTS, NET)
 SHIPPED: Final[Mapping[str, str]] = {"product": "product_id", "store": "store_id"}
 #: Names whose view or table is there already.
 _RESERVED: Final = ("category",)
-_KEYS: Final = ("by", "measures", "windows")
+_KEYS: Final = ("by", "measures", "windows", "session")
 # The longest name that Postgres can still make the names of indexes and conditions from.
 _ENTRY = re.compile(r"[a-z][a-z0-9_]{0,29}")
 
@@ -39,7 +39,7 @@ class Aggregation:
     """Sums by a column of `sales.clean`.
 
     ``holds``: its Avro type: int, long or string. ``measures``: those of MEASURES that its table has. ``windows``: its
-    own, as SALES_WINDOWS writes them; empty: those of SALES_WINDOWS.
+    own, as SALES_WINDOWS writes them; empty: those of SALES_WINDOWS. ``session``: the gap, if it has sessions instead.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Aggregation:
     holds: str = "int"
     measures: tuple[str, ...] = MEASURES
     windows: str = ""
+    session: str = ""
 
     @property
     def table(self) -> str:
@@ -57,10 +58,13 @@ class Aggregation:
     def text(self) -> str:
         """The entry in one line, in a canonical spelling."""
         measures = "" if self.measures == MEASURES else f" measures {','.join(self.measures)}"
-        return f"{self.name} by {self.by}{measures}" + (f" windows {self.windows}" if self.windows else "")
+        windows = f" windows {self.windows}" if self.windows else ""
+        return f"{self.name} by {self.by}{measures}{windows}" + (f" session {self.session}" if self.session else "")
 
     def windows_or(self, default: tuple[Window, ...]) -> tuple[Window, ...]:
         """Its windows, where ``default`` are those of SALES_WINDOWS."""
+        if self.session:
+            return (parse_gap(self.session),)
         return parse(self.windows) if self.windows else default
 
 
@@ -139,15 +143,18 @@ def slides(aggregations: Iterable[Aggregation], default: tuple[Window, ...] = ()
     """All windows, each once, the shortest first; ``default``: those of SALES_WINDOWS.
 
     Raises:
-        SettingsError: a size has two slides: `sales.late` names a window by its size and its start.
+        SettingsError: a size has two slides, or is the gap of sessions too: `sales.late` names a window by its size and
+            its start.
     """
     found = {w.size: w for w in default}
     for a in aggregations:
         for w in a.windows_or(default):
-            if found.setdefault(w.size, w).slide != w.slide:
+            other = found.setdefault(w.size, w)
+            if (other.slide, other.is_session) != (w.slide, w.is_session):
+                given = f"session={a.session!r}" if a.session else f"windows={a.windows!r}"
                 raise SettingsError(
-                    f"{NAME}: entry {a.name}: windows={a.windows!r} has {w.text!r} beside {found[w.size].text!r} of "
-                    "SALES_WINDOWS or another entry; allowed: one slide for each size."
+                    f"{NAME}: entry {a.name}: {given} has {w.text!r} beside {other.text!r} of SALES_WINDOWS or another "
+                    "entry; allowed: one slide for each size, and a gap of sessions that is not the size of a window."
                 )
     return tuple(found[size] for size in sorted(found))
 
@@ -198,7 +205,11 @@ def _aggregation(name: str, table: Mapping[str, Any]) -> Aggregation:
         raise ValueError(f"by={by!r} is not a column to group by; allowed are {', '.join(columns)}")
     if name in SHIPPED and table != {"by": SHIPPED[name]}:
         raise ValueError(f"it is part of the contract; allowed is only by={SHIPPED[name]!r}")
-    return Aggregation(name, by, columns[by], _measures(table.get("measures")), _windows(table.get("windows")))
+    if "session" in table and "windows" in table:
+        raise ValueError("it has windows and session; allowed is one of them")
+    windows = _canonical(table, "windows", "a list like '1m,1h,5m/1m'", lambda s: ",".join(w.text for w in parse(s)))
+    session = _canonical(table, "session", "a gap like '30m'", lambda s: parse_gap(s).text)
+    return Aggregation(name, by, columns[by], _measures(table.get("measures")), windows, session)
 
 
 def _measures(given: Any) -> tuple[str, ...]:
@@ -213,13 +224,14 @@ def _measures(given: Any) -> tuple[str, ...]:
     return tuple(m for m in MEASURES if m in given)
 
 
-def _windows(given: Any) -> str:
-    if given is None:
+def _canonical(table: Mapping[str, Any], name: str, like: str, parsed: Callable[[str], str]) -> str:
+    """The value of a key as ``parsed`` spells it; empty if there is none."""
+    if (given := table.get(name)) is None:
         return ""
     try:
-        return ",".join(w.text for w in parse(given if isinstance(given, str) else ""))
+        return parsed(given if isinstance(given, str) else "")
     except ValueError as e:
-        raise ValueError(f"windows={given!r} {e}; allowed is a list like '1m,1h,5m/1m'") from None
+        raise ValueError(f"{name}={given!r} {e}; allowed is {like}") from None
 
 
 def _view(name: str, table: Mapping[str, Any], aggregations: Iterable[Aggregation]) -> View:
@@ -229,10 +241,10 @@ def _view(name: str, table: Mapping[str, Any], aggregations: Iterable[Aggregatio
     attributes = _plain(topics.clean(Entity(entity)), ("string",))
     if attribute not in attributes:
         raise ValueError(f"by={table['by']!r} is not a text of {entity}; allowed are {', '.join(attributes)}")
-    if given := [k for k in ("measures", "windows") if k in table]:
+    if given := [k for k in _KEYS if k != "by" and k in table]:
         raise ValueError(f"{given[0]} is not for a view; allowed is only by, as the view has those of its table")
     key = FIELDS[Entity(entity)].key
-    base = next((a for a in aggregations if a.by == key), None)
+    base = next((a for a in aggregations if a.by == key and not a.session), None)
     if base is None:
-        raise ValueError(f"a view by an attribute of {entity} needs an entry by {key}; add one")
+        raise ValueError(f"a view by an attribute of {entity} needs an entry by {key} without session; add one")
     return View(name, Entity(entity), attribute, base)

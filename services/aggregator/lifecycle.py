@@ -6,7 +6,7 @@ stream's watermark ────▶ end ─────────────�
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import polars as pl
@@ -16,30 +16,34 @@ from services.aggregator.watermark import Watermark
 
 
 class WindowState(StrEnum):
-    """The state of a window's row."""
+    """The state of a window's row, or of a result: only a result is merged."""
 
     OPEN = "open"
     FIRED = "fired"
     FINAL = "final"
+    MERGED = "merged"
 
 
 class Outcome(StrEnum):
-    """The kinds of results: a window fires, is revised, or becomes final."""
+    """The kinds of results: a window fires, is revised, becomes final; a session becomes part of an earlier one."""
 
     FIRED = "fired"
     REVISED = "revised"
     FINAL = "final"
+    MERGED = "merged"
 
 
 @dataclass(frozen=True)
 class WindowUpdate:
     """``rows`` to be written, and ``results`` for `sales.windows`; in key order, as :attr:`totals.Grouping.rows`.
 
-    A row that fires and becomes final at once is twice in ``results``, fired first.
+    A row that fires and becomes final at once is twice in ``results``, fired first. ``gone``: the rows to be deleted,
+    which only sessions have.
     """
 
     rows: pl.DataFrame
     results: pl.DataFrame
+    gone: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
 def update_windows(stored: pl.DataFrame, deltas: pl.DataFrame, watermark: Watermark, lateness: int) -> WindowUpdate:
@@ -99,8 +103,8 @@ def outcomes(results: pl.DataFrame) -> Mapping[Outcome, int]:
     if results.is_empty():
         return {}
     outcome = (
-        pl.when(pl.col(STATE) == WindowState.FINAL.value)
-        .then(pl.lit(Outcome.FINAL.value))
+        pl.when(pl.col(STATE).is_in([WindowState.FINAL.value, WindowState.MERGED.value]))
+        .then(STATE)
         .when(pl.col(REVISION) > 0)
         .then(pl.lit(Outcome.REVISED.value))
         .otherwise(pl.lit(Outcome.FIRED.value))

@@ -9,6 +9,7 @@ from retail_stream.service.metrics import Gauges
 from services.aggregator.batch import Applied
 from services.aggregator.lifecycle import Outcome
 from services.aggregator.step import LATE as TOO_LATE
+from services.aggregator.totals import Grouping
 from services.aggregator.watermark import Stream, Watermark
 from services.aggregator.windows import SECOND
 
@@ -45,11 +46,12 @@ OLDEST = Gauges("aggregator_outbox_oldest_seconds", "How long the oldest of them
 LEADS = Gauge("aggregator_outbox_leads", "1 while this worker publishes the outbox: one of all replicas does")
 
 
-def begin(groupings: Iterable[str]) -> None:
+def begin(groupings: Iterable[Grouping]) -> None:
     """Show the counters of results of these groupings: one that appears with its first event has no rate for it."""
-    for name in groupings:
+    for g in groupings:
         for outcome in Outcome:
-            WINDOWS.labels(name, outcome)
+            if g.is_session or outcome is not Outcome.MERGED:
+                WINDOWS.labels(g.name, outcome)
 
 
 def count(applied: Applied) -> None:

@@ -20,7 +20,7 @@ from retail_stream.warehouse import postgres
 from services.aggregator import late
 from services.aggregator.declared import CENTS, COUNTS, MEASURES, NET, SHIPPED, Declarations
 from services.aggregator.step import LATE, PARTITION, Rules
-from services.aggregator.totals import ID, REVISION, SIZE, START, STATE, Grouping
+from services.aggregator.totals import END, ID, REVISION, SIZE, START, STATE, Grouping
 from services.aggregator.warehouse import instant
 from services.aggregator.watermark import BEFORE, Rise
 from services.aggregator.windows import SECOND
@@ -104,7 +104,7 @@ class Encoder:
                 "kind": grouping.name,
                 "window_size": self._names[row[SIZE]],
                 "window_start": row[START],
-                "window_end": row[START] + row[SIZE],
+                "window_end": row.get(END, row[START] + row[SIZE]),
                 **dict.fromkeys(self._keys),
                 grouping.declared.by: row[ID],
                 **{c: row.get(c) for c in COUNTS},

@@ -115,6 +115,7 @@ def _drop(connection: Connection, table: str, *, is_wanted: bool) -> None:
 
 def _make_table(connection: Connection, entry: Aggregation) -> None:
     table, column = entry.table, entry.by
+    each = f"session, which ends {entry.session} after its last sale" if entry.session else "window"
     unmeasured = [m for m in reversed(MEASURES) if m not in entry.measures]
     for statement in (
         f"CREATE TABLE public.{table} (LIKE {_MODEL} INCLUDING GENERATED INCLUDING COMMENTS INCLUDING CONSTRAINTS) "
@@ -128,10 +129,23 @@ def _make_table(connection: Connection, entry: Aggregation) -> None:
             f"CREATE INDEX {table}_{state} ON public.{table} (window_end) WHERE state = '{state}'"
             for state in ("open", "fired")
         ),
-        f"COMMENT ON TABLE public.{table} IS 'sums of the sales by {column} in each window; declared in {NAME}'",
+        f"COMMENT ON TABLE public.{table} IS 'sums of the sales by {column} in each {each}; declared in {NAME}'",
+        *(_of_sessions(entry) if entry.session else []),
         _comment(f"public.{table}.{column}", _column_comment(connection, "fact_sales", column)),
     ):
         connection.execute(text(statement))
+
+
+def _of_sessions(entry: Aggregation) -> list[str]:
+    """What the table of sessions has otherwise: an index by which a sale finds its sessions, and comments."""
+    table = f"public.{entry.table}"
+    return [
+        f"CREATE INDEX {entry.table}_end ON {table} ({entry.by}, window_end)",
+        _comment(f"{table}.window_size", "the gap: sales at most this far apart are in one session"),
+        _comment(f"{table}.window_start", "the time of the first sale"),
+        _comment(f"{table}.window_end", "the time of the last sale and the gap"),
+        _comment(f"{table}.revision", "how many results of the session were published before its next or newest one"),
+    ]
 
 
 def _make_view(connection: Connection, view: View) -> None:

@@ -14,6 +14,8 @@ from services.aggregator.windows import Window
 MEASURES: Final = (*COUNTS, *CENTS)
 SIZE: Final = "size"
 START: Final = "start"
+#: Only of sessions: where they end, exclusive.
+END: Final = "end"
 ID: Final = "id"
 WINDOW_KEY: Final = (SIZE, START, ID)
 REVISION: Final = "revision"
@@ -45,11 +47,17 @@ class Grouping:
         """Whether its ids are texts."""
         return self.declared.holds == "string"
 
+    @property
+    def is_session(self) -> bool:
+        """Whether its windows are sessions."""
+        return bool(self.declared.session)
+
     @cached_property
     def schema(self) -> dict[str, pl.DataType]:
         """The columns of its sums."""
         ids = {SIZE: pl.Int64(), START: pl.Int64(), ID: _DTYPES[self.declared.holds]}
-        return {**ids, **dict.fromkeys(self.measures, pl.Int64())}
+        end = {END: pl.Int64()} if self.is_session else {}
+        return {**ids, **dict.fromkeys(self.measures, pl.Int64()), **end}
 
     @cached_property
     def rows(self) -> dict[str, pl.DataType]:
@@ -92,7 +100,7 @@ def per_window(sales: pl.DataFrame, groupings: Sequence[Grouping], lateness: int
 
     Each frame has one row for each (size, start, id), sorted by them, with the columns of its ``schema``.
     """
-    sums = pl.collect_all([_sums(sales.lazy(), g, lateness) for g in groupings])
+    sums = pl.collect_all([(_sessions if g.is_session else _sums)(sales.lazy(), g, lateness) for g in groupings])
     return {g.name: frame for g, frame in zip(groupings, sums, strict=True)}
 
 
@@ -116,3 +124,26 @@ def _sums(sales: pl.LazyFrame, grouping: Grouping, lateness: int) -> pl.LazyFram
             in_time = panes.with_columns(numbers.alias("number")).explode("number").with_columns(start)
         frames.append(in_time.group_by(START, ID).agg(sums).with_columns(pl.lit(window.size, pl.Int64).alias(SIZE)))
     return pl.concat(frames).select(*grouping.schema).sort(WINDOW_KEY)
+
+
+def _sessions(sales: pl.LazyFrame, grouping: Grouping, lateness: int) -> pl.LazyFrame:
+    """The sessions that these sales make by themselves."""
+    (window,) = grouping.windows
+    time, item = pl.col("event_time"), pl.col(ID)
+    # Of the first row there is nothing before it.
+    begins = ((item != item.shift()) | (time - time.shift() > window.size)).fill_null(True)
+    return (
+        sales.filter(window.missed(lateness) == 0)
+        .select("event_time", grouping.id().alias(ID), *grouping.measures)
+        .sort(ID, "event_time")
+        .group_by(begins.cum_sum().alias("session"))
+        .agg(
+            item.first(),
+            time.first().alias(START),
+            time.last().alias(END) + window.size,
+            *(pl.col(m).sum() for m in grouping.measures),
+        )
+        .with_columns(pl.lit(window.size, pl.Int64).alias(SIZE))
+        .select(*grouping.schema)
+        .sort(WINDOW_KEY)
+    )

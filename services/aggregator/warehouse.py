@@ -4,23 +4,18 @@ Every transaction that changes this state first locks the row of ``stream_waterm
 on what has fired, and the ids of the outbox are in commit order.
 """
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-import polars as pl
 from sqlalchemy import Connection, Engine, text
 
 from retail_stream.errors import Fenced, Locked
 from retail_stream.waiting import Outage, Wait
 from retail_stream.warehouse import postgres
-from services.aggregator.declared import CENTS
-from services.aggregator.totals import ID, REVISION, SIZE, START, STATE, WINDOW_KEY, Grouping
 from services.aggregator.watermark import Stream, Watermark
-from services.aggregator.windows import SECOND
 
 T = TypeVar("T")
 
@@ -156,89 +151,3 @@ def save_watermarks(
             text("UPDATE stream_watermark SET watermark = :mark, advanced_at = :at WHERE topic = :topic"),
             {"topic": topic, "mark": instant(stream.watermark), "at": instant(stream.advanced_at)},
         )
-
-
-def window_rows(
-    connection: Connection, grouping: Grouping, touched: pl.DataFrame, past: Watermark, lateness: int
-) -> pl.DataFrame:
-    """Stored window rows of a grouping (its ``rows``) that have a key of ``touched`` or are due.
-
-    ``past``: the stream's watermark, in microseconds; None if no window can be due. ``lateness``: microseconds.
-    """
-    table, column = grouping.declared.table, grouping.declared.by
-    frames = []
-    if touched.height:
-        query = f"""
-            FROM unnest(%s::bigint[], %s::bigint[], %s::{_array_type(grouping)}) AS k (size, start, id)
-            JOIN {table} w ON w.window_size = make_interval(secs => k.size)
-                AND w.window_start = to_timestamp(k.start) AND w.{column} = k.id
-        """
-        frames.append(_read(connection, grouping, query, _keys(touched)))
-    for state, time in (("open", past), ("fired", None if past is None else past - lateness)):
-        if time is not None:
-            due = f"FROM {table} w WHERE state = '{state}' AND window_end <= %s"
-            frames.append(_read(connection, grouping, due, [instant(time)]))
-    found = [frame for frame in frames if frame.height]
-    if len(found) > 1:
-        return pl.concat(found).unique(WINDOW_KEY)
-    return found[0] if found else pl.DataFrame(schema=grouping.rows)
-
-
-def save_windows(connection: Connection, grouping: Grouping, rows: pl.DataFrame, now: int) -> None:
-    """Insert or update window rows of a grouping (its ``rows``), in key order; ``now``: microseconds."""
-    if rows.is_empty():
-        return
-    table, column, measures = grouping.declared.table, grouping.declared.by, grouping.measures
-    sums = "".join(f"{m} * 0.01, " if m in CENTS else f"{m}, " for m in measures)
-    names = [*measures, "revision", "state", "updated_at"]
-    postgres.cursor(connection).execute(
-        f"""
-        INSERT INTO {table} (window_size, window_start, window_end, {column}, {", ".join(names)})
-        SELECT make_interval(secs => size), to_timestamp(start), to_timestamp(start + size), id,
-               {sums}revision, state, %s
-        FROM unnest(%s::bigint[], %s::bigint[], %s::{_array_type(grouping)}, {"%s::bigint[], " * len(measures)}
-                    %s::integer[], %s::text[])
-            AS r (size, start, id, {"".join(f"{m}, " for m in measures)}revision, state)
-        ON CONFLICT (window_size, window_start, {column}) DO UPDATE
-        SET {", ".join(f"{n} = EXCLUDED.{n}" for n in names)}
-        """,
-        [instant(now), *_keys(rows), *(_array(rows[c]) for c in (*measures, REVISION, STATE))],
-    )
-
-
-def _array_type(grouping: Grouping) -> str:
-    return {"int": "integer[]", "long": "bigint[]", "string": "text[]"}[grouping.declared.holds]
-
-
-def _keys(rows: pl.DataFrame) -> list[object]:
-    """The columns of the key as parameters; sizes and starts in seconds, exact for the bounds of windows."""
-    ids = rows[ID]
-    # The driver quotes texts; a literal of numbers is quicker.
-    return [
-        *(_array(rows[c] // SECOND) for c in (SIZE, START)),
-        ids.to_list() if ids.dtype == pl.String else _array(ids),
-    ]
-
-
-def _array(column: pl.Series) -> str:
-    """A column of numbers or states as a literal of a Postgres array."""
-    return "{" + str(column.cast(pl.String).str.join(",").item()) + "}"
-
-
-def _read(connection: Connection, grouping: Grouping, source: str, parameters: list[object]) -> pl.DataFrame:
-    sums = "".join(f"(w.{m} * 100)::bigint, " if m in CENTS else f"w.{m}, " for m in grouping.measures)
-    column = f"w.{grouping.declared.by}"
-    # In hex, a text is the same in any format.
-    number = f"encode(convert_to({column}, 'UTF8'), 'hex')" if grouping.is_text else column
-    statement = f"""
-        COPY (SELECT (extract(epoch FROM w.window_size) * {SECOND})::bigint,
-                     (extract(epoch FROM w.window_start) * {SECOND})::bigint,
-                     {number}, {sums}w.revision, w.state {source}) TO STDOUT (FORMAT csv)
-    """
-    with postgres.cursor(connection) as cursor, cursor.copy(statement, parameters) as rows:
-        content = b"".join(bytes(block) for block in rows)
-    if not content:
-        return pl.DataFrame(schema=grouping.rows)
-    frame = pl.read_csv(io.BytesIO(content), has_header=False, schema=grouping.rows)
-    # An empty text may be read as null.
-    return frame.with_columns(pl.col(ID).fill_null("").str.decode("hex").cast(pl.String)) if grouping.is_text else frame

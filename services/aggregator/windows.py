@@ -7,6 +7,8 @@ also before 1970. Times are int64 microseconds UTC.
     hopping 3m/1m   |-----------w0-------------|
                              |-----------w1-------------|  a time is in size / slide windows; they share its
                              | pane   |                    pane [start, start + slide), start = floor(time / slide)
+
+Sessions have no fixed bounds: sessions.py. A sale by itself is a session [time, time + gap).
 """
 
 import re
@@ -24,11 +26,15 @@ SECOND: Final = 1_000_000
 
 @dataclass(frozen=True)
 class Window:
-    """One kind of window. ``size`` and ``slide`` in microseconds, size a multiple of slide; ``text`` as configured."""
+    """One kind of window. ``size`` and ``slide`` in microseconds, size a multiple of slide; ``text`` as configured.
+
+    ``is_session``: sessions; ``size`` and ``slide`` are the gap, and the window of a sale by itself begins with it.
+    """
 
     text: str
     size: int
     slide: int
+    is_session: bool = False
 
     @property
     def name(self) -> str:
@@ -42,7 +48,8 @@ class Window:
 
     def pane(self) -> pl.Expr:
         """Start of the pane that ``event_time`` is in, which is also the start of its last window."""
-        return pl.col("event_time") // self.slide * self.slide
+        time = pl.col("event_time")
+        return time if self.is_session else time // self.slide * self.slide
 
     def missed(self, lateness: int) -> pl.Expr:
         """The number of its windows that a sale is too late for: the oldest ones, with end + lateness <= BEFORE.
@@ -54,7 +61,7 @@ class Window:
 
     def ends(self, event_time: int) -> list[int]:
         """The exclusive ends of the windows that a time is in, oldest first."""
-        pane = event_time // self.slide * self.slide
+        pane = event_time if self.is_session else event_time // self.slide * self.slide
         return [pane + i * self.slide for i in range(1, self.panes + 1)]
 
 
@@ -84,6 +91,21 @@ def parse(text: str) -> tuple[Window, ...]:
     return tuple(windows[size] for size in sorted(windows))
 
 
+def parse_gap(text: str) -> Window:
+    """Sessions from their gap, such as ``30m``.
+
+    Raises:
+        ValueError: what is wrong, as a predicate.
+    """
+    match = _ONE.fullmatch(text)
+    if match is None or match[3]:
+        raise ValueError("is not a gap in s, m, h or d")
+    gap = int(match[1]) * _UNITS[match[2]]
+    if gap > 366 * _UNITS["d"]:
+        raise ValueError("is longer than 366d")
+    return Window(text, gap * SECOND, gap * SECOND, is_session=True)
+
+
 def expiry(windows: tuple[Window, ...], lateness: int) -> pl.Expr:
     """The time at which the last window of a sale becomes final: its largest end + lateness."""
     return pl.max_horizontal(w.pane() + w.size for w in windows) + lateness
@@ -93,4 +115,8 @@ def may_be_due(windows: tuple[Window, ...], lateness: int, was: Watermark, is_no
     """Whether the end, or end + lateness, of some window may lie in (was, is_now]; if not, no query is needed."""
     if was is None or is_now is None:
         return is_now is not None
-    return any((is_now - by) // w.slide > (was - by) // w.slide for w in windows for by in (0, lateness))
+    return any(
+        is_now > was if w.is_session else (is_now - by) // w.slide > (was - by) // w.slide
+        for w in windows
+        for by in (0, lateness)
+    )

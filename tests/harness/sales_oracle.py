@@ -13,13 +13,15 @@ LONGEST_LOOK_AWAY = 10 * SECOND
 class Rules:
     """``kinds``: size and slide of each kind of window; all in microseconds.
 
-    ``further``: groupings beside store and product, as name, column, and kinds of their own.
+    ``further``: groupings beside store and product, as name, column, and kinds of their own. ``sessions``: name, column
+    and gap.
     """
 
     kinds: tuple[tuple[int, int], ...]
     delay: int
     lateness: int
     further: tuple[tuple[str, str, tuple[tuple[int, int], ...]], ...] = ()
+    sessions: tuple[tuple[str, str, int], ...] = ()
 
     @property
     def groupings(self) -> tuple[tuple[str, str, tuple[tuple[int, int], ...]], ...]:
@@ -61,6 +63,12 @@ class Outcome:
     dropped: set[tuple[int, int]] = field(default_factory=set)
     stream: list[int | None] = field(default_factory=list)
     rises: list[tuple[int, int, int]] = field(default_factory=list)
+    ends: dict[tuple, int] = field(default_factory=dict)  # of sessions, by the key of rows
+    counted: "Counted" = field(default_factory=dict, compare=False)
+
+
+#: Sales that count in sessions: name, gap and id → time and measures of each.
+Counted = dict[tuple, list[tuple[int, tuple[int, ...]]]]
 
 
 def top(*times: int | None) -> int | None:
@@ -71,30 +79,59 @@ def count(r: dict, p: int, mark: int | None, rules: Rules, seen: set, sums: dict
     kinds = {kind for _, _, own in rules.groupings for kind in own}
     starts = [(size, s) for size, slide in kinds for s in brute_starts(size, slide, r["event_time"])]
     identity = (r["transaction_id"], r["event_time"], r["store_id"])
-    held = mark is None or max(sum(s) for s in starts) + rules.lateness > mark
+    ends = [*(sum(s) for s in starts), *(r["event_time"] + gap for _, _, gap in rules.sessions)]
+    held = mark is None or max(ends) + rules.lateness > mark
     if held and identity in seen:
         out.dropped.add((p, r["offset"]))
         return
     seen.add(identity)
+    total, returned = round(r["total_amount"] * 100), r["quantity"] < 0
+    add = (
+        1,
+        0 if returned else r["quantity"],
+        -r["quantity"] if returned else 0,
+        0 if returned else total,
+        -total if returned else 0,
+        round(r["discount_applied"] * 100),
+        round(r["tax_amount"] * 100),
+    )
+    for name, column, gap in rules.sessions:
+        if mark is not None and mark >= r["event_time"] + gap + rules.lateness:
+            out.late.add((p, r["offset"]))
+        else:
+            out.counted.setdefault((name, gap, key_of(r[column])), []).append((r["event_time"], add))
     for size, start in starts:
         if mark is not None and mark >= start + size + rules.lateness:
             out.late.add((p, r["offset"]))
             continue
-        total, returned = round(r["total_amount"] * 100), r["quantity"] < 0
-        add = (
-            1,
-            0 if returned else r["quantity"],
-            -r["quantity"] if returned else 0,
-            0 if returned else total,
-            -total if returned else 0,
-            round(r["discount_applied"] * 100),
-            round(r["tax_amount"] * 100),
-        )
         for name, column, own in rules.groupings:
             if size in dict(own):
-                number = r[column][:500] if isinstance(r[column], str) else r[column]
-                row = sums.setdefault((name, size, start, number), [0] * 7)
+                row = sums.setdefault((name, size, start, key_of(r[column])), [0] * 7)
                 row[:] = [a + b for a, b in zip(row, add, strict=True)]
+
+
+def key_of(value: str | int) -> str | int:
+    """The id that a column's value makes."""
+    return value[:500] if isinstance(value, str) else value
+
+
+def sessions(counted: Counted) -> dict[tuple, tuple[int, tuple[int, ...]]]:
+    """Sessions of all sales that count, by the key of rows: their ends and measures.
+
+    Each sale begins as a session of its own; two that overlap or touch become one, until none do.
+    """
+    made: dict[tuple, tuple[int, tuple[int, ...]]] = {}
+    for (name, gap, number), sales in counted.items():
+        apart = [(time, time + gap, add) for time, add in sales]
+        while pair := next(
+            ((a, b) for a in apart for b in apart if a is not b and a[0] <= b[1] and b[0] <= a[1]), None
+        ):
+            a, b = pair
+            apart = [s for s in apart if s is not a and s is not b]
+            both = tuple(x + y for x, y in zip(a[2], b[2], strict=True))
+            apart.append((min(a[0], b[0]), max(a[1], b[1]), both))
+        made |= {(name, gap, start, number): (end, add) for start, end, add in apart}
+    return made
 
 
 def brute_starts(size: int, slide: int, time: int) -> list[int]:
@@ -147,4 +184,9 @@ def oracle(run: Feed) -> Outcome:
         past = stream is not None and stream >= end
         over = stream is not None and stream >= end + rules.lateness
         out.rows[key] = (*measures, "final" if over else "fired" if past else "open")
+    for key, (end, measures_of_session) in sessions(out.counted).items():
+        past = stream is not None and stream >= end
+        over = stream is not None and stream >= end + key[1] + rules.lateness
+        out.rows[key] = (*measures_of_session, "final" if over else "fired" if past else "open")
+        out.ends[key] = end
     return out

@@ -3,16 +3,24 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
-from retail_stream.avro.decode import HEADER_BYTES, RecordSchema
+from commands.status import status
+from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, encode, frame
 from retail_stream.avro.registry import Registry
+from retail_stream.entities import Entity
+from retail_stream.kafka import clients
 from retail_stream.kafka.headers import headers_by_name
 from retail_stream.kafka.reading import read_to_end
-from retail_stream.topics import Result, topic
+from retail_stream.settings import Connections
+from retail_stream.topics import Result, clean, raw, topic
+from retail_stream.warehouse import postgres
+from tests.harness.eventually import eventually
 from tests.harness.servers import connections_of, copied_database
 from tests.integration.commands.conftest import five_seconds
 from tests.integration.commands.verify.reports import run
@@ -28,12 +36,18 @@ SETTINGS = {
     "SALES_WINDOWS": "5s",
     "ALLOWED_LATENESS_S": "2",
 }
-OWN, IN_THE_TEST = 'windows = "15m/5m"', 'windows = "15s/5s"'
-TABLES = ("sales_by_payment_window", "sales_by_customer_window", "sales_by_brand_window")
+#: As documented, and as a minute needs it. Sessions of this gap are published and then joined by late sales.
+IN_THE_TEST = {'windows = "15m/5m"': 'windows = "15s/5s"', 'session = "30m"': 'session = "4s"'}
+TABLES = ("sales_by_payment_window", "sales_by_visit_window", "sales_by_customer_window", "sales_by_brand_window")
+MIDDLE = "2026-03-01T08:00:30Z"
 #: One damage to each, to the declared key and to what was made; the last to a table that only the catalogue sees.
 DAMAGES = """
     UPDATE sales_by_payment_window SET taxes = taxes + 0.01
     WHERE ctid = (SELECT ctid FROM sales_by_payment_window WHERE state = 'final' ORDER BY window_start DESC LIMIT 1);
+    UPDATE sales_by_visit_window SET taxes = taxes + 0.01
+    WHERE ctid = (SELECT ctid FROM sales_by_visit_window WHERE state = 'final' ORDER BY window_start DESC LIMIT 1);
+    DELETE FROM window_revisions WHERE window_end = window_start;
+    DROP INDEX sales_by_visit_window_end;
     DELETE FROM sales_by_customer_window
     WHERE ctid = (SELECT ctid FROM sales_by_customer_window WHERE state = 'final' ORDER BY window_start DESC LIMIT 1);
     CREATE OR REPLACE VIEW sales_by_brand_window AS
@@ -55,8 +69,9 @@ def test_further_entries_are_filled_published_and_checked_as_documented(project:
     (project.folder / ".venv" / "bin").mkdir(parents=True)
     (project.folder / ".venv" / "bin" / "activate").touch()
     script = "\n".join([_STUBS, *map(told, blocks("docs/aggregations.md"))])
-    assert OWN in script
-    script = script.replace(OWN, IN_THE_TEST)
+    for own, in_the_test in IN_THE_TEST.items():
+        assert own in script
+        script = script.replace(own, in_the_test)
     env = {**os.environ, **project.env, **SETTINGS, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-c", script], cwd=project.folder, env=env, text=True, capture_output=True, timeout=300
@@ -64,11 +79,12 @@ def test_further_entries_are_filled_published_and_checked_as_documented(project:
     logs = "".join(path.read_text()[-2000:] for path in project.folder.glob("*.log"))
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}\n{logs}"
     said = done.stdout.rpartition(f"{_MARK}python - <<")[2]
-    status, _, report = said.partition("✓")
-    assert "sales_by_customer_window" in status
+    shown, _, report = said.partition("✓")
+    assert "sales_by_customer_window" in shown
     for table in TABLES:
         assert f"✓ {table} " in f"✓{report}", report
 
+    _killed_while_late_sales_join_sessions(project)
     sums = "SELECT sum(transactions), sum(gross_sales) FROM"
     by_store = project.query(f"{sums} sales_by_window")
     assert project.query(f"{sums} sales_by_customer_window") == by_store
@@ -78,6 +94,80 @@ def test_further_entries_are_filled_published_and_checked_as_documented(project:
     _results_are_published(project)
     _damages_are_named(project)
     _other_entries_are_refused_until_a_rebuild(project)
+
+
+def _killed_while_late_sales_join_sessions(project: Project) -> None:
+    # So that the watermark does not go on while the test waits.
+    settings = {**SETTINGS, "IDLE_TIMEOUT_S": "3600"}
+    for name in ("cleaner", "scd_merger", "aggregator"):
+        project.start(name, **settings)
+    connections = connections_of(project.stack)
+    engine = postgres.engine(connections.database_url)
+
+    def drain() -> None:
+        eventually(lambda: status.look(engine, connections).drained, project.services.log, 120, every_s=0.3)
+
+    drain()
+    ((customer,),) = project.query(
+        "SELECT customer_id FROM customers_current c "
+        "WHERE NOT EXISTS (SELECT FROM fact_sales f WHERE f.customer_id = c.customer_id) LIMIT 1"
+    )
+    newest = _newest_sales(connections)
+    ((start,),) = project.query(
+        "SELECT extract(epoch FROM greatest((SELECT max(event_time) FROM fact_sales), watermark))::bigint * 1000000 "
+        "FROM pipeline.stream_watermark"
+    )
+    one, other = [start + 1_000_000, start + 6_000_000]
+    #  gap 4 s: [1, 5) and [6, 10) are published at watermark 10.5, and the first is final at 11
+    _sell(connections, newest, {min(newest): [one, other]}, customer)
+    _sell(connections, newest, {p: [start + 20_500_000] for p in newest})
+    visits = f"SELECT state FROM sales_by_visit_window WHERE customer_id = {customer}"
+    eventually(lambda: project.query(visits) == [("fired",)] * 2, "both sessions are published", 60)
+    _sell(connections, newest, {min(newest): [start + 5_000_000]}, customer)
+    project.running["aggregator"].kill()
+    project.start("aggregator", **settings)
+    drain()
+    engine.dispose()
+    project.stop("cleaner", "scd_merger", "aggregator")
+    assert project.query(visits) == [("fired",)]
+    ((taken_back,),) = project.query("SELECT count(*) FROM window_revisions WHERE window_end = window_start")
+    assert taken_back == 1
+    for since in (None, MIDDLE):
+        code, report = run(connections, since)
+        assert code == 0, report
+
+
+def _newest_sales(connections: Connections) -> dict[int, dict[str, Any]]:
+    """The newest clean sale of each partition."""
+    reader = RecordSchema(topic(clean(Entity.SALES)).schema())
+    newest = {}
+    for message in read_to_end(connections, clean(Entity.SALES)):
+        sale = reader.record(message.value()[HEADER_BYTES:])
+        assert sale is not None
+        newest[message.partition()] = sale
+    return newest
+
+
+def _sell(
+    connections: Connections,
+    like: Mapping[int, dict[str, Any]],
+    times: Mapping[int, Sequence[int]],
+    customer: int | None = None,
+) -> None:
+    """Publish raw sales at these times of these partitions, like others there."""
+    schema = topic(raw(Entity.SALES)).schema()
+    number = Registry(connections.schema_registry_url).register(topic(raw(Entity.SALES)).subject, schema)
+    producer = clients.producer(connections)
+    for partition, some in times.items():
+        for time in some:
+            changed = {"transaction_id": time, "event_time": time}
+            changed |= {} if customer is None else {"customer_id": customer}
+            sale = {**like[partition], **changed}
+            value = frame(number, encode(RecordSchema(schema).plain, sale))
+            producer.produce(
+                raw(Entity.SALES), value, str(sale["store_id"]).encode(), partition, timestamp=time // 1000
+            )
+    assert producer.flush(30) == 0
 
 
 def _results_are_published(project: Project) -> None:
@@ -116,13 +206,14 @@ def _damages_are_named(project: Project) -> None:
         code, report = run(copy)
         assert code == 1
         red = {line.split("  ")[0].removeprefix("✗ ") for line in report.splitlines() if line.startswith("✗")}
-        assert red == {*TABLES, "sales.windows", "tables as declared", "aggregations"}, report
+        assert red == {*TABLES, "sales.windows", "window_revisions", "tables as declared", "aggregations"}, report
         for words in (
             "taxes expected",
             "customer_id ",
             "brand 'one'",
             "payment_window.payment_method'",
             "window_open'",
+            "window_end'",
         ):
             assert words in report, report
         code, report = run(copy, SETTINGS["GENERATOR_START_TIME"])

@@ -41,12 +41,12 @@ class Aggregators(Services):
         super().__init__({**servers_of(connections), **SETTINGS, "IDLE_TIMEOUT_S": "3600"}, log)
         self.connections = connections
 
-    def run(self, **settings: str) -> ServiceProcess:
+    def run(self, program: str = "aggregator", **settings: str) -> ServiceProcess:
         """Start one, after removing from the group those that were killed."""
         brokers = self.connections.kafka_bootstrap_servers
         if any(not service.is_running() for service in self.started):
             remove_members(clients.admin(self.connections), brokers, Group.AGGREGATOR)
-        return self.start("aggregator", **settings)
+        return self.start(program, **settings)
 
 
 class Source:
@@ -91,18 +91,29 @@ class Source:
                     "tax_amount": total / 12,
                 }
                 self.recent.append(sale)
-            partition = sale["store_id"] % self.partitions
-            self.sources[partition] += rng.randrange(1, 3)
-            for _ in range(1 + (rng.random() < 0.05)):  # the cleaner is at-least-once
-                self.producer.produce(
-                    "sales.clean",
-                    key=str(sale["store_id"]).encode(),
-                    value=frame(self.schema_id, encode(SALES, sale)),
-                    partition=partition,
-                    timestamp=self.now // 1000,
-                    headers=[(SOURCE_OFFSET, as_big_endian(self.sources[partition]))],
-                )
+            self._send(sale)
         self.producer.flush(30)
+
+    def sell(self, number: int, *times: int) -> None:
+        """A sale at each time, of the store and the product with this number."""
+        for time in times:
+            sale = dict.fromkeys((f["name"] for f in SALES["fields"]), 1)
+            fields = {"transaction_id": self.rng.randrange(10**9), "store_id": number, "product_id": number}
+            self._send({**sale, **fields, "event_time": time, "payment_method": "card"})
+        self.producer.flush(30)
+
+    def _send(self, sale: dict[str, Any]) -> None:
+        partition = sale["store_id"] % self.partitions
+        self.sources[partition] += self.rng.randrange(1, 3)
+        for _ in range(1 + (self.rng.random() < 0.05)):  # the cleaner is at-least-once
+            self.producer.produce(
+                "sales.clean",
+                key=str(sale["store_id"]).encode(),
+                value=frame(self.schema_id, encode(SALES, sale)),
+                partition=partition,
+                timestamp=self.now // 1000,
+                headers=[(SOURCE_OFFSET, as_big_endian(self.sources[partition]))],
+            )
 
 
 def record(schema: RecordSchema, value: bytes) -> dict[str, Any]:
@@ -112,7 +123,7 @@ def record(schema: RecordSchema, value: bytes) -> dict[str, Any]:
     return fields
 
 
-def oracle(connections: Connections) -> tuple[Outcome, dict[tuple, tuple], dict[tuple, int]]:
+def oracle(connections: Connections, rules: Rules = RULES) -> tuple[Outcome, dict[tuple, tuple], dict[tuple, int]]:
     """The outcome of all of `sales.clean` with the rises of `sales.watermarks`, and what names its records.
 
     That is: the identity of each sale → timestamp, partition and raw offset of its first record; the partition and
@@ -138,8 +149,8 @@ def oracle(connections: Connections) -> tuple[Outcome, dict[tuple, tuple], dict[
         sources[p] = source
         assert sale is not None
         mark = top(marks[p], *(w for offset, w in rises[p] if offset <= message.offset()))
-        count({**sale, "offset": message.offset()}, p, mark, RULES, seen[p], sums, out)
-        marks[p] = top(mark, min(sale["event_time"], message.timestamp()[1] * 1000) - RULES.delay)
+        count({**sale, "offset": message.offset()}, p, mark, rules, seen[p], sums, out)
+        marks[p] = top(mark, min(sale["event_time"], message.timestamp()[1] * 1000) - rules.delay)
         stamp, raw[p, message.offset()] = message.timestamp()[1] * 1000, source
         identities.setdefault((sale["transaction_id"], sale["event_time"], sale["store_id"]), (stamp, p, source))
     out.rows = {key: tuple(row) for key, row in sums.items()}

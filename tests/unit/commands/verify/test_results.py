@@ -11,7 +11,7 @@ import pytest
 from commands.audit.avro import Decoder
 from commands.audit.engine import Engine, connect
 from commands.audit.results import LATE_HEADERS, LateTable, OutboxRecord, WindowTable
-from commands.audit.windows import MONEY, USUAL, groupings, sizes
+from commands.audit.windows import COUNTS, MONEY, USUAL, groupings, sizes
 from commands.verify import results as checks
 from commands.verify.facts import OF_SALES
 from retail_stream import topics
@@ -102,6 +102,67 @@ def test_results_of_a_former_warehouse_are_no_difference(engine):
 )  # fmt: skip
 def test_a_wrong_result_is_named(engine, results, changed, words):
     check = windows_check(engine, ROWS, results, changed)
+    assert not check.ok
+    assert any(words in e for e in check.examples), check
+
+
+VISITS = f"{USUAL}; visit by product_id measures transactions session 10s"
+#: Product 7: a sale at each of these seconds, so the session [0, 30). Revisions of the sessions that it had before.
+SOLD = (0, 5, 12, 20)
+BEFORE = [
+    "(0, 0, 10, 0, 'fired', 1)", "(1, 12, 22, 0, 'fired', 1)", "(2, 12, 30, 1, 'fired', 2)",
+    "(3, 0, 30, 1, 'fired', 4)", "(4, 12, 12, 2, 'merged', 0)", "(5, 0, 30, 1, 'final', 4)",
+]  # fmt: skip
+
+
+def sessions_check(engine: Engine, results: list[str], changed: str = ""):
+    times = ", ".join(f"({t * S}, 7, false, 0)" for t in SOLD)
+    engine.execute(f"""
+        CREATE TABLE counted AS SELECT * FROM (VALUES {times}) t(event_time, product_id, duplicate, before);
+        CREATE TABLE sales_by_visit_window AS
+        SELECT {10 * S} AS window_size, 0 AS window_start, 7 AS product_id, {30 * S} AS window_end, 4 AS transactions,
+               1 AS revision, 'final' AS state;
+        CREATE TABLE window_results AS
+        SELECT 0 AS partition, o AS "offset", '{MINE}' AS warehouse, '7'::BLOB AS key, 'visit' AS kind,
+               {10 * S} AS window_size, s * {S} AS window_start, '7' AS id, r AS revision, state, e * {S} AS window_end,
+               n AS transactions,
+               {", ".join(f"NULL::BIGINT AS {m}" for m in (*COUNTS, *MONEY) if m != "transactions")}
+        FROM (VALUES {", ".join(results)}) t(o, s, e, r, state, n)
+    """)
+    if changed:
+        engine.execute(changed)
+    return checks.window_results(engine, groupings(VISITS, ())[2:], LATENESS)
+
+
+def test_a_session_that_became_part_of_another_one_was_taken_back(engine):
+    check = sessions_check(engine, BEFORE)
+    assert (check.ok, check.expected, check.actual) == (True, 6, 6), check
+
+
+def test_an_open_session_that_was_published_before_keeps_its_earlier_revisions(engine):
+    changed = "UPDATE sales_by_visit_window SET state = 'open', revision = 2"
+    assert sessions_check(engine, BEFORE[:5], changed).ok
+
+
+@pytest.mark.parametrize(
+    ("results", "changed", "words"),
+    [
+        (BEFORE[:4] + BEFORE[5:], "", "00:00:12Z id 7 revision 0 state 'fired': should not be there"),
+        (BEFORE[:1] + BEFORE[2:], "", "00:00:12Z id 7 revision 0 state 'fired': missing"),
+        (BEFORE[1:], "", "00:00:00Z id 7 revision 0 state 'fired': missing"),
+        (BEFORE, "UPDATE window_results SET transactions = 1 WHERE state = 'merged'", "expected 0, found 1"),
+        (BEFORE, "UPDATE window_results SET window_end = 1 WHERE state = 'merged'", "window_end expected"),
+        (BEFORE, f"DELETE FROM counted WHERE event_time = {12 * S}", "is merged, and not part of a longer session"),
+        (BEFORE, f"DELETE FROM counted WHERE event_time = {5 * S}", "is merged, and not part of a longer session"),
+        (
+            BEFORE,
+            f"INSERT INTO sales_by_visit_window SELECT * REPLACE ({12 * S} AS window_start) FROM sales_by_visit_window",
+            "is merged, and has a row",
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_result_of_a_session_is_named(engine, results, changed, words):
+    check = sessions_check(engine, results, changed)
     assert not check.ok
     assert any(words in e for e in check.examples), check
 

@@ -79,3 +79,51 @@ def test_a_window_that_was_not_revised_has_nothing_to_compare(engine: Engine) ->
     engine.execute("UPDATE expected_window_results SET last = 0")
     check = checked(engine)
     assert (check.ok, check.expected, check.note) == (True, 0, "no window was revised")
+
+
+VISITS = f"{USUAL}; visit by product_id session 10s"
+#: Product 7 in partition 0: (second, cents). In the order of offsets.
+SOLD = ((0, 100), (8, 200), (30, 1000), (17, 400))
+
+
+def visit(start: int, end: int, revision: int, number: int, gross: int, state: str = "fired") -> str:
+    sums = f"{number}, {number}, 0, {gross}, 0, {number}, {10 * number}, {gross - number}"
+    return f"('visit', {10 * S}, {start * S}, '7', {revision}, '{state}', {end * S}, {sums})"
+
+
+def sessions_checked(tmp_path, *results: str):
+    engine = connect(tmp_path)
+    rows = ", ".join(f"(0, {o}, 1, {cents}, 10, 1, 1, 7, {t * S}, NULL, false)" for o, (t, cents) in enumerate(SOLD))
+    engine.execute(f"""
+        CREATE TABLE counted AS SELECT * FROM (VALUES {rows}) t(partition, "offset", quantity, total_cents, tax_cents,
+            discount_cents, store_id, product_id, event_time, before, duplicate);
+        CREATE TABLE expected_window_results AS
+        SELECT 'visit' AS kind, {10 * S} AS window_size, 0 AS window_start, '7' AS id, {27 * S} AS window_end,
+               3 AS last
+    """)
+    names = "transactions, units_sold, units_returned, gross_sales, returns_amount, discounts, taxes, net_sales"
+    engine.execute(f"""
+        CREATE TABLE first_window_results AS SELECT * FROM (VALUES {", ".join([*results, visit(0, 27, 3, 3, 700)])})
+        t(kind, window_size, window_start, id, revision, state, window_end, {names})
+    """)
+    return revision_check(engine, groupings(VISITS, ()), 30 * S)
+
+
+def test_a_revision_of_a_session_has_the_sales_between_its_first_and_its_last(tmp_path) -> None:
+    check = sessions_checked(tmp_path, visit(0, 10, 0, 1, 100), visit(0, 18, 1, 2, 300), visit(0, 18, 2, 2, 300))
+    assert (check.ok, check.expected) == (True, 3), check
+
+
+@pytest.mark.parametrize(
+    ("revision", "words"),
+    [
+        (visit(0, 18, 1, 1, 200), "revision 1: these are not the sums of the first sales"),
+        (visit(0, 27, 1, 2, 500), "revision 1: these are not the sums of the first sales"),  # the last before another
+        (visit(0, 19, 1, 2, 300), "revision 1: no sale in time is at its begin, or the gap before its end"),
+        (visit(0, 40, 1, 2, 300), "revision 1: ends later than revision 2"),
+    ],
+)
+def test_other_sums_of_a_session_are_named(tmp_path, revision: str, words: str) -> None:
+    check = sessions_checked(tmp_path, visit(0, 10, 0, 1, 100), revision, visit(0, 27, 2, 3, 700))
+    assert not check.ok
+    assert any(words in example for example in check.examples), check

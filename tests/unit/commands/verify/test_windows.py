@@ -199,3 +199,42 @@ def test_a_sale_is_late_if_it_misses_a_window_of_any_grouping(engine):
     assert late(engine) == [1]
     assert rows(engine) == [(0, 1), (60, 1)]
     assert engine.execute("SELECT window_start, transactions FROM windows_method").fetchall() == [(60 * S, 1)]
+
+
+VISITS = f"{USUAL}; visit by product_id session 10s"
+
+
+def sessions(engine: Engine) -> list[tuple]:
+    query = "SELECT window_start / 1e6, window_end / 1e6, transactions, state FROM windows_visit ORDER BY 1"
+    return engine.execute(query).fetchall()
+
+
+@pytest.mark.parametrize(
+    ("times", "wanted"),
+    [
+        ((0, 9.999999), [(0, 19.999999, 2, "open")]),
+        ((10, 0), [(0, 20, 2, "open")]),
+        ((0, 10.000001), [(0, 10, 1, "open"), (10.000001, 20.000001, 1, "open")]),
+        ((-15, 5, -5, 5), [(-15, 15, 4, "open")]),
+    ],
+)
+def test_sales_of_an_id_at_most_the_gap_apart_are_in_one_session(engine, times, wanted):
+    stream(engine, *(Sale(at=t, store=i) for i, t in enumerate(times)), declared=VISITS)
+    assert sessions(engine) == wanted
+
+
+@pytest.mark.parametrize(
+    ("watermark", "state"), [(9.999999, "open"), (10, "fired"), (49.999999, "fired"), (50, "final")]
+)
+def test_a_session_is_final_a_gap_later_than_a_window(engine, watermark, state):
+    stream(engine, Sale(at=0), watermark=watermark, declared=VISITS)
+    assert sessions(engine) == [(0, 10, 1, state)]
+
+
+@pytest.mark.parametrize(("watermark", "too_late"), [(59.999999, []), (60, [1])])
+def test_a_sale_is_too_late_for_sessions_when_one_of_its_own_would_be(engine, watermark, too_late):
+    #  a sale at 20 is a session until 30, and in time until 60; [0, 60) is until 90
+    stream(engine, Sale(at=watermark), Sale(at=20), declared=VISITS)
+    assert late(engine) == too_late
+    assert len(sessions(engine)) == 2 - len(too_late)
+    assert sum(t for (t,) in rows(engine, "transactions")) == 2

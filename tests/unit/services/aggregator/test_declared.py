@@ -35,14 +35,19 @@ def test_an_entry_is_stored_in_one_canonical_line(tmp_path: Path) -> None:
         windows = "1h , 5m/1m"
         [sale]
         by = "transaction_id"
+        [visit]
+        by = "customer_id"
+        session = "30m"
         [brand]
         by = "products.brand"
         """,
     )
-    card, sale = entries.aggregations[2:]
+    card, sale, visit = entries.aggregations[2:]
+    assert [(w.name, w.is_session) for w in visit.windows_or(())] == [("30m", True)]
     assert (card.table, card.holds) == ("sales_by_card_window", "string")
     assert (sale.table, sale.holds, sale.measures) == ("sales_by_sale_window", "long", MEASURES)
     further = "card by payment_method measures transactions,taxes windows 5m/1m,1h; sale by transaction_id"
+    further += "; visit by customer_id session 30m"
     assert entries.text == f"{USUAL.text}; {further}"
     (brand,) = entries.views
     assert (brand.table, brand.text) == ("sales_by_brand_window", "brand by products.brand over product by product_id")
@@ -63,6 +68,15 @@ def test_an_entry_is_stored_in_one_canonical_line(tmp_path: Path) -> None:
         ("[x]\nby = 'store_id'\nmeasures = []", "measures is not a list of names; allowed are transactions"),
         ("[x]\nby = 'store_id'\nmeasures = ['profit']", "measures has 'profit', which is not one; allowed are"),
         ("[x]\nby = 'store_id'\nmeasures = ['net_sales']", "measures has net_sales, which needs gross_sales; allowed"),
+        ("[x]\nby = 'store_id'\nsession = '30m/5m'", "entry x: session='30m/5m' is not a gap in s, m, h or d"),
+        ("[x]\nby = 'store_id'\nsession = 30", "session=30 is not a gap in s, m, h or d; allowed is a gap like '30m'"),
+        ("[x]\nby = 'store_id'\nsession = '367d'", "session='367d' is longer than 366d; allowed is a gap like '30m'"),
+        ("[x]\nby = 'store_id'\nsession = '30m'\nwindows = '1h'", "it has windows and session; allowed is one of them"),
+        ("[x]\nby = 'products.brand'\nsession = '30m'", "session is not for a view; allowed is only by"),
+        (
+            "[x]\nby = 'customers.gender'\n[y]\nby = 'customer_id'\nsession = '30m'",
+            "a view by an attribute of customers needs an entry by customer_id without session; add one",
+        ),
         ("[X]\nby = 'store_id'", "entry X: the name is not valid; allowed are a-z, 0-9 and _"),
         (f"[{'x' * 31}]\nby = 'store_id'", "the name is not valid; allowed are a-z, 0-9 and _, at most 30"),
         ("[category]\nby = 'store_id'", "sales_by_category_window is there already; choose another name"),
@@ -70,7 +84,7 @@ def test_an_entry_is_stored_in_one_canonical_line(tmp_path: Path) -> None:
         ("[x]\nby = 'sales.payment_method'", "is not of a dimension; allowed are customers, products, stores"),
         ("[x]\nby = 'products.price'", "by='products.price' is not a text of products; allowed are name, category"),
         ("[x]\nby = 'products.brand'\nwindows = '1h'", "windows is not for a view; allowed is only by"),
-        ("[x]\nby = 'customers.gender'", "a view by an attribute of customers needs an entry by customer_id; add one"),
+        ("[x]\nby = 'customers.gender'", "a view by an attribute of customers needs an entry by customer_id without"),
         ("x = 1", "entry x: it is not a table; allowed are by, measures, windows"),
         ("[x]\nby = 'store_id'\n[x]\nby = 'store_id'", "is not valid TOML: "),
     ],
@@ -103,6 +117,8 @@ def test_a_size_has_one_slide_in_all_entries(tmp_path: Path, monkeypatch: pytest
         SettingsError, match="entry y: windows='5m' has '5m' beside '5m/1m' of SALES_WINDOWS or another"
     ):
         loaded(tmp_path, SHIPPED + two)
+    with pytest.raises(SettingsError, match="entry y: session='5m' has '5m' beside '5m/1m' of SALES_WINDOWS or ano"):
+        loaded(tmp_path, SHIPPED + two.replace("windows = '5m'", "session = '5m'"))
     one = tmp_path / "one.toml"
     one.write_text(f"{SHIPPED}\n[x]\nby = 'customer_id'\nwindows = '5m/1m'")
     monkeypatch.setattr(declared, "FILE", one)
