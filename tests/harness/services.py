@@ -18,16 +18,18 @@ _STOP_S = 60.0
 class ServiceProcess:
     """A running service, its log file and its endpoint."""
 
-    def __init__(self, name: str, env: Mapping[str, str], log: Path, folder: Path = ROOT) -> None:
+    def __init__(
+        self, name: str, env: Mapping[str, str], log: Path, folder: Path = ROOT, python: str = sys.executable
+    ) -> None:
         """``name``: of a service, or of a module in its place. ``env``: added to the environment of the tests.
 
-        ``folder``: holds the code that runs.
+        ``folder``: holds the code that runs; ``python``: runs it.
         """
         self.at = Endpoint(free_port())
         self._log = log
         with log.open("a") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", name if "." in name else f"services.{name}"],
+                [python, "-m", name if "." in name else f"services.{name}"],
                 env={**os.environ, "METRICS_PORT": str(self.at.port), **env},
                 stdout=out,
                 stderr=out,
@@ -67,13 +69,13 @@ class Services:
     The log file is printed at the end, so that a test that fails shows it.
     """
 
-    def __init__(self, env: Mapping[str, str], log: Path, folder: Path = ROOT) -> None:
-        self.env, self.log_file, self.folder = dict(env), log, folder
+    def __init__(self, env: Mapping[str, str], log: Path, folder: Path = ROOT, python: str = sys.executable) -> None:
+        self.env, self.log_file, self.folder, self.python = dict(env), log, folder, python
         self.started: list[ServiceProcess] = []
 
     def start(self, name: str, **settings: str) -> ServiceProcess:
         """Start a service; ``settings``: environment variables for it alone."""
-        self.started.append(ServiceProcess(name, {**self.env, **settings}, self.log_file, self.folder))
+        self.started.append(ServiceProcess(name, {**self.env, **settings}, self.log_file, self.folder, self.python))
         return self.started[-1]
 
     def log(self) -> str:
