@@ -128,7 +128,7 @@ ROUNDS = (
         ),
         Mutant(
             "a window contains its end", windows.Window.pane,
-            'pl.col("event_time") //', '(pl.col("event_time") - 1) //',
+            "else time // self", "else (time - 1) // self",
             "sales_by_window", "window_start 2025-03-03T08:59:00Z store_id 1081: transactions expected 1, found 2",
         ),
         Mutant(
@@ -153,9 +153,11 @@ def mistaken(mutants: Iterable[Mutant]) -> Iterator[None]:
         assert isinstance(mutant.function, FunctionType)
         by_function.setdefault(mutant.function, []).append(mutant)
     right = {function: function.__code__ for function in by_function}
-    for function, some in by_function.items():
-        function.__code__ = _wrong(function, some)
+    # All of them before the first takes effect: a mistake that cannot be made leaves no other one behind.
+    wrong = {function: _wrong(function, some) for function, some in by_function.items()}
     try:
+        for function, code in wrong.items():
+            function.__code__ = code
         yield
     finally:
         for function, code in right.items():

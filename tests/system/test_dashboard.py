@@ -293,16 +293,21 @@ def test_servers_that_are_away_are_named_and_the_rest_stays(page: Page, visit: V
 
 def test_a_server_that_is_frozen_is_named(page: Page, visit: Visit, running: Running) -> None:
     visit.a_server_was_away = True
+    backends = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     with psycopg.connect(running.connections.database_url, autocommit=True) as connection:
-        query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        backends = [pid for (pid,) in connection.execute(query)]
-    for pid in backends:
-        os.kill(pid, signal.SIGSTOP)
+        # The postmaster first: it would give a new connection a backend that answers.
+        file = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchall()[0][0]
+        frozen = [int(file.splitlines()[0])]
+        os.kill(frozen[0], signal.SIGSTOP)
+        for (pid,) in connection.execute(backends):
+            os.kill(pid, signal.SIGSTOP)
+            frozen.append(pid)
     try:
         expect(page.locator("#problems")).to_contain_text("no answer for more than 5 s", timeout=PATIENCE_MS)
-        expect(page.locator("[data-service=warehouse] .state")).to_have_text("does not answer")
+        warehouse = page.locator("[data-service=warehouse] .state")
+        expect(warehouse).to_have_text("does not answer", timeout=PATIENCE_MS)
         assert get(f"{page.url}api/look")[0] == 200
     finally:
-        for pid in backends:
+        for pid in frozen:
             os.kill(pid, signal.SIGCONT)
     expect(page.locator("#problems")).not_to_contain_text("Postgres", timeout=PATIENCE_MS)

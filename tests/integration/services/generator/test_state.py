@@ -48,7 +48,8 @@ def stored(connections: InitSettings) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     for message in read_to_end(connections, Result.STATE):
         if message.value() is None:
-            found.pop(message.key())
+            # Its value may be compacted away already.
+            found.pop(message.key(), None)
         else:
             found[message.key()] = message.value()
     return found

@@ -5,6 +5,7 @@ from sqlalchemy import text
 
 from commands.verify import load, warehouse
 from retail_stream.settings import Connections
+from tests.harness.eventually import eventually
 from tests.harness.servers import copied_database
 from tests.integration.commands.verify.damaged.checking import connected
 from tests.integration.commands.verify.reports import run
@@ -30,12 +31,13 @@ def test_a_session_that_ends_while_the_view_is_read_costs_its_reading_only(done,
     read_topics, ended = load._topics, []
     # Materialized: the planner may otherwise sleep once for each row.
     view = warehouse.QUERIES["sales_enriched"]
-    slow = f"WITH slow AS MATERIALIZED (SELECT pg_sleep(2)) SELECT q.* FROM slow, ({view}) q"
+    slow = f"WITH slow AS MATERIALIZED (SELECT pg_sleep(4)) SELECT q.* FROM slow, ({view}) q"
     monkeypatch.setitem(warehouse.QUERIES, "sales_enriched", slow)
     with copied_database(done) as copy:
 
         def topics(*args):
-            ended.append(_end_queries(copy))
+            # Another thread reads the view.
+            ended.append(eventually(lambda: _end_queries(copy), "the view is read"))
             return read_topics(*args)
 
         monkeypatch.setattr(load, "_topics", topics)
