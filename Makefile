@@ -31,7 +31,7 @@ test-all: setup ## every test: the long ones, too, and those on containers if a 
 chaos: setup ## faults under load for CHAOS_SECONDS (600), in the order of CHAOS_SEED; then verify; the longest pauses
 	@CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/python -m pytest -s -q tests/system/test_chaos.py $(PYTEST_ARGS)
 
-# What test-all runs without Docker. LONG_TESTS=1/3, 2/3 or 3/3: with the long tests of a third of the files only, as in CI.
+# What test-all runs without Docker. LONG_TESTS=1/6 to 6/6: with a sixth of the long tests only, as in CI.
 test-embedded: setup
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PARALLEL) $(if $(LONG_TESTS),--long-turn $(LONG_TESTS)) $(PYTEST_ARGS)
 

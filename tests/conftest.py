@@ -46,14 +46,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--long-turn",
         type=_turn,
         metavar="I/N",
-        help="of the files with long tests, run the long tests of each N-th only, from the I-th on (1 to N)",
+        help="of the long tests, run a part of N only, the I-th (1 to N); those of a file that needs servers are together",
     )
 
 
 def _turn(value: str) -> tuple[int, int]:
     turn, _, turns = value.partition("/")
     if not (turn.isdigit() and turns.isdigit() and 1 <= int(turn) <= int(turns)):
-        raise argparse.ArgumentTypeError(f"{value!r}: allowed: 1/3, 2/3, 3/3 and the like")
+        raise argparse.ArgumentTypeError(f"{value!r}: allowed: 1/6, 2/6 and the like, up to 6/6")
     return int(turn), int(turns)
 
 
@@ -61,8 +61,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Order the folders as ORDER says, and give tests of the whole pipeline the time of a slow machine."""
     if turn := config.getoption("--long-turn"):
         first, step = turn
-        files = sorted({item.path for item in items if item.get_closest_marker("long")})[first - 1 :: step]
-        waiting = [item for item in items if item.get_closest_marker("long") and item.path not in files]
+        long = [item for item in items if item.get_closest_marker("long")]
+        scopes = sorted({_scope(item.nodeid) for item in long})[first - 1 :: step]
+        waiting = [item for item in long if _scope(item.nodeid) not in scopes]
         config.hook.pytest_deselected(items=waiting)
         items[:] = [item for item in items if item not in set(waiting)]
     items.sort(key=lambda item: ORDER.index(_folder(item)))
@@ -75,15 +76,17 @@ def _folder(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
 
 
-class FilesOrTests(LoadScopeScheduling):
-    """Give a worker one test of `unit`, or a whole file that needs servers: some of these files are one story.
+def _scope(nodeid: str) -> str:
+    """What runs together: a test of `unit`, a file that needs servers, as some are one story, what TOGETHER names."""
+    alone = nodeid if nodeid.startswith("tests/unit/") else nodeid.partition("::")[0]
+    return next((place for place in TOGETHER if nodeid.startswith(place)), alone)
 
-    What TOGETHER names goes to one worker, too.
-    """
+
+class FilesOrTests(LoadScopeScheduling):
+    """Give a worker what runs together."""
 
     def _split_scope(self, nodeid: str) -> str:
-        alone = nodeid if nodeid.startswith("tests/unit/") else nodeid.partition("::")[0]
-        return next((place for place in TOGETHER if nodeid.startswith(place)), alone)
+        return _scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesOrTests:

@@ -19,6 +19,7 @@ from commands.demo.pipeline import Service
 from commands.dlq.counts import count_by_rule
 from commands.embedded.servers import Server
 from commands.embedded.settings import free_ports
+from commands.embedded.stack import Stack
 from commands.status.lag import CONSUMES
 from retail_stream import topics
 from retail_stream.entities import Entity
@@ -296,8 +297,9 @@ def test_a_server_that_is_frozen_is_named(page: Page, visit: Visit, running: Run
     backends = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     with psycopg.connect(running.connections.database_url, autocommit=True) as connection:
         # The postmaster first: it would give a new connection a backend that answers.
-        file = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchall()[0][0]
-        frozen = [int(file.splitlines()[0])]
+        assert isinstance(running.stack, Stack)
+        file = running.stack.home.path / "postgres/data/postmaster.pid"
+        frozen = [int(file.read_text().splitlines()[0])]
         os.kill(frozen[0], signal.SIGSTOP)
         for (pid,) in connection.execute(backends):
             os.kill(pid, signal.SIGSTOP)

@@ -108,10 +108,11 @@ def test_a_service_that_cannot_listen_stops_with_the_sentence():
 def test_an_error_of_the_database_does_not_tell_the_values():
     # As SQLAlchemy raises it, of an engine with our settings: no server is needed for what it prints.
     assert engine("postgresql://127.0.0.1:1/x").hide_parameters
-    with pytest.raises(Exception, match="no such table") as broken:
-        create_engine("sqlite://", hide_parameters=True).connect().execute(
-            text("INSERT INTO secrets VALUES (:email)"), {"email": "ada@example.com"}
-        )
+    with (
+        pytest.raises(Exception, match="no such table") as broken,
+        create_engine("sqlite://", hide_parameters=True).connect() as connection,
+    ):
+        connection.execute(text("INSERT INTO secrets VALUES (:email)"), {"email": "ada@example.com"})
     assert "ada@example.com" not in str(broken.value)
 
 

@@ -15,7 +15,7 @@ from services.aggregator.totals import Grouping
 from services.aggregator.windows import SECOND, parse_gap
 from tests.harness.sales_streams import DTYPES, disagreements
 
-SEEDS, PARTS = 2_000, 20
+SEEDS, PARTS = 2_000, 80
 LONG = [pytest.param(part, marks=pytest.mark.long) for part in range(1, PARTS)]
 VISIT = Grouping(Aggregation("visit", "store_id", session="10s"), (parse_gap("10s"),))
 LATENESS = 5 * SECOND

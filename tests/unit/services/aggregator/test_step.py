@@ -11,7 +11,7 @@ import pytest
 
 from tests.harness.sales_streams import disagreements
 
-SEEDS, PARTS = 2_000, 20
+SEEDS, PARTS = 2_000, 80
 LONG = [pytest.param(part, marks=pytest.mark.long) for part in range(1, PARTS)]
 
 
