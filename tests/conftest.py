@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--long-turn",
         type=_turn,
         metavar="I/N",
-        help="of the long tests, run a part of N only, the I-th (1 to N); those of a file that needs servers are together",
+        help="of the long tests, run the I-th of N parts only; those of a file that needs servers are in one",
     )
 
 
