@@ -43,8 +43,12 @@ _log = structlog.get_logger(__name__)
 _RESULTS = (Result.LATE, Result.WINDOWS, Result.WATERMARKS)
 
 
-def gather(connections: Connections, engine: duck.Engine, progress: Shown) -> Mapping[Entity, RuleSets]:
+def gather(
+    connections: Connections, engine: duck.Engine, progress: Shown, begins: Mapping[TopicPartitionKey, int]
+) -> Mapping[Entity, RuleSets]:
     """Fill the engine's tables; returns the rule sets that may have judged the records.
+
+    ``begins``: where raw and clean logs begin; 0 of those that are absent.
 
     Raises:
         Unavailable: a server did not answer for 30 s.
@@ -55,7 +59,7 @@ def gather(connections: Connections, engine: duck.Engine, progress: Shown) -> Ma
     postgres_engine = postgres.engine(connections.database_url)
     view = snapshot.patiently(lambda: _warehouse(postgres_engine, engine, progress))
     try:
-        books = _topics(connections, engine, progress)
+        books = _topics(connections, engine, progress, begins)
         progress.say(f"reading the warehouse: {_SLOW}")
         _finish(view, postgres_engine, engine)
     finally:
@@ -81,7 +85,9 @@ def _finish(view: BackgroundLoad, postgres_engine: Engine, engine: duck.Engine) 
         snapshot.patiently(again)
 
 
-def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> Mapping[Entity, RuleSets]:
+def _topics(
+    connections: Connections, engine: duck.Engine, progress: Shown, begins: Mapping[TopicPartitionKey, int]
+) -> Mapping[Entity, RuleSets]:
     derived = [*map(topics.clean, Entity), *map(topics.dlq, Entity), *_RESULTS]
     until = wait_for(lambda: ends(connections, derived), COMMAND_PATIENCE_S)
     until |= wait_for(lambda: ends(connections, map(topics.raw, Entity)), COMMAND_PATIENCE_S)
@@ -100,8 +106,8 @@ def _topics(connections: Connections, engine: duck.Engine, progress: Shown) -> M
         tables[topics.raw(entity)] = RawTable(engine, entity, decoders.of(topics.raw(entity)), books[entity])
         tables[topics.clean(entity)] = CleanTable(engine, entity)
         tables[topics.dlq(entity)] = DeadLetterTable(engine, entity)
-    load(connections, until, tables, progress, "reading the topics, records")
-    retained.require_kept(connections, {})
+    load(connections, until, tables, progress, "reading the topics, records", begins)
+    retained.require_kept(connections, begins)
     retained.letters(connections, engine, {})
     for result, table in results.items():
         table.take(outbox_records(engine, result))

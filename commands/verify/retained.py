@@ -3,7 +3,8 @@
 ====================================  =========================================================================
 deleted                               what `verify` does
 ====================================  =========================================================================
-raw or clean records                  compares what was published since, as with ``--since``
+raw or clean records                  compares what was published since, as with ``--since``; not of clean topics that
+                                      were derived again from whole raw ones
 dead letters of a topic with a limit  expects none of a record before the first letter that is left
 months of facts                       expects no fact of them (table ``archived``)
 windows                               expects no row and no result of them (table ``kept_since``)
@@ -13,9 +14,10 @@ versions of an id (``forget``)        expects none that begin before its forgett
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import polars as pl
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Message
 from confluent_kafka.admin import ConfigResource, ResourceType
 
 from commands.audit import engine as duck
@@ -35,8 +37,20 @@ _FIRST = 1_000
 _KEPT = [f(e) for e in Entity for f in (topics.raw, topics.clean)]
 
 
-def begins_ms(connections: Connections) -> int | None:
-    """Milliseconds since 1970-01-01 UTC since when all raw and clean records are there; None if none was deleted.
+@dataclass(frozen=True)
+class Kept:
+    """What the raw and clean logs have.
+
+    ``since_ms``: milliseconds since 1970-01-01 UTC since when all records are there; None if none was deleted.
+    ``begins``: then, where clean logs begin that were derived again (`rebuild --from-raw`), and so have all.
+    """
+
+    since_ms: int | None
+    begins: Mapping[TopicPartitionKey, int]
+
+
+def kept(connections: Connections) -> Kept:
+    """Look at where the logs begin.
 
     Raises:
         Unavailable: a broker does not answer.
@@ -44,17 +58,40 @@ def begins_ms(connections: Connections) -> int | None:
     places = topic_partitions(connections, *_KEPT)
     firsts = {place: offset for place, offset in first_offsets(connections, places).items() if offset > 0}
     if not firsts:
-        return None
-    ends, now = end_offsets(connections, firsts), time.time_ns() // 1_000_000
+        return Kept(None, {})
     kept_ms = _kept_ms(connections, {topic for topic, _ in firsts})
+    cut = [place for place in firsts if kept_ms[place[0]] > 0 or not _is_derived_again(connections, place)]
+    if not cut:
+        return Kept(None, firsts)
+    now = time.time_ns() // 1_000_000
     times = []
-    for place, first in firsts.items():
-        records = next(read(connections, {place: range(first, min(first + _FIRST, ends[place]))}), [])
+    for place in cut:
+        first = _first_record(connections, place)
         # Deleted records are hardly newer than those behind them, and never newer than the topic's limit allows.
-        oldest = records[0].timestamp()[1] + since.AHEAD_US // 1000 if records else 0
+        oldest = first.timestamp()[1] + since.AHEAD_US // 1000 if first else 0
         least = now - kept_ms[place[0]] if kept_ms[place[0]] > 0 else 0
         times.append(min(max(oldest, least) or now, now))
-    return max(times)
+    return Kept(max(times), {})
+
+
+def _is_derived_again(connections: Connections, place: TopicPartitionKey) -> bool:
+    """Whether a log begins with what became of its whole raw log's first record; so it does where nothing came yet."""
+    topic, partition = place
+    entity = Entity(topic.partition(".")[0])
+    raw = (topics.raw(entity), partition)
+    if topic == raw[0] or first_offsets(connections, [raw])[raw] > 0:
+        return False
+    heads = [_first_record(connections, (layer(entity), partition)) for layer in (topics.clean, topics.dlq)]
+    sources = [source for head in heads if head is not None and (source := since.source_of(head)) is not None]
+    first = _first_record(connections, raw)
+    return not sources or (first is not None and min(sources) == first.offset())
+
+
+def _first_record(connections: Connections, place: TopicPartitionKey) -> Message | None:
+    first, end = first_offsets(connections, [place])[place], end_offsets(connections, [place])[place]
+    return next(
+        (m for batch in read(connections, {place: range(first, min(first + _FIRST, end))}) for m in batch), None
+    )
 
 
 def _kept_ms(connections: Connections, names: Iterable[str]) -> dict[str, int]:

@@ -84,15 +84,15 @@ def run(connections: Connections, since: str | None = None) -> Report:
     """
     since_ms = None if since is None else parse(since, datetime.now(UTC))
     note = ""
-    kept_ms = wait_for(lambda: retained.begins_ms(connections), COMMAND_PATIENCE_S)
-    if kept_ms is not None and (since_ms is None or since_ms < kept_ms):
-        since_ms, note = kept_ms, "Kafka has deleted older records, and what follows from them is not compared"
+    kept = wait_for(lambda: retained.kept(connections), COMMAND_PATIENCE_S)
+    if kept.since_ms is not None and (since_ms is None or since_ms < kept.since_ms):
+        since_ms, note = kept.since_ms, "Kafka has deleted older records, and what follows from them is not compared"
     with tempfile.TemporaryDirectory(prefix="verify-") as spill, Shown("verify") as progress:
         database = engine.connect(Path(spill))
         try:
             checks = []
             for check in (
-                compare(database, gather(connections, database, progress))
+                compare(database, gather(connections, database, progress, kept.begins))
                 if since_ms is None
                 else recent.compare(connections, database, since_ms, progress, note)
             ):
@@ -120,6 +120,8 @@ def verify(connections: Connections, console: Console, since: str | None = None,
 
 def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Check]:
     """Every check of the loaded tables, in the order of the pipeline."""
+    # A letter has the values that came; where its record is in clean, too, `place` gives the raw one those of clean.
+    letters = stored.dead_letter_check(database)
     for entity in Entity:
         cleaning.place(database, books[entity])
         yield from cleaning.checks(database, entity)
@@ -172,4 +174,4 @@ def compare(database: Engine, books: Mapping[Entity, RuleSets]) -> Iterator[Chec
     yield results.late_sales(database, window_sizes, lateness)
     yield results.late_table(database)
     yield outbox.outbox_check(database)
-    yield stored.dead_letter_check(database)
+    yield letters

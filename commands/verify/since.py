@@ -110,7 +110,7 @@ def _begins(
             for m in batch:
                 topic, partition = str(m.topic()), int(m.partition() or 0)
                 first = raw.get((topics.raw(Entity(topic.partition(".")[0])), partition), 0)
-                source = _source(m)
+                source = source_of(m)
                 if source is not None and source >= first:
                     searched.add((topic, partition))
         begins |= {place: blocks[place].start for place in searched}
@@ -118,7 +118,7 @@ def _begins(
     return begins
 
 
-def _source(message: Message) -> int | None:
+def source_of(message: Message) -> int | None:
     """The offset of the raw record that a clean record or a dead letter is of."""
     headers = headers_by_name(message)
     if str(message.topic()).endswith(".dlq"):

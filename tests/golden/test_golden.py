@@ -62,7 +62,7 @@ def recomputed(
     """The tables of a run of `verify`, and its lines."""
     engine = duck.connect(Path(tmp_path_factory.mktemp("duckdb")))
     with Shown("verify") as progress:
-        yield engine, list(verify.compare(engine, gather(connections, engine, progress)))
+        yield engine, list(verify.compare(engine, gather(connections, engine, progress, {})))
     engine.close()
 
 

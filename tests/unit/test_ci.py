@@ -16,11 +16,11 @@ def program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def run(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, script: str, **given: str) -> subprocess.CompletedProcess[str]:
     """Run a copy of a script of ours in ``folder``, whose programs in ``bin`` go before the machine's."""
     program(folder / script, (ROOT / script).read_text())
     env = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(folder), "OFFLINE_IMAGES": str(folder)}
-    return subprocess.run([str(folder / script)], capture_output=True, text=True, env=env, timeout=60)
+    return subprocess.run([str(folder / script)], capture_output=True, text=True, env=env | given, timeout=60)
 
 
 def last_lines(folder: Path, embedded: tuple[str, int], containers: tuple[str, int]) -> tuple[list[str], int]:
@@ -67,6 +67,23 @@ def test_the_last_lines_say_whether_it_is_well(
 ):
     found, exit_code = last_lines(tmp_path, embedded, containers)
     assert (found[: len(lines)], exit_code) == (lines, code)
+
+
+@pytest.mark.parametrize(
+    ("turn", "runs", "last"),
+    [
+        ("1/6", 2, "together: 9 passed"),
+        ("2/6", 1, "three brokers: NOT RUN, LONG_TESTS=2/6 is not their turn"),
+        ("", 2, "together: 9 passed"),
+    ],
+)
+def test_three_brokers_have_every_second_turn(tmp_path: Path, turn: str, runs: int, last: str):
+    program(tmp_path / "bin" / "docker", "exit 0")
+    program(tmp_path / "bin" / "make", f'case "$1" in test-embedded | test-containers) echo "{GREEN}" ;; esac')
+    done = run(tmp_path, "tests/everything", LONG_TESTS=turn)
+    assert done.returncode == 0
+    assert last in done.stdout.splitlines()[-2:]
+    assert f"containers: {' '.join([GREEN] * runs)}" in done.stdout.splitlines()
 
 
 FLAKY = "tests/integration/test_x.py::test_y[a/b]"
