@@ -21,7 +21,7 @@ from retail_stream.kafka.offsets import end_offsets, first_offsets, require_topi
 from retail_stream.kafka.topic_ids import topic_ids
 from retail_stream.settings import Connections
 from retail_stream.waiting import COMMAND_PATIENCE_S, wait_for
-from retail_stream.warehouse import postgres, topics_read
+from retail_stream.warehouse import ids, postgres, topics_read
 from services.aggregator import declared, tables
 from services.aggregator.relay import LOCK, Relay
 
@@ -45,7 +45,7 @@ _BEGUN_ANEW = (
     "UPDATE partition_watermarks SET epoch = epoch + 1, watermark = NULL, idle = false, idle_until = NULL",
     "UPDATE consumer_positions SET epoch = epoch + 1, next_offset = 0, source_offset = -1, updated_at = now()",
     "UPDATE stream_watermark SET watermark = NULL, advanced_at = NULL",
-    "UPDATE warehouse_id SET id = gen_random_uuid()",
+    f"UPDATE warehouse_id SET id = {ids.NEW}",
 )
 _AGGREGATORS = text("""
     SELECT count(*) FROM pg_stat_activity

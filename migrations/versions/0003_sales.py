@@ -97,7 +97,11 @@ def upgrade() -> None:
 
         CREATE TABLE warehouse_id (id uuid PRIMARY KEY);
         COMMENT ON TABLE warehouse_id IS 'tells what this warehouse published from what another one did';
-        INSERT INTO warehouse_id VALUES (gen_random_uuid());
+        -- A UUID of version 7: it begins with the time (retail_stream/warehouse/ids.py).
+        INSERT INTO warehouse_id SELECT encode(set_bit(set_bit(overlay(
+            uuid_send(gen_random_uuid())
+            PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6
+        ), 52, 1), 53, 1), 'hex')::uuid;
 
         CREATE TABLE outbox (
             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -3,7 +3,7 @@
 One relay of all replicas leads: the one with an advisory lock in Postgres. All leaders use one transactional id, so a
 new leader fences the one before. Each record carries the header ``outbox.id`` = <warehouse>/<id>. A new leader looks up
 the last id that Kafka has, deletes the outbox up to it, and goes on behind it. So a crash may come before or after the
-commit of a transaction.
+commit of a transaction. It looks back no further than to the warehouse's beginning, which its id tells.
 """
 
 import threading
@@ -19,16 +19,20 @@ from sqlalchemy import Connection, Engine, text
 from retail_stream.errors import Unavailable
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import headers_by_name
-from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, topic_partitions
+from retail_stream.kafka.offsets import TopicPartitionKey, end_offsets, first_offsets, topic_partitions
 from retail_stream.kafka.reading import read
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
 from retail_stream.waiting import Outage
-from retail_stream.warehouse import postgres
+from retail_stream.warehouse import ids, postgres
 from services.aggregator import metrics
 
 OUTBOX_ID = "outbox.id"
 _TOPICS = (Result.LATE, Result.WINDOWS, Result.WATERMARKS)
+#: Their records have the database's time; a late sale keeps that of its clean record.
+_STAMPED = (Result.WINDOWS, Result.WATERMARKS)
+#: The database's clock is never set back by so much: after a failover, by a second or two.
+_SET_BACK_MS = 3_600_000
 #: The advisory lock that the leading relay holds.
 LOCK = 7_265_746_170
 _MOST = 5_000
@@ -202,14 +206,15 @@ class Relay:
         """
         partitions = topic_partitions(self._connections, *_TOPICS)
         ends = end_offsets(self._connections, partitions)
-        found = [self._last_in(tp, ends[tp], warehouse) for tp in partitions]
+        first = begins(self._connections, warehouse)
+        found = [self._last_in(tp, range(first.get(tp, 0), ends[tp]), warehouse) for tp in partitions]
         return max(found, key=itemgetter(0), default=(0, None))
 
-    def _last_in(self, tp: TopicPartitionKey, end: int, warehouse: str) -> tuple[int, Message | None]:
+    def _last_in(self, tp: TopicPartitionKey, offsets: range, warehouse: str) -> tuple[int, Message | None]:
         """The same of a partition; looks further and further back until it finds one."""
-        back, upto = 64, end
-        while upto > 0:
-            start = max(0, upto - back)
+        back, upto = 64, offsets.stop
+        while upto > offsets.start:
+            start = max(offsets.start, upto - back)
             batches = read(self._connections, {tp: range(start, upto)})
             numbered = ((number_of(m, warehouse), m) for batch in batches for m in batch)
             number, record = max(numbered, key=itemgetter(0), default=(0, None))
@@ -217,6 +222,18 @@ class Relay:
                 return number, record
             back, upto = back * 8, start
         return 0, None
+
+
+def begins(connections: Connections, warehouse: str) -> dict[TopicPartitionKey, int]:
+    """Offsets before which no record is of this warehouse, as it had no id yet; 0 of partitions that are absent.
+
+    Raises:
+        Unavailable: no broker answers.
+    """
+    given = ids.given_ms(warehouse)
+    if given is None:
+        return {}
+    return first_offsets(connections, topic_partitions(connections, *_STAMPED), max(0, given - _SET_BACK_MS))
 
 
 def number_of(message: Message, warehouse: str) -> int:
