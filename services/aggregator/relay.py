@@ -31,8 +31,8 @@ OUTBOX_ID = "outbox.id"
 _TOPICS = (Result.LATE, Result.WINDOWS, Result.WATERMARKS)
 #: Their records have the database's time; a late sale keeps that of its clean record.
 _STAMPED = (Result.WINDOWS, Result.WATERMARKS)
-#: The database's clock is never set back by so much: after a failover, by a second or two.
-_SET_BACK_MS = 3_600_000
+#: A day: the clock of the database's next server is not behind by so much.
+_SET_BACK_MS = 86_400_000
 #: The advisory lock that the leading relay holds.
 LOCK = 7_265_746_170
 _MOST = 5_000

@@ -119,7 +119,7 @@ def test_a_new_warehouse_reads_no_results_from_before_it(connections: Connection
 
     producer = clients.producer(connections)
     now_ms = time.time_ns() // 1_000_000
-    of_another = [now_ms - 7_200_000] * 200 + [now_ms]
+    of_another = [now_ms - 100_000_000] * 200 + [now_ms]
     for timestamp in of_another:
         producer.produce(Result.WINDOWS, b"", partition=0, headers=[("outbox.id", b"other/1")], timestamp=timestamp)
     assert producer.flush(PATIENCE_S) == 0
