@@ -13,6 +13,7 @@ from commands.verify import compare as verify_compare
 from commands.verify import run as verify
 from commands.verify.load import gather
 from commands.verify.report import Check
+from retail_stream.errors import Unavailable
 from retail_stream.settings import Connections
 from retail_stream.topics import Group
 from retail_stream.warehouse import postgres
@@ -49,7 +50,14 @@ def places(
     with Services({**empty_stack.env, **SETTINGS}, tmp_path_factory.mktemp("logs") / "log") as services:
         for name in ("cleaner", "scd_merger", "aggregator"):
             services.start(name)
-        eventually(lambda: status.look(engine, connections).drained, services.log, PATIENCE_S, every_s=0.3)
+        # A broker that has just begun may still look for the groups' coordinator.
+        eventually(
+            lambda: status.look(engine, connections).drained,
+            services.log,
+            PATIENCE_S,
+            every_s=0.3,
+            retry_on=Unavailable,
+        )
         assert [service.stop() for service in services.started] == [0, 0, 0]
     engine.dispose()
     return places

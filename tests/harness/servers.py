@@ -23,6 +23,7 @@ from commands.embedded.stack import Stack
 from commands.init import InitSettings, initialise
 from retail_stream.kafka import clients
 from retail_stream.settings import Connections
+from retail_stream.warehouse import ids
 from tests.harness.eventually import PATIENCE_S, eventually
 from tests.harness.groups import remove_members
 
@@ -213,7 +214,7 @@ def _make_tables(connections: Connections) -> None:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(_name(connections)), _EMPTY))
     # Two warehouses never share this: it tells apart what they published.
     with psycopg.connect(connections.database_url, autocommit=True) as copy:
-        copy.execute("UPDATE pipeline.warehouse_id SET id = gen_random_uuid()")
+        copy.execute(f"UPDATE pipeline.warehouse_id SET id = {ids.NEW}".encode())
 
 
 def _admin(connections: Connections) -> psycopg.Connection:

@@ -14,6 +14,7 @@ from commands.status import status
 from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, encode, frame
 from retail_stream.avro.registry import Registry
 from retail_stream.entities import Entity
+from retail_stream.errors import Unavailable
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import headers_by_name
 from retail_stream.kafka.reading import read_to_end
@@ -105,7 +106,13 @@ def _killed_while_late_sales_join_sessions(project: Project) -> None:
     engine = postgres.engine(connections.database_url)
 
     def drain() -> None:
-        eventually(lambda: status.look(engine, connections).drained, project.services.log, 120, every_s=0.3)
+        eventually(
+            lambda: status.look(engine, connections).drained,
+            project.services.log,
+            120,
+            every_s=0.3,
+            retry_on=Unavailable,
+        )
 
     drain()
     ((customer,),) = project.query(

@@ -14,6 +14,7 @@ import pytest
 from commands.status import status
 from retail_stream import topics
 from retail_stream.entities import Entity
+from retail_stream.errors import Unavailable
 from retail_stream.kafka.headers import RULES_VERSION, headers_by_name
 from retail_stream.kafka.reading import read_to_end
 from retail_stream.rules.rule_set import load
@@ -62,7 +63,13 @@ class Project:
         self.drain()
 
     def drain(self) -> None:
-        eventually(lambda: status.look(self.engine, self.connections).drained, "drained", PATIENCE_S, every_s=0.5)
+        eventually(
+            lambda: status.look(self.engine, self.connections).drained,
+            "drained",
+            PATIENCE_S,
+            every_s=0.5,
+            retry_on=Unavailable,
+        )
 
     def change(self, old: str, new: str) -> None:
         """Another rule file, and a cleaner that reads it beside the one that runs; then only the newer one."""

@@ -18,7 +18,7 @@ from retail_stream import dead_letters as dead_letter
 from retail_stream import topics
 from retail_stream.avro.decode import HEADER_BYTES, RecordSchema, encode, frame, schema_id
 from retail_stream.entities import FIELDS, Entity
-from retail_stream.errors import Rejected, Stage
+from retail_stream.errors import Rejected, Stage, Unavailable
 from retail_stream.kafka import clients
 from retail_stream.kafka.headers import REPLAY_OF, headers_by_name
 from retail_stream.kafka.offsets import end_offsets, topic_partitions
@@ -65,7 +65,7 @@ class World:
             logs = {s.value: self.pipeline.log(s).read_text()[-1000:] for s in Service}
             return f"{what}; ended: {self.pipeline.dead()}, {logs}"
 
-        eventually(holds, there, PATIENCE_S, every_s=0.3)
+        eventually(holds, there, PATIENCE_S, every_s=0.3, retry_on=Unavailable)
 
     def drain(self) -> None:
         self.until(
