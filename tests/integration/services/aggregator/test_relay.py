@@ -1,21 +1,18 @@
 """The relay, whose results a broker does not take."""
 
 import threading
-import time
 from datetime import datetime
 
 import pytest
 from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 
-from retail_stream.kafka import clients
-from retail_stream.kafka.offsets import end_offsets
 from retail_stream.settings import Connections
 from retail_stream.topics import Result
 from retail_stream.warehouse import postgres
-from services.aggregator import metrics, relay
+from services.aggregator import metrics
 from services.aggregator.relay import Relay
-from tests.harness.eventually import PATIENCE_S, eventually
+from tests.harness.eventually import eventually
 
 
 @pytest.mark.parametrize("knows_the_topic", [False, True])
@@ -108,26 +105,3 @@ def test_a_warehouse_that_was_restored_publishes_nothing_under_numbers_that_are_
             thread.join(60)
             engine.dispose()
     assert waiting() == 1, "the new result is not taken for the one that is published"
-
-
-def test_a_new_warehouse_reads_no_results_from_before_it(connections: Connections, warehouse: Engine) -> None:
-    """After a rebuild there may be those of years."""
-
-    def warehouse_id() -> str:
-        with warehouse.connect() as connection:
-            return str(connection.execute(text("SELECT id FROM warehouse_id")).scalar_one())
-
-    producer = clients.producer(connections)
-    now_ms = time.time_ns() // 1_000_000
-    of_another = [now_ms - 100_000_000] * 200 + [now_ms]
-    for timestamp in of_another:
-        producer.produce(Result.WINDOWS, b"", partition=0, headers=[("outbox.id", b"other/1")], timestamp=timestamp)
-    assert producer.flush(PATIENCE_S) == 0
-    first = relay.begins(connections, warehouse_id())
-    end = end_offsets(connections, [(Result.WINDOWS, 0)])[Result.WINDOWS, 0]
-    assert first[Result.WINDOWS, 0] == end - 1
-    assert not any(topic == Result.LATE for topic, _ in first), "a late sale has the time of its record"
-    # A warehouse of an earlier release does not tell when it began.
-    with warehouse.begin() as connection:
-        connection.execute(text("UPDATE warehouse_id SET id = gen_random_uuid()"))
-    assert relay.begins(connections, warehouse_id()) == {}
