@@ -60,7 +60,7 @@ def kept(connections: Connections) -> Kept:
     if not firsts:
         return Kept(None, {})
     kept_ms = _kept_ms(connections, {topic for topic, _ in firsts})
-    cut = [place for place in firsts if kept_ms[place[0]] > 0 or not _is_derived_again(connections, place)]
+    cut = [place for place in firsts if kept_ms[place[0]] > 0 or not _is_derived_again(connections, place, firsts)]
     if not cut:
         return Kept(None, firsts)
     now = time.time_ns() // 1_000_000
@@ -74,12 +74,17 @@ def kept(connections: Connections) -> Kept:
     return Kept(max(times), {})
 
 
-def _is_derived_again(connections: Connections, place: TopicPartitionKey) -> bool:
-    """Whether a log begins with what became of its whole raw log's first record; so it does where nothing came yet."""
+def _is_derived_again(
+    connections: Connections, place: TopicPartitionKey, firsts: Mapping[TopicPartitionKey, int]
+) -> bool:
+    """Whether a log begins with what became of its whole raw log's first record; so it does where nothing came yet.
+
+    ``firsts``: where the logs begin that do not begin at 0.
+    """
     topic, partition = place
     entity = Entity(topic.partition(".")[0])
     raw = (topics.raw(entity), partition)
-    if topic == raw[0] or first_offsets(connections, [raw])[raw] > 0:
+    if topic == raw[0] or raw in firsts:
         return False
     heads = [_first_record(connections, (layer(entity), partition)) for layer in (topics.clean, topics.dlq)]
     sources = [source for head in heads if head is not None and (source := since.source_of(head)) is not None]

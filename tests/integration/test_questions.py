@@ -30,7 +30,7 @@ def test_hopping_windows_count_a_sale_once(warehouse: Engine, number: int, net_s
     assert sum(row[net_sales] for row in found) == 40
 
 
-# Whoever moved did so 40 days ago, and the shirt has another price since 20 days.
+# Ada moved 40 days ago, and Bob within his city. The shirt has another price since 20 days.
 _HISTORY = """
     INSERT INTO dim_stores (store_id, name, address, manager, open_date, status, phone_number, valid_from)
     SELECT i, 'Store ' || i, '', '', now() - opened, '', '', 'epoch'

@@ -28,8 +28,8 @@ def test_a_result_that_its_topic_cannot_take_is_named_once_and_waits(
 
     stop = threading.Event()
     engine = postgres.service_engine(connections.database_url, "outbox", stop)
-    publisher = Relay(connections, engine, stop)
-    thread = threading.Thread(target=publisher.run)
+    relay = Relay(connections, engine, stop)
+    thread = threading.Thread(target=relay.run)
     leaders: set[datetime] = set()
 
     def tries_again() -> bool:
@@ -59,7 +59,7 @@ def test_a_result_that_its_topic_cannot_take_is_named_once_and_waits(
             eventually(is_published, "it is published")
         finally:
             stop.set()
-            publisher.wake.set()
+            relay.wake.set()
             thread.join(60)
             engine.dispose()
     assert warnings == [
@@ -83,10 +83,10 @@ def test_a_warehouse_that_was_restored_publishes_nothing_under_numbers_that_are_
 
     stop = threading.Event()
     engine = postgres.service_engine(connections.database_url, "outbox", stop)
-    publisher = Relay(connections, engine, stop)
+    relay = Relay(connections, engine, stop)
     result(b"one")
     with capture_logs() as logs:
-        thread = threading.Thread(target=publisher.run)
+        thread = threading.Thread(target=relay.run)
         thread.start()
         try:
             eventually(lambda: waiting() == 0, "it is published")
@@ -101,7 +101,7 @@ def test_a_warehouse_that_was_restored_publishes_nothing_under_numbers_that_are_
             eventually(lambda: metrics.OUTBOX.read() == {(): 1}, "it looks at the outbox again")
         finally:
             stop.set()
-            publisher.wake.set()
+            relay.wake.set()
             thread.join(60)
             engine.dispose()
     assert waiting() == 1, "the new result is not taken for the one that is published"
